@@ -1,0 +1,224 @@
+"""Everything the state machine can ask for: the closed set of its outputs.
+
+Effects of one study are performed in list order, and an `Append` is durable before the next
+effect of that study starts. Long effects only start; their end comes back as an event."""
+
+from dataclasses import dataclass
+
+from gossip.keys import SiteId
+from gossip.messages import Message
+from ledger.log import Draft
+from p2pfl.core.events import TimerKey
+from p2pfl.core.manifest import Manifest
+from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Commit these entries together; `Appended` comes back when they are durable."""
+
+    study: StudyId | None
+    drafts: tuple[Draft, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Sign a message and see that the addressed sites get it (`sites` None: every member).
+
+    A later offer under the same key replaces the earlier one."""
+
+    study: StudyId | None
+    key: str
+    message: Message
+    sites: frozenset[SiteId] | None
+    expires_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Stop offering what was offered under this key."""
+
+    study: StudyId | None
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepProposal:
+    """Store a manifest that came from a peer, and its initial model if it came along."""
+
+    study: StudyId
+    manifest: Manifest
+    proposer: SiteId
+    initial: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeepPeerHead:
+    """Remember the newest signed head of another site's log."""
+
+    log_id: bytes
+    note: bytes
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FetchModel:
+    """Have a model on disk that some of these sites hold; `ModelReady` comes back."""
+
+    study: StudyId
+    model: ModelHash
+    parameters: int
+    sites: tuple[SiteId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTraining:
+    """Start the study's training process on a registered dataset."""
+
+    study: StudyId
+    manifest: Manifest
+    dataset: DatasetId
+    denominator: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTraining:
+    """End the study's training process. With `now`, kill it at once."""
+
+    study: StudyId
+    now: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Start one round of local training from a model."""
+
+    study: StudyId
+    round: Round
+    base: ModelHash
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Obtain:
+    """Store a neighbour's update, from the inline bytes or by fetching it, and check it."""
+
+    study: StudyId
+    round: Round
+    sender: SiteId
+    model: ModelHash
+    size_bytes: int
+    parameters: int
+    inline: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One neighbour's update as averaging sees it."""
+
+    site: SiteId
+    model: ModelHash
+    weight_u: int
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """Start robust averaging around the own model."""
+
+    study: StudyId
+    round: Round
+    rule: str
+    rule_parameters: tuple[tuple[str, str], ...]
+    own: ModelHash
+    inputs: tuple[Input, ...]
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Evaluate a model on the own hold-out, for the people of this site only."""
+
+    study: StudyId
+    round: Round
+    model: ModelHash
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseModel:
+    """Put the final model, with named tensors, where the researcher finds it."""
+
+    study: StudyId
+    model: ModelHash
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Deliver `TimerFired(key)` at `at_s`; a later timer under the same key replaces it."""
+
+    study: StudyId
+    key: TimerKey
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Tell the people of this site what is going on."""
+
+    study: StudyId | None
+    notice: "Notice"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDone:
+    """One line of progress."""
+
+    round: Round
+    rounds: int
+    phase: str
+    loss: float
+    auc: float
+    accuracy: float
+    heard: int
+    expected: int
+    eps_total_u: int
+    cap_u: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The study cannot go on, and what it waits for."""
+
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """A decision or an incident worth a line; `fields` never name patients or files."""
+
+    name: str
+    sentence: str
+    fields: tuple[tuple[str, str], ...]
+
+
+Notice = RoundDone | Waiting | Happened
+
+Effect = (
+    Append
+    | Offer
+    | Withdraw
+    | KeepProposal
+    | KeepPeerHead
+    | FetchModel
+    | OpenTraining
+    | CloseTraining
+    | Train
+    | Obtain
+    | Average
+    | Score
+    | ReleaseModel
+    | SetTimer
+    | Show
+)

@@ -1,0 +1,212 @@
+"""Everything that can happen to a node: the closed set of inputs of the state machine.
+
+An event states a fact. It never carries an open file, a socket or a callback."""
+
+from dataclasses import dataclass
+
+from gossip.keys import SiteId
+from gossip.messages import Message
+from ledger.log import Entry
+from p2pfl.core.manifest import Manifest
+from p2pfl.core.names import ModelHash, Round, StudyId
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The node is up: its ledger was folded, its transport listens."""
+
+    manifests: tuple[Manifest, ...]
+    """Every study manifest kept in the home."""
+    models: frozenset[ModelHash]
+    """Digests of the blobs that are on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A member of the roster is reachable."""
+
+    site: SiteId
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The last connection to a member is gone."""
+
+    site: SiteId
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message whose signature and roster membership were already verified."""
+
+    sender: SiteId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Entries are durable: the end of an `Append` effect, or of a person's command."""
+
+    entries: tuple[Entry, ...]
+    note: bytes
+    """The signed head of the own log that covers them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestKept:
+    """A manifest was stored by a person's command (`study propose`, `study import`)."""
+
+    manifest: Manifest
+    proposer: SiteId
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOpened:
+    """The training process of a study has loaded plan and data."""
+
+    study: StudyId
+    parameters: int
+    code_hash: bytes
+    env_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What a training step says it did about privacy; compared with the approved terms."""
+
+    mech: str
+    sigma: str
+    q: str
+    steps: int
+    clip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Local training of one round ended; the update is stored, nothing was released."""
+
+    study: StudyId
+    round: Round
+    model: ModelHash
+    size_bytes: int
+    spending: Spending
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFailed:
+    """The training process refused, crashed or was killed."""
+
+    study: StudyId
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Obtained:
+    """A neighbour's update is stored: right digest, right shape, finite."""
+
+    study: StudyId
+    round: Round
+    sender: SiteId
+    model: ModelHash
+
+
+@dataclass(frozen=True, slots=True)
+class ObtainFailed:
+    """A neighbour's update could not be had, or is not what was announced.
+
+    `hostile` tells a broken promise (wrong digest, shape, NaN) from a broken line."""
+
+    study: StudyId
+    round: Round
+    sender: SiteId
+    model: ModelHash
+    reason: str
+    hostile: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReady:
+    """A model that the study needs before it can start (its initial model) is on disk."""
+
+    study: StudyId
+    model: ModelHash
+
+
+@dataclass(frozen=True, slots=True)
+class Averaged:
+    """Robust averaging of one round ended and its result is stored."""
+
+    study: StudyId
+    round: Round
+    model: ModelHash
+    verdicts: tuple[str, ...]
+    """Per input, in the order of the effect: kept, clipped or dropped."""
+    distance: float
+    """Largest distance between the own input and a neighbour's, relative to the own norm."""
+    env_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AveragingFailed:
+    """Averaging refused its inputs: our bug or a broken disk, never a peer's doing."""
+
+    study: StudyId
+    round: Round
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The averaged model's score on the own hold-out. It stays at this site."""
+
+    study: StudyId
+    round: Round
+    auc: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """A timer set by `SetTimer` is due."""
+
+    key: "TimerKey"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDeadline:
+    """When a round averages with whoever was heard."""
+
+    study: StudyId
+    round: Round
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a failed step (training process, missing model) is tried again."""
+
+    study: StudyId
+
+
+TimerKey = RoundDeadline | Retry
+
+Event = (
+    Begin
+    | Connected
+    | Disconnected
+    | Delivered
+    | Appended
+    | ManifestKept
+    | TrainingOpened
+    | Trained
+    | TrainingFailed
+    | Obtained
+    | ObtainFailed
+    | ModelReady
+    | Averaged
+    | AveragingFailed
+    | Scored
+    | TimerFired
+)

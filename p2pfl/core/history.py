@@ -1,0 +1,171 @@
+"""What the own ledger says: the fold from which every restart begins.
+
+ε spent and the status of a study are never stored elsewhere (invariant 1). The same `apply` runs
+over the entries read at start-up, over those the node appends and over those that a person's
+command appends, so the three can never disagree."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ledger.log import Entry
+from ledger.provenance import kinds
+from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
+
+
+class Standing(Enum):
+    """What this site's own decisions say about a study."""
+
+    UNDECIDED = "undecided"
+    APPROVED = "approved"
+    REFUSED = "refused"
+    REVOKED = "revoked"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An own update that may be released: it is on record."""
+
+    model: ModelHash
+    size_bytes: int
+    train_seq: int
+    seq: int
+    leaf: bytes
+
+
+@dataclass(slots=True)
+class StudyHistory:
+    """One study, as recorded here."""
+
+    standing: Standing = Standing.UNDECIDED
+    proposer: bytes = b""
+    approval: kinds.StudyApproved | None = None
+    decision_seq: int = -1
+    decision_leaf: bytes = b""
+    decided_us: int = 0
+    approved_us: int = 0
+    trained: dict[Round, kinds.TrainDone] = field(default_factory=dict)
+    trainings: int = 0
+    """Private rounds spent under the present approval, released or not."""
+    published: dict[Round, Published] = field(default_factory=dict)
+    received: dict[tuple[Round, bytes], str] = field(default_factory=dict)
+    """(round, sender) → first recorded verdict."""
+    averaged: dict[Round, ModelHash] = field(default_factory=dict)
+    skipped: set[Round] = field(default_factory=set)
+    released: ModelHash | None = None
+    closed_reason: str = ""
+    eps_u: int = 0
+
+
+@dataclass(slots=True)
+class DatasetHistory:
+    """One registered dataset and what was spent on it."""
+
+    terms: kinds.DatasetRegistered
+    revoked: bool = False
+    spent_u: int = 0
+    """ε of everything that was trained on it, in micro-units, rounded up."""
+
+
+class History:
+    """Fold of the own ledger. Mutable, but changed by `apply` alone."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.size = 0
+        self.studies: dict[StudyId, StudyHistory] = {}
+        self.datasets: dict[DatasetId, DatasetHistory] = {}
+        for entry in entries:
+            self.apply(entry)
+
+    def study(self, study: StudyId) -> StudyHistory:
+        """The history of a study; empty where nothing is recorded yet."""
+        return self.studies.setdefault(study, StudyHistory())
+
+    def apply(self, entry: Entry) -> None:
+        """Take one more entry into account. Entries come in the log's order, each once."""
+        if entry.seq < self.size:
+            return
+        self.size = entry.seq + 1
+        if entry.kind == kinds.GENESIS_KIND:
+            return
+        record = kinds.parse(entry)
+        match record:
+            case kinds.DatasetRegistered(ds=ds):
+                self.datasets[DatasetId(ds)] = DatasetHistory(record)
+            case kinds.DatasetRevoked(ds=ds):
+                self._revoke_dataset(DatasetId(ds))
+            case kinds.StudyProposed(study=study, proposer=proposer):
+                self.study(StudyId(study)).proposer = proposer
+            case (
+                kinds.StudyApproved()
+                | kinds.StudyRefused()
+                | kinds.StudyRevoked()
+                | kinds.StudyClosed()
+            ):
+                self._decide(record, entry)
+            case kinds.TrainDone():
+                self._train(record)
+            case kinds.UpdatePublished():
+                self._publish(record, entry)
+            case kinds.UpdateReceived(study=study, round=round_, sender=sender, verdict=verdict):
+                self.study(StudyId(study)).received.setdefault((Round(round_), sender), verdict)
+            case kinds.AggDone(study=study, round=round_, out_hash=out_hash):
+                self.study(StudyId(study)).averaged[Round(round_)] = ModelHash(out_hash)
+            case kinds.RoundSkipped(study=study, round=round_):
+                self.study(StudyId(study)).skipped.add(Round(round_))
+            case kinds.ModelReleased(study=study, hash=model):
+                self.study(StudyId(study)).released = ModelHash(model)
+            case _:
+                pass  # other kinds change neither budgets nor studies
+
+    def _revoke_dataset(self, dataset: DatasetId) -> None:
+        if dataset in self.datasets:
+            self.datasets[dataset].revoked = True
+
+    def _decide(
+        self,
+        record: kinds.StudyApproved | kinds.StudyRefused | kinds.StudyRevoked | kinds.StudyClosed,
+        entry: Entry,
+    ) -> None:
+        study = self.study(StudyId(record.study))
+        study.decision_seq, study.decision_leaf = entry.seq, entry.leaf
+        study.decided_us = entry.time_us
+        match record:
+            case kinds.StudyApproved():
+                study.standing, study.approval = Standing.APPROVED, record
+                study.approved_us = entry.time_us
+                study.trainings = 0  # the new table already contains what was spent before it
+            case kinds.StudyRefused():
+                study.standing = Standing.REFUSED
+            case kinds.StudyRevoked():
+                study.standing = Standing.REVOKED
+            case kinds.StudyClosed(reason=reason):
+                study.standing, study.closed_reason = Standing.CLOSED, reason
+
+    def _train(self, record: kinds.TrainDone) -> None:
+        study = self.study(StudyId(record.study))
+        study.trained[Round(record.round)] = record
+        study.trainings += 1
+        study.eps_u = max(study.eps_u, record.eps_u)
+        dataset = self.datasets.get(DatasetId(record.ds))
+        if dataset is not None:
+            # A table made later already covers the full plan of every study approved before it,
+            # so the largest total on record bounds the spending of all of them.
+            dataset.spent_u = max(dataset.spent_u, record.eps_total_u)
+
+    def _publish(self, record: kinds.UpdatePublished, entry: Entry) -> None:
+        self.study(StudyId(record.study)).published[Round(record.round)] = Published(
+            ModelHash(record.hash), record.size, record.train_seq, entry.seq, entry.leaf
+        )
+
+    def reserved_u(self, dataset: DatasetId) -> int:
+        """ε that running approvals may still bring the dataset to, at least what is spent."""
+        reserved = self.datasets[dataset].spent_u
+        for study in self.studies.values():
+            approval = study.approval
+            if approval is None or study.standing is not Standing.APPROVED:
+                continue
+            if approval.ds == dataset and approval.eps_table_u:
+                reserved = max(reserved, approval.eps_table_u[-1])
+        return reserved
