@@ -1,0 +1,347 @@
+"""The study manifest: strict reading of the TOML whose SHA-256 is the study's id.
+
+Whoever approves a study approves these bytes, so nothing in them may be ignored: an unknown key,
+a number out of range or two values that contradict each other refuse the whole document. The
+bytes may come from another site and are bounded before they are parsed.
+
+Names of rules and topologies are literals here; what they compute lives in `p2pfl.averaging`.
+Arguments of a plan are checked for shape only; the plan itself (`p2pfl.learning`) knows which it
+has. Must not know: files, clocks, ledgers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Final, Literal, cast
+
+from gossip.identifiers import Digest, SiteId
+from p2pfl.core.errors import Inconsistent, MissingKey, OutOfRange
+from p2pfl.core.manifest_table import Scalar, Table, parse_toml
+from p2pfl.core.manifest_terms import (
+    NO_PRIVACY,
+    AveragingTerms,
+    CategoryColumn,
+    Column,
+    DataTerms,
+    Manifest,
+    NumberColumn,
+    PlanTerms,
+    PrivacyTerms,
+    Sampling,
+    StudyId,
+    StudyTerms,
+    Target,
+    Unit,
+)
+from p2pfl.core.manifest_writing import render_manifest
+
+__all__ = [
+    "MANIFEST_BYTES_MAX",
+    "NO_PRIVACY",
+    "RULES",
+    "TOPOLOGIES",
+    "AveragingTerms",
+    "CategoryColumn",
+    "Column",
+    "DataTerms",
+    "Manifest",
+    "NumberColumn",
+    "PlanTerms",
+    "PrivacyTerms",
+    "Scalar",
+    "StudyId",
+    "StudyTerms",
+    "Target",
+    "checked_delta",
+    "parse_data_section",
+    "parse_manifest",
+    "render_manifest",
+    "study_id_of",
+]
+
+MANIFEST_BYTES_MAX: Final = 48 * 1024
+RULES: Final = (
+    "gossip",
+    "gm_clip",
+    "cs_plus",
+    "cs_redescending",
+    "trimmed_mean",
+    "median",
+    "geometric_median",
+)
+TOPOLOGIES: Final = ("complete", "ring", "torus", "exponential", "random_regular", "custom")
+
+_SECTIONS: Final = ("study", "plan", "data", "privacy", "averaging")
+_DATA_KEYS: Final = ("kind", "patients_min", "holdout", "target", "columns")
+_STUDY_KEYS: Final = (
+    "name",
+    "rounds",
+    "consensus_rounds",
+    "sites",
+    "sites_min",
+    "neighbours_min",
+    "round_deadline_s",
+    "expires",
+    "seed",
+    "initial_model",
+    "parameters",
+)
+_PRIVATE_KEYS: Final = (
+    "mechanism",
+    "epsilon",
+    "delta",
+    "clip_norm",
+    "unit",
+    "sampling",
+    "sampling_rate",
+    "noise_multiplier",
+    "steps_per_round",
+)
+_AVERAGING_KEYS: Final = (
+    "rule",
+    "topology",
+    "degree",
+    "weighting",
+    "share_max",
+    "byzantine",
+    "parameters",
+)
+_NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
+_ARGUMENT: Final = re.compile(r"[a-z0-9_]{1,40}")
+_COLUMN: Final = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
+_DECIMAL: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,15})?(e-?[0-9]{1,2})?")
+_YEAR_2100_S: Final = 4_102_444_800
+_VALUE_BOUND: Final = 1e9
+
+
+def study_id_of(raw: bytes) -> StudyId:
+    """The id of a study: SHA-256 of its manifest's bytes."""
+    return StudyId(hashlib.sha256(raw).digest())
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """Read a study manifest strictly.
+
+    raw: TOML, at most 48 KiB. Raises ManifestError (a subclass per rule) that names the key,
+    what is wrong with it and, for an unknown key, the nearest known one.
+    """
+    root = Table(parse_toml(raw, bytes_max=MANIFEST_BYTES_MAX), "", _SECTIONS)
+    study = _study(root.table("study", _STUDY_KEYS))
+    plan = _plan(root.table("plan", ("name", "arguments", "ranges")))
+    data = _data(root.table("data", _DATA_KEYS))
+    privacy = _privacy(root)
+    averaging = _averaging(root.table("averaging", _AVERAGING_KEYS), study)
+    return Manifest(
+        study=study,
+        plan=plan,
+        data=data,
+        privacy=privacy,
+        averaging=averaging,
+        raw=raw,
+        study_id=study_id_of(raw),
+    )
+
+
+def parse_data_section(raw: bytes) -> DataTerms:
+    """Read the [data] section alone; the other sections may be missing or unfinished.
+
+    Raises ManifestError.
+    """
+    root = Table(parse_toml(raw, bytes_max=MANIFEST_BYTES_MAX), "", _SECTIONS)
+    return _data(root.table("data", _DATA_KEYS))
+
+
+def _data(table: Table) -> DataTerms:
+    target_table = table.table("target", ("column", "positive_above"))
+    target = Target(
+        column=_column_name(target_table, "column"),
+        positive_above=target_table.number("positive_above", -_VALUE_BOUND, _VALUE_BOUND),
+    )
+    columns: list[Column] = []
+    seen: set[str] = set()
+    for path, values in table.rows("columns", count_min=1, count_max=2000):
+        column = _column(path, values)
+        if column.name == target.column:
+            raise Inconsistent(path, f'names "{column.name}", which is the target')
+        if column.name in seen:
+            raise Inconsistent(path, f'names "{column.name}" a second time')
+        seen.add(column.name)
+        columns.append(column)
+    return DataTerms(
+        kind=cast(Literal["tabular"], table.choice("kind", ("tabular",))),
+        patients_min=table.integer("patients_min", 1, 10_000_000),
+        holdout=table.number("holdout", 0.05, 0.9),
+        target=target,
+        columns=tuple(columns),
+    )
+
+
+def _study(table: Table) -> StudyTerms:
+    sites = table.digests("sites", count_min=2, count_max=600)
+    if list(sites) != sorted(set(sites)):
+        raise Inconsistent(table.at("sites"), "has to be sorted, each site once")
+    return StudyTerms(
+        name=table.text("name", _NAME, "1 to 40 of a-z, 0-9 and -"),
+        rounds=table.integer("rounds", 1, 10_000),
+        consensus_rounds=table.integer("consensus_rounds", 0, 1000),
+        sites=tuple(SiteId(site) for site in sites),
+        sites_min=table.integer("sites_min", 1, len(sites)),
+        neighbours_min=table.integer("neighbours_min", 1, len(sites) - 1),
+        round_deadline_s=table.number("round_deadline_s", 0.1, 7 * 86_400.0),
+        expires_s=_expiry(table),
+        seed=table.integer("seed", 0, 2**63 - 1),
+        initial_model=Digest(table.digest("initial_model")),
+        parameters=table.integer("parameters", 1, 250_000_000),
+    )
+
+
+def _expiry(table: Table) -> int:
+    expires_s = table.moment_s("expires")
+    if not 0 < expires_s < _YEAR_2100_S:
+        raise OutOfRange(table.at("expires"), expected="a moment before 2100", actual=expires_s)
+    return expires_s
+
+
+def _plan(table: Table) -> PlanTerms:
+    arguments: Mapping[str, Scalar] = table.scalars("arguments", _ARGUMENT, count_max=32)
+    ranges = table.ranges("ranges", _ARGUMENT, count_max=32) if table.has("ranges") else {}
+    for name, (low, high) in ranges.items():
+        place = f"{table.at('ranges')}.{name}"
+        value = arguments.get(name)
+        if value is None:
+            raise Inconsistent(place, f'has no "{name}" in {table.at("arguments")}')
+        if isinstance(value, bool | str) or not low <= value <= high:
+            raise Inconsistent(place, f"is {low:g} to {high:g}, but the argument is {value!r}")
+    return PlanTerms(
+        name=table.text("name", _NAME, "1 to 40 of a-z, 0-9 and -"),
+        arguments=arguments,
+        ranges=ranges,
+    )
+
+
+def _column_name(table: Table, key: str) -> str:
+    return table.text(key, _COLUMN, "1 to 64 signs, none of them a control sign")
+
+
+def _column(path: str, values: dict[str, object]) -> Column:
+    kind = Table(
+        {key: value for key, value in values.items() if key == "type"}, path, ("type",)
+    ).choice("type", ("number", "category"))
+    if kind == "category":
+        table = Table(values, path, ("name", "type", "categories", "missing"))
+        categories = table.numbers("categories", count_min=2, count_max=64, bound=_VALUE_BOUND)
+        if len(set(categories)) != len(categories):
+            raise Inconsistent(table.at("categories"), "has a value twice")
+        missing = _missing(table)
+        if set(missing) & set(categories):
+            raise Inconsistent(table.at("missing"), "has a value that is also a category")
+        return CategoryColumn(
+            name=_column_name(table, "name"), categories=categories, missing=missing
+        )
+    table = Table(values, path, ("name", "type", "range", "typical", "missing"))
+    low, high = table.numbers("range", count_min=2, count_max=2, bound=_VALUE_BOUND)
+    if not low < high:
+        raise OutOfRange(table.at("range"), expected="low below high", actual=[low, high])
+    return NumberColumn(
+        name=_column_name(table, "name"),
+        low=low,
+        high=high,
+        typical=table.number("typical", low, high),
+        missing=_missing(table),
+    )
+
+
+def _missing(table: Table) -> tuple[float, ...]:
+    if not table.has("missing"):
+        return ()
+    return table.numbers("missing", count_min=0, count_max=16, bound=_VALUE_BOUND)
+
+
+def _privacy(root: Table) -> PrivacyTerms:
+    if not root.has("privacy"):
+        raise MissingKey(
+            "privacy",
+            'is missing: it has to be written; without privacy write [privacy] mechanism = "none"',
+        )
+    table = root.table("privacy", _PRIVATE_KEYS)
+    if table.choice("mechanism", ("gaussian", "none")) == "none":
+        for key in _PRIVATE_KEYS[1:]:
+            if table.has(key):
+                raise Inconsistent(table.at(key), 'means nothing with mechanism = "none"')
+        return NO_PRIVACY
+    sampling = cast(Sampling, table.choice("sampling", ("full", "poisson")))
+    rate = table.number("sampling_rate", 1e-6, 1.0)
+    if (sampling == "full") != (rate == 1.0):
+        raise Inconsistent(
+            table.at("sampling_rate"),
+            f'is {rate:g} with sampling = "{sampling}": full batches have 1.0, poisson less',
+        )
+    return PrivacyTerms(
+        mechanism="gaussian",
+        epsilon=table.number("epsilon", 0.001, 1000.0),
+        delta=_delta(table),
+        clip_norm=table.number("clip_norm", 1e-6, 1e6),
+        unit=cast(Unit, table.choice("unit", ("patient", "record"))),
+        sampling=sampling,
+        sampling_rate=rate,
+        # Below 0.3 accountants fail or ask for absurd memory, and nobody would call it private.
+        noise_multiplier=table.number("noise_multiplier", 0.3, 1e6),
+        steps_per_round=table.integer("steps_per_round", 1, 100_000),
+    )
+
+
+def _delta(table: Table) -> str:
+    text = table.text("delta", _DECIMAL, 'a decimal as a string, like "1e-5"')
+    return checked_delta(table.at("delta"), text)
+
+
+def checked_delta(place: str, text: str) -> str:
+    """`text` if it is a decimal in 1e-12…0.01. Raises OutOfRange."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:  # pragma: no cover - the pattern admits decimals only
+        value = Decimal(0)
+    if not Decimal("1e-12") <= value <= Decimal("0.01"):
+        raise OutOfRange(place, expected="1e-12 to 0.01", actual=text)
+    return text
+
+
+def _averaging(table: Table, study: StudyTerms) -> AveragingTerms:
+    n = len(study.sites)
+    topology = table.choice("topology", TOPOLOGIES)
+    degree = table.integer("degree", 0, n - 1) if table.has("degree") else 0
+    if (topology == "random_regular") != (degree > 0):
+        raise Inconsistent(
+            table.at("degree"),
+            f'is {degree} with topology = "{topology}": random_regular needs 1 or more, '
+            "the others none",
+        )
+    if degree % 2 and n % 2:
+        raise Inconsistent(table.at("degree"), f"is odd, impossible with {n} sites")
+    degree_max = {"ring": min(2, n - 1), "random_regular": degree}.get(topology, n - 1)
+    if study.neighbours_min > degree_max:
+        raise Inconsistent(
+            "study.neighbours_min",
+            f'is {study.neighbours_min}, but "{topology}" gives {degree_max} neighbours',
+        )
+    share_max = table.number("share_max", 0.0, 1.0)
+    if share_max * n < 1.0:
+        raise Inconsistent(
+            table.at("share_max"), f"is {share_max:g}: {n} shares that small do not add up to 1"
+        )
+    return AveragingTerms(
+        rule=table.choice("rule", RULES),
+        topology=topology,
+        degree=degree,
+        weighting=cast(
+            Literal["patients", "uniform"], table.choice("weighting", ("patients", "uniform"))
+        ),
+        share_max=share_max,
+        byzantine=table.number("byzantine", 0.0, 0.49),
+        parameters=(
+            table.scalars("parameters", _ARGUMENT, count_max=16) if table.has("parameters") else {}
+        ),
+    )

@@ -1,0 +1,198 @@
+"""What a study manifest says, as frozen values: the words of every section and their units.
+
+Only values and what follows from them by arithmetic. How they are read from TOML and which
+values are allowed is `p2pfl.core.manifest`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NewType
+
+from gossip.identifiers import Digest, SiteId
+from p2pfl.core.manifest_table import Scalar
+
+StudyId = NewType("StudyId", bytes)
+"""SHA-256 of the manifest's TOML bytes as they were proposed."""
+
+Mechanism = Literal["none", "gaussian"]
+Sampling = Literal["full", "poisson"]
+Unit = Literal["patient", "record"]
+AccountedMechanism = Literal["none", "gaussian", "poisson"]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyTerms:
+    """[study]: who takes part, for how long, from which model."""
+
+    name: str
+    rounds: int
+    """Training rounds; private ones if the study is private."""
+    consensus_rounds: int
+    """Rounds of mixing without training, at the end."""
+    sites: tuple[SiteId, ...]
+    """Sorted, distinct."""
+    sites_min: int
+    """Approvals that have to be known before round 0."""
+    neighbours_min: int
+    """Neighbours that have to be heard for a round to count."""
+    round_deadline_s: float
+    expires_s: int
+    """Unix seconds; nothing is trained from this moment on."""
+    seed: int
+    """Fixes everything that is not privacy noise."""
+    initial_model: Digest
+    """SHA-256 of the safetensors file every site starts from."""
+    parameters: int
+    """d, the length of the model vector."""
+
+    @property
+    def rounds_total(self) -> int:
+        """Training and consensus rounds together."""
+        return self.rounds + self.consensus_rounds
+
+    @property
+    def expires_us(self) -> int:
+        """The expiry in the ledger's unit, microseconds UTC."""
+        return self.expires_s * 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTerms:
+    """[plan]: which shipped training plan runs, with which arguments."""
+
+    name: str
+    arguments: Mapping[str, Scalar]
+    ranges: Mapping[str, tuple[float, float]]
+    """Inside these the proposer may steer an argument while the study runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is predicted: 1 where `column` is above `positive_above`, else 0."""
+
+    column: str
+    positive_above: float
+
+
+@dataclass(frozen=True, slots=True)
+class NumberColumn:
+    """A measured value, scaled from the agreed public range to −1…1 and clipped."""
+
+    name: str
+    low: float
+    high: float
+    typical: float
+    """Used where the value is missing; agreed, not computed from patients."""
+    missing: tuple[float, ...]
+    """Codes that mean missing, besides an empty cell and "?"."""
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryColumn:
+    """A coded category, one-hot over the agreed codes; anything else is all zeros."""
+
+    name: str
+    categories: tuple[float, ...]
+    missing: tuple[float, ...]
+
+
+Column = NumberColumn | CategoryColumn
+
+
+@dataclass(frozen=True, slots=True)
+class DataTerms:
+    """[data]: what a site's table has to look like; it needs nothing computed from patients."""
+
+    kind: Literal["tabular"]
+    patients_min: int
+    holdout: float
+    """Share of the patients that is never trained on."""
+    target: Target
+    columns: tuple[Column, ...]
+
+    @property
+    def features(self) -> int:
+        """Number of model inputs after one-hot encoding."""
+        return sum(
+            len(column.categories) if isinstance(column, CategoryColumn) else 1
+            for column in self.columns
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyTerms:
+    """[privacy]: what one site releases per round, and the ε the whole study aims at.
+
+    With mechanism "none" every number is 0, `delta` is "0", and `is_private` is False.
+    """
+
+    mechanism: Mechanism
+    epsilon: float
+    """Target over the whole study for a dataset without history."""
+    delta: str
+    """Decimal string, as it goes into the ledger."""
+    clip_norm: float
+    """Largest L2 norm of one unit's gradient."""
+    unit: Unit
+    sampling: Sampling
+    sampling_rate: float
+    """q, the share of units in one step; 1.0 with full batches."""
+    noise_multiplier: float
+    """σ, the noise's standard deviation in units of `clip_norm`."""
+    steps_per_round: int
+
+    @property
+    def is_private(self) -> bool:
+        """Whether training is differentially private."""
+        return self.mechanism != "none"
+
+    @property
+    def accounted(self) -> AccountedMechanism:
+        """The mechanism's name in ledger entries and ε accounting."""
+        if self.mechanism == "none":
+            return "none"
+        return "poisson" if self.sampling == "poisson" else "gaussian"
+
+
+NO_PRIVACY = PrivacyTerms(
+    mechanism="none",
+    epsilon=0.0,
+    delta="0",
+    clip_norm=0.0,
+    unit="patient",
+    sampling="full",
+    sampling_rate=0.0,
+    noise_multiplier=0.0,
+    steps_per_round=0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AveragingTerms:
+    """[averaging]: how a site mixes its neighbours' models into its own."""
+
+    rule: str
+    topology: str
+    degree: int
+    """Neighbours per site where the topology lets one choose (random_regular); else 0."""
+    weighting: Literal["patients", "uniform"]
+    share_max: float
+    """No site's weight share exceeds this, however many patients it has."""
+    byzantine: float
+    """β, the weight share that is allowed to lie."""
+    parameters: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A whole study, and the bytes whose hash is its id."""
+
+    study: StudyTerms
+    plan: PlanTerms
+    data: DataTerms
+    privacy: PrivacyTerms
+    averaging: AveragingTerms
+    raw: bytes
+    study_id: StudyId

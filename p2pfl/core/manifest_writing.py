@@ -1,0 +1,118 @@
+"""Writing a study manifest: one canonical order of sections and keys, so that the same study
+gives the same bytes, and therefore the same id, wherever it is written.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import tomli_w
+
+from p2pfl.core.manifest_terms import (
+    AveragingTerms,
+    CategoryColumn,
+    Column,
+    DataTerms,
+    PlanTerms,
+    PrivacyTerms,
+    StudyTerms,
+)
+
+
+def render_manifest(
+    *,
+    study: StudyTerms,
+    plan: PlanTerms,
+    data: DataTerms,
+    privacy: PrivacyTerms,
+    averaging: AveragingTerms,
+) -> bytes:
+    """The canonical TOML of a study. Free keys (arguments, ranges, parameters) are sorted."""
+    document: dict[str, object] = {
+        "study": _study(study),
+        "plan": {
+            "name": plan.name,
+            "arguments": dict(sorted(plan.arguments.items())),
+            "ranges": {name: list(pair) for name, pair in sorted(plan.ranges.items())},
+        },
+        "data": _data(data),
+        "privacy": _privacy(privacy),
+        "averaging": _averaging(averaging),
+    }
+    return tomli_w.dumps(document).encode()
+
+
+def _study(study: StudyTerms) -> dict[str, object]:
+    return {
+        "name": study.name,
+        "rounds": study.rounds,
+        "consensus_rounds": study.consensus_rounds,
+        "sites": [site.hex() for site in study.sites],
+        "sites_min": study.sites_min,
+        "neighbours_min": study.neighbours_min,
+        "round_deadline_s": study.round_deadline_s,
+        "expires": datetime.fromtimestamp(study.expires_s, UTC),
+        "seed": study.seed,
+        "initial_model": study.initial_model.hex(),
+        "parameters": study.parameters,
+    }
+
+
+def _data(data: DataTerms) -> dict[str, object]:
+    return {
+        "kind": data.kind,
+        "patients_min": data.patients_min,
+        "holdout": data.holdout,
+        "target": {
+            "column": data.target.column,
+            "positive_above": data.target.positive_above,
+        },
+        "columns": [_column(column) for column in data.columns],
+    }
+
+
+def _column(column: Column) -> dict[str, object]:
+    if isinstance(column, CategoryColumn):
+        values: dict[str, object] = {
+            "name": column.name,
+            "type": "category",
+            "categories": list(column.categories),
+        }
+    else:
+        values = {
+            "name": column.name,
+            "type": "number",
+            "range": [column.low, column.high],
+            "typical": column.typical,
+        }
+    if column.missing:
+        values["missing"] = list(column.missing)
+    return values
+
+
+def _privacy(privacy: PrivacyTerms) -> dict[str, object]:
+    if not privacy.is_private:
+        return {"mechanism": "none"}
+    return {
+        "mechanism": privacy.mechanism,
+        "epsilon": privacy.epsilon,
+        "delta": privacy.delta,
+        "clip_norm": privacy.clip_norm,
+        "unit": privacy.unit,
+        "sampling": privacy.sampling,
+        "sampling_rate": privacy.sampling_rate,
+        "noise_multiplier": privacy.noise_multiplier,
+        "steps_per_round": privacy.steps_per_round,
+    }
+
+
+def _averaging(averaging: AveragingTerms) -> dict[str, object]:
+    values: dict[str, object] = {"rule": averaging.rule, "topology": averaging.topology}
+    if averaging.degree:
+        values["degree"] = averaging.degree
+    return values | {
+        "weighting": averaging.weighting,
+        "share_max": averaging.share_max,
+        "byzantine": averaging.byzantine,
+        "parameters": dict(sorted(averaging.parameters.items())),
+    }
