@@ -1,0 +1,112 @@
+"""Records about the site itself and what it saw of others: peers, roster, keys, clock."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from ledger.provenance.fields import Code, Count, Digest, Integer, OneOf, Seq, Signed
+from ledger.provenance.terms import Kind
+
+_KEYS = ("identity", "transport", "log", "witness")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMisbehaved(Kind):
+    """A peer broke the protocol, this often since the last such entry."""
+
+    KIND: ClassVar[str] = "peer.misbehaved"
+    site: Digest
+    reason: Code
+    count: Count
+
+
+@dataclass(frozen=True, slots=True)
+class RosterChanged(Kind):
+    """From here on this version of the roster is in force."""
+
+    KIND: ClassVar[str] = "roster.changed"
+    version: Count
+    hash: Digest
+    members: Count
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHead(Kind):
+    """The newest head of another site's log that this site saw."""
+
+    KIND: ClassVar[str] = "peer.head"
+    log_id: Digest
+    size: Count
+    root: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ForkFound(Kind):
+    """Another log showed two histories; `proof` is the digest of the fork proof file."""
+
+    KIND: ClassVar[str] = "fork.found"
+    log_id: Digest
+    form: Annotated[str, OneOf(("K1", "K2", "K3", "K4"))]
+    proof: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRotated(Kind):
+    """One of the site's keys was replaced."""
+
+    KIND: ClassVar[str] = "key.rotated"
+    key: Annotated[str, OneOf(_KEYS)]
+    old: Digest
+    new: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCompromised(Kind):
+    """One of the site's keys must not be believed from this time on."""
+
+    KIND: ClassVar[str] = "key.compromised"
+    key: Annotated[str, OneOf(_KEYS)]
+    public_key: Digest
+    since_us: Count
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted(Kind):
+    """The secret behind a commitment in an earlier entry was erased, on this legal basis."""
+
+    KIND: ClassVar[str] = "redacted"
+    seq: Seq
+    field: Code
+    basis: Code
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged(Kind):
+    """From here on this policy file decides."""
+
+    KIND: ClassVar[str] = "policy.changed"
+    hash: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ClockAnomaly(Kind):
+    """The clock jumped by this much."""
+
+    KIND: ClassVar[str] = "clock.anomaly"
+    delta_us: Signed
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOfflineStart(Kind):
+    """The node started to release without a peer's word on its own log."""
+
+    KIND: ClassVar[str] = "node.offline_start"
+    peers: Count
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRun(Kind):
+    """An audit of this log ended with this exit code and so many findings."""
+
+    KIND: ClassVar[str] = "audit.run"
+    exit: Annotated[int, Integer(0, 255)]
+    findings: Count

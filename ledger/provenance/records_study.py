@@ -1,0 +1,122 @@
+"""Records about datasets and about what a site's people decided on studies."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from ledger.provenance.fields import (
+    INT_MAX,
+    TABLE_MAX,
+    Code,
+    CodeTable,
+    Count,
+    Decimals,
+    Digest,
+    FieldError,
+    Integer,
+    Many,
+    Micro,
+    Round,
+    check_fields,
+    decimal_of,
+)
+from ledger.provenance.terms import DpTerms, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRegistered(Kind):
+    """A dataset is ready for studies, under one cap of ε (micro-units) and one δ for good."""
+
+    KIND: ClassVar[str] = "dataset.registered"
+    ds: Digest
+    fp_commit: Digest
+    patients_bucket: Count
+    schema_hash: Digest
+    legal_basis: Code
+    dpia: Code
+    cap_u: Micro
+    delta: Decimals
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not 0 < decimal_of(self.delta) < 1:
+            raise FieldError("delta", "a number in (0, 1)", self.delta)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRevoked(Kind):
+    """No training may use this dataset any more."""
+
+    KIND: ClassVar[str] = "dataset.revoked"
+    ds: Digest
+    reason: Code
+
+
+@dataclass(frozen=True, slots=True)
+class StudyProposed(Kind):
+    """A manifest reached this site."""
+
+    KIND: ClassVar[str] = "study.proposed"
+    study: Digest
+    proposer: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class StudyApproved(Kind):
+    """A data owner lets a study train on a dataset, within these terms.
+
+    eps_table_u[k]: the dataset's whole ε, reservations of other studies included, after k private
+    rounds of this study under this approval. Its length is the planned private rounds + 1."""
+
+    KIND: ClassVar[str] = "study.approved"
+    study: Digest
+    role: Code
+    meaning: Code
+    approver_commit: Digest
+    ds: Digest
+    expires_us: Count
+    dp: DpTerms
+    eps_table_u: Annotated[tuple[int, ...], Many(Integer(0, INT_MAX), TABLE_MAX)]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if list(self.eps_table_u) != sorted(self.eps_table_u) or not self.eps_table_u:
+            raise FieldError("eps_table_u", "at least one value, none falling", self.eps_table_u)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRefused(Kind):
+    """A data owner, or the site's policy, said no."""
+
+    KIND: ClassVar[str] = "study.refused"
+    study: Digest
+    reason: Code
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRevoked(Kind):
+    """An approval was taken back."""
+
+    KIND: ClassVar[str] = "study.revoked"
+    study: Digest
+    reason: Code
+
+
+@dataclass(frozen=True, slots=True)
+class StudyClosed(Kind):
+    """The study ended here; what it had reserved and not spent is free again."""
+
+    KIND: ClassVar[str] = "study.closed"
+    study: Digest
+    reason: Code
+    rounds: Round
+
+
+@dataclass(frozen=True, slots=True)
+class StudySteered(Kind):
+    """The proposer changed training arguments inside the approved ranges, from a round on."""
+
+    KIND: ClassVar[str] = "study.steered"
+    study: Digest
+    round: Round
+    message: Digest
+    changes: CodeTable
