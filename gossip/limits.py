@@ -1,0 +1,75 @@
+"""Limits on everything that crosses between sites: constants of the format, then tunable rates.
+
+The constants belong to the wire format: two sites must agree on them.
+`DisseminationLimits` is each site's own protection.
+"""
+
+from dataclasses import dataclass
+
+INLINE_BYTES_MAX = 16 * 1024
+"""A payload up to this size travels inside its message; a larger one is fetched by digest."""
+MANIFEST_BYTES_MAX = 48 * 1024
+NOTE_BYTES_MAX = 2 * 1024
+"""A signed note: a log's head."""
+ENVELOPE_BYTES_MAX = 68 * 1024
+"""Largest sealed message: a study proposal with its initial model, and room to spare."""
+BLOB_BYTES_MAX = 2**31
+INVENTORY_IDS_MAX = 1024
+WANTED_IDS_MAX = 256
+ROUND_MAX = 1_000_000
+PATIENTS_MAX = 1_000_000_000
+INT_MAX = 2**63 - 1
+
+MEMBERS_MAX = 256
+CARD_BYTES_MAX = 4 * 1024
+ROSTER_BYTES_MAX = MEMBERS_MAX * (CARD_BYTES_MAX + 128) + 1024
+NAME_BYTES_MAX = 64
+CONSORTIUM_BYTES_MAX = 63
+ADDRESSES_MAX = 8
+ADDRESS_BYTES_MAX = 261
+
+
+@dataclass(frozen=True, slots=True)
+class DisseminationLimits:
+    """How much one site lets others take of its memory, time and uplink."""
+
+    reconcile_s: float = 5.0
+    """Mean time between two inventories for the same peer; ±20 % jitter."""
+    ask_again_s: float = 3.0
+    """An item is requested from one peer at most this often."""
+    resend_s: float = 3.0
+    """An item is sent to one peer at most this often."""
+    repair_bytes_per_s: float = 1024.0 * 1024.0
+    """What answering one peer's requests may cost."""
+    repair_bytes_burst: float = 2.0 * 1024.0 * 1024.0
+    asks_per_peer_max: int = WANTED_IDS_MAX
+    """Requests to one peer that are still unanswered."""
+
+    source_messages_per_s: float = 100.0
+    source_messages_burst: float = 1000.0
+    source_bytes_per_s: float = 4.0 * 1024.0 * 1024.0
+    source_bytes_burst: float = 16.0 * 1024.0 * 1024.0
+    reconcile_messages_per_s: float = 2.0
+    """Inventories and requests together, from one peer."""
+    reconcile_messages_burst: float = 20.0
+    origin_messages_per_s: float = 10.0
+    """Messages for everyone, signed by one site; counted apart for direct and passed-on ones."""
+    origin_messages_burst: float = 200.0
+    refusal_notice_s: float = 1.0
+    """A site that sends too fast is reported at most this often."""
+
+    own_items_max: int = 4096
+    own_bytes_max: int = 64 * 1024 * 1024
+    relayed_s: float = 24.0 * 3600.0
+    """How long an item that came from another site is passed on."""
+    relayed_bytes_per_origin_max: int = 512 * 1024
+    relayed_bytes_max: int = 32 * 1024 * 1024
+    relayed_proposals_per_origin_max: int = 16
+    relayed_decisions_per_origin_max: int = 128
+    relayed_heads_per_origin_max: int = 2
+    """A log's newer head replaces what an older one said."""
+
+    seen_proposals_per_origin_max: int = 64
+    seen_decisions_per_origin_max: int = 512
+    seen_heads_per_origin_max: int = 128
+    seen_updates_per_origin_max: int = 512
