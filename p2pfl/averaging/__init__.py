@@ -1,0 +1,28 @@
+"""Robust decentralized averaging: rules over float32 vectors, topologies and mixing weights.
+
+Pure mathematics: no I/O, no clock, no randomness that is not a public seed.
+"""
+
+from p2pfl.averaging.errors import AveragingError
+from p2pfl.averaging.evidence import Averaged, Evidence, Verdict
+from p2pfl.averaging.registry import (
+    DEFAULT_RULE,
+    RULES,
+    Parameter,
+    Rule,
+    average,
+    resolve_parameters,
+)
+
+__all__ = [
+    "DEFAULT_RULE",
+    "RULES",
+    "Averaged",
+    "AveragingError",
+    "Evidence",
+    "Parameter",
+    "Rule",
+    "Verdict",
+    "average",
+    "resolve_parameters",
+]

@@ -1,0 +1,50 @@
+"""What an averaging step hands back: the new model, and what was done with each neighbour."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from p2pfl.averaging.inputs import Vector, Wide
+
+
+class Verdict(StrEnum):
+    """What a rule did with one neighbour's model. Evidence for people, never an automatic ban."""
+
+    KEPT = "kept"
+    CLIPPED = "clipped"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One neighbour, as the rule saw it.
+
+    distance: from the point the rule compares with (the own model; for gm_clip and
+    geometric_median the centre of the neighbourhood), in units of the parameters.
+    factor: 0…1, how much of the neighbour's say was left.
+    """
+
+    distance: float
+    factor: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Averaged:
+    """value: float32[d], the new own model. evidence: one entry per neighbour, in input order."""
+
+    value: Vector
+    evidence: tuple[Evidence, ...]
+
+
+def evidence_of(distances: Wide, factors: Wide) -> tuple[Evidence, ...]:
+    """Evidence per neighbour. distances, factors: float64[m], factors in 0…1."""
+    return tuple(
+        Evidence(distance, factor, _verdict(factor))
+        for distance, factor in zip(distances.tolist(), factors.tolist(), strict=True)
+    )
+
+
+def _verdict(factor: float) -> Verdict:
+    if factor >= 1.0:
+        return Verdict.KEPT
+    return Verdict.CLIPPED if factor > 0.0 else Verdict.DROPPED

@@ -1,0 +1,43 @@
+"""Weighted quantiles of a few distances."""
+
+import numpy as np
+
+from p2pfl.averaging.inputs import Wide
+
+# Weights are whole micro-units rounded to float32: two sums closer than this are the same sum.
+WEIGHT_TOLERANCE = 1e-6
+
+
+def weighted_quantile(values: Wide, weights: Wide, share: float) -> float:
+    """Smallest value such that it and the smaller ones hold `share` of the weight.
+
+    values, weights: float64[m], m ≥ 1, weights above 0. share: 0…1.
+
+    >>> weighted_quantile(np.array([5.0, 1.0, 3.0]), np.array([0.2, 0.2, 0.2]), 0.6)
+    3.0
+    """
+    order = np.argsort(values, kind="stable")
+    running = np.cumsum(weights[order])
+    reached = running >= (share - WEIGHT_TOLERANCE) * running[-1]
+    return float(values[order[int(np.argmax(reached))]])
+
+
+def weighted_median(values: Wide, weights: Wide) -> Wide:
+    """Value in the middle of the weight, along the last axis; at a tie the mean of both sides.
+
+    values: float64[..., N]; weights: float64[N], above 0. With equal weights it is the median.
+
+    >>> float(weighted_median(np.array([1.0, 9.0, 2.0, 4.0]), np.full(4, 0.25)))
+    3.0
+    """
+    order = np.argsort(values, axis=-1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=-1)
+    running = np.cumsum(weights[order], axis=-1)
+    half = 0.5 * running[..., -1:]
+    tolerance = WEIGHT_TOLERANCE * running[..., -1:]
+    lower = np.argmax(running >= half - tolerance, axis=-1)
+    upper = np.argmax(running > half + tolerance, axis=-1)
+    below = np.take_along_axis(ordered, lower[..., np.newaxis], axis=-1)
+    above = np.take_along_axis(ordered, upper[..., np.newaxis], axis=-1)
+    middle: Wide = (0.5 * (below + above))[..., 0]
+    return middle
