@@ -18,6 +18,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final, Literal, cast
 
 from gossip.identifiers import Digest, SiteId
+from gossip.limits import MANIFEST_BYTES_MAX, MEMBERS_MAX
 from p2pfl.core.errors import Inconsistent, MissingKey, OutOfRange
 from p2pfl.core.manifest_table import Scalar, Table, parse_toml
 from p2pfl.core.manifest_terms import (
@@ -41,6 +42,7 @@ from p2pfl.core.manifest_writing import render_manifest
 __all__ = [
     "MANIFEST_BYTES_MAX",
     "NO_PRIVACY",
+    "ROUNDS_MAX",
     "RULES",
     "TOPOLOGIES",
     "AveragingTerms",
@@ -62,7 +64,8 @@ __all__ = [
     "study_id_of",
 ]
 
-MANIFEST_BYTES_MAX: Final = 48 * 1024
+ROUNDS_MAX: Final = 1000
+"""An approval records ε after each of them."""
 RULES: Final = (
     "gossip",
     "gm_clip",
@@ -180,12 +183,12 @@ def _data(table: Table) -> DataTerms:
 
 
 def _study(table: Table) -> StudyTerms:
-    sites = table.digests("sites", count_min=2, count_max=600)
+    sites = table.digests("sites", count_min=2, count_max=MEMBERS_MAX)
     if list(sites) != sorted(set(sites)):
         raise Inconsistent(table.at("sites"), "has to be sorted, each site once")
     return StudyTerms(
         name=table.text("name", _NAME, "1 to 40 of a-z, 0-9 and -"),
-        rounds=table.integer("rounds", 1, 10_000),
+        rounds=table.integer("rounds", 1, ROUNDS_MAX),
         consensus_rounds=table.integer("consensus_rounds", 0, 1000),
         sites=tuple(SiteId(site) for site in sites),
         sites_min=table.integer("sites_min", 1, len(sites)),
@@ -281,7 +284,7 @@ def _privacy(root: Table) -> PrivacyTerms:
         )
     return PrivacyTerms(
         mechanism="gaussian",
-        epsilon=table.number("epsilon", 0.001, 1000.0),
+        epsilon=table.number("epsilon", 0.001, 100.0),
         delta=_delta(table),
         clip_norm=table.number("clip_norm", 1e-6, 1e6),
         unit=cast(Unit, table.choice("unit", ("patient", "record"))),
@@ -299,13 +302,13 @@ def _delta(table: Table) -> str:
 
 
 def checked_delta(place: str, text: str) -> str:
-    """`text` if it is a decimal in 1e-12…0.01. Raises OutOfRange."""
+    """`text` if it is a decimal in 1e-10…0.01. Raises OutOfRange."""
     try:
         value = Decimal(text)
     except InvalidOperation:  # pragma: no cover - the pattern admits decimals only
         value = Decimal(0)
-    if not Decimal("1e-12") <= value <= Decimal("0.01"):
-        raise OutOfRange(place, expected="1e-12 to 0.01", actual=text)
+    if not Decimal("1e-10") <= value <= Decimal("0.01"):
+        raise OutOfRange(place, expected="1e-10 to 0.01", actual=text)
     return text
 
 

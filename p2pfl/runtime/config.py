@@ -1,0 +1,130 @@
+"""config.toml: who this site is and where it listens. Parsed once into a frozen value."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import tomli_w
+
+from gossip.addresses import split_address
+from gossip.errors import PeerError
+from gossip.limits import ADDRESSES_MAX
+from p2pfl.core.errors import ManifestError, OutOfRange
+from p2pfl.core.manifest_table import Table, parse_toml
+from p2pfl.runtime.errors import EXIT_CONFIG, EXIT_USAGE, OperatorError
+
+CONFIG_BYTES_MAX: Final = 64 * 1024
+
+_KEYS: Final = ("name", "listen", "announce", "consortium")
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
+_CONSORTIUM: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+_ADDRESS: Final = re.compile(r"[^\s]{1,261}")
+_ANYWHERE: Final = ("0.0.0.0", "[::]")  # noqa: S104 - recognised in order to be refused in cards
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What `init` was told."""
+
+    name: str
+    """Short name of the site, a-z, 0-9, `_.-`; also the name of its card file."""
+    listen: str
+    """host:port the node binds."""
+    announce: tuple[str, ...]
+    """host:port under which other sites reach it; equals `listen` unless that is a wildcard."""
+    consortium: str
+
+    @property
+    def listen_host(self) -> str:
+        """Without brackets around IPv6."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def listen_port(self) -> int:
+        """1…65535."""
+        return int(self.listen.rpartition(":")[2])
+
+
+def make_config(name: str, listen: str, announce: tuple[str, ...], consortium: str) -> Config:
+    """Check what a person typed. Raises OperatorError."""
+    document = {
+        "name": name,
+        "listen": listen,
+        "announce": list(announce or (listen,)),
+        "consortium": consortium,
+    }
+    try:
+        return _config(Table(document, "", _KEYS))
+    except ManifestError as error:
+        raise OperatorError(
+            f"The option --{error} .".replace(" .", "."),
+            fix="Correct the option; `p2pfl init --help` shows an example.",
+            exit_code=EXIT_USAGE,
+        ) from error
+
+
+def render_config(config: Config) -> bytes:
+    """The TOML of a configuration."""
+    document = {
+        "name": config.name,
+        "listen": config.listen,
+        "announce": list(config.announce),
+        "consortium": config.consortium,
+    }
+    return tomli_w.dumps(document).encode()
+
+
+def read_config(path: Path) -> Config:
+    """Read config.toml strictly. Raises OperatorError that names the nearest key."""
+    try:
+        return _config(Table(parse_toml(path.read_bytes(), bytes_max=CONFIG_BYTES_MAX), "", _KEYS))
+    except ManifestError as error:
+        raise OperatorError(
+            f"{path}: {error}.",
+            fix="Correct the file; nothing was started or changed.",
+            exit_code=EXIT_CONFIG,
+        ) from error
+
+
+def _config(table: Table) -> Config:
+    listen = table.text("listen", _ADDRESS, "host:port")
+    announce = (
+        table.texts("announce", _ADDRESS, "host:port", count_max=ADDRESSES_MAX)
+        if table.has("announce")
+        else (listen,)
+    )
+    _check_listen(table.at("listen"), listen)
+    for address in announce:
+        _check_announced(table.at("announce"), address)
+    return Config(
+        name=table.text("name", _NAME, "1 to 40 of a-z, 0-9, _ . and -"),
+        listen=listen,
+        announce=announce,
+        consortium=table.text("consortium", _CONSORTIUM, "1 to 63 of a-z, 0-9, . and -"),
+    )
+
+
+def _check_listen(place: str, listen: str) -> None:
+    host, _, port = listen.rpartition(":")
+    # A wildcard can be listened on though nobody can dial it.
+    probe = f"localhost:{port}" if host in _ANYWHERE else listen
+    try:
+        split_address(probe)
+    except PeerError:
+        raise OutOfRange(
+            place, expected="host:port, like 192.0.2.7:7100 or 0.0.0.0:7100", actual=listen
+        ) from None
+
+
+def _check_announced(place: str, address: str) -> None:
+    try:
+        split_address(address)
+    except PeerError:
+        raise OutOfRange(
+            place,
+            expected="host:port that other sites can dial (give --announce with a wildcard)",
+            actual=address,
+        ) from None

@@ -1,0 +1,174 @@
+"""policy.toml: what this site allows, whoever asks. The strictest reading is the default."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import tomli_w
+
+from p2pfl.core.errors import ManifestError
+from p2pfl.core.manifest import RULES, Manifest, checked_delta
+from p2pfl.core.manifest_table import Table, parse_toml
+from p2pfl.runtime.errors import EXIT_CONFIG, OperatorError
+
+POLICY_BYTES_MAX: Final = 64 * 1024
+PLANS: Final = ("tabular-logistic", "tabular-mlp")
+
+_KEYS: Final = (
+    "allow_no_privacy",
+    "epsilon_cap",
+    "delta",
+    "patients_min",
+    "units",
+    "rules",
+    "plans",
+    "roles",
+)
+_CODE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules a study has to pass before a person is even asked."""
+
+    allow_no_privacy: bool = False
+    """Whether a study with mechanism "none" may be approved here."""
+    epsilon_cap: float = 8.0
+    """Cap of a dataset over all studies, unless `data add --epsilon-cap` says less."""
+    delta: str = "1e-3"
+    """δ of a dataset, for good, unless `data add --delta` says less."""
+    patients_min: int = 20
+    units: tuple[str, ...] = ("patient",)
+    """Units of privacy that are protection enough."""
+    rules: tuple[str, ...] = RULES
+    plans: tuple[str, ...] = PLANS
+    """Training plans whose code was shipped with the node."""
+    roles: tuple[str, ...] = ("data-owner",)
+    """Roles that may approve; the first is the default of `study approve`."""
+
+
+def render_policy(policy: Policy) -> bytes:
+    """The TOML of a policy."""
+    document = {
+        "allow_no_privacy": policy.allow_no_privacy,
+        "epsilon_cap": policy.epsilon_cap,
+        "delta": policy.delta,
+        "patients_min": policy.patients_min,
+        "units": list(policy.units),
+        "rules": list(policy.rules),
+        "plans": list(policy.plans),
+        "roles": list(policy.roles),
+    }
+    return tomli_w.dumps(document).encode()
+
+
+def read_policy(path: Path) -> tuple[Policy, bytes]:
+    """Read policy.toml strictly; returns it with the SHA-256 of its bytes.
+
+    A file that is missing is an error: a policy never falls back to something nobody wrote.
+    Raises OperatorError that names the nearest key.
+    """
+    try:
+        raw = path.read_bytes()
+        return _policy(Table(parse_toml(raw, bytes_max=POLICY_BYTES_MAX), "", _KEYS)), (
+            hashlib.sha256(raw).digest()
+        )
+    except FileNotFoundError:
+        raise OperatorError(
+            f"{path} is missing.",
+            fix="Restore it from the backup of this home.",
+            exit_code=EXIT_CONFIG,
+        ) from None
+    except ManifestError as error:
+        raise OperatorError(
+            f"{path}: {error}.",
+            fix="Correct the file; nothing was started or changed.",
+            exit_code=EXIT_CONFIG,
+        ) from error
+
+
+def _policy(table: Table) -> Policy:
+    default = Policy()
+    delta = default.delta
+    if table.has("delta"):
+        delta = checked_delta(table.at("delta"), table.text("delta", _DELTA, 'like "1e-5"'))
+    return Policy(
+        allow_no_privacy=table.boolean("allow_no_privacy")
+        if table.has("allow_no_privacy")
+        else default.allow_no_privacy,
+        epsilon_cap=table.number("epsilon_cap", 0.001, 100.0)
+        if table.has("epsilon_cap")
+        else default.epsilon_cap,
+        delta=delta,
+        patients_min=table.integer("patients_min", 1, 10_000_000)
+        if table.has("patients_min")
+        else default.patients_min,
+        units=_codes(table, "units", default.units, ("patient", "record")),
+        rules=_codes(table, "rules", default.rules, RULES),
+        plans=_codes(table, "plans", default.plans, PLANS),
+        roles=_codes(table, "roles", default.roles, ()),
+    )
+
+
+_DELTA: Final = re.compile(r"[0-9.e-]{1,32}")
+
+
+def _codes(
+    table: Table, key: str, default: tuple[str, ...], choices: tuple[str, ...]
+) -> tuple[str, ...]:
+    if not table.has(key):
+        return default
+    pattern = re.compile("|".join(re.escape(choice) for choice in choices)) if choices else _CODE
+    expected = "one of " + ", ".join(choices) if choices else "a code of a-z, 0-9 and -"
+    return table.texts(key, pattern, expected, count_max=64)
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """One reason why the policy refuses a study: a code for the ledger, a sentence for people."""
+
+    code: str
+    sentence: str
+
+
+def objections(
+    policy: Policy, manifest: Manifest, delta: str, patients: int
+) -> Iterator[Objection]:
+    """Everything the policy has against a study on a dataset.
+
+    delta: the dataset's; patients: its public bucket.
+    """
+    privacy = manifest.privacy
+    if not privacy.is_private:
+        if not policy.allow_no_privacy:
+            yield Objection(
+                "no-privacy",
+                "the study trains without differential privacy and policy.toml has "
+                "allow_no_privacy = false",
+            )
+    else:
+        if privacy.unit not in policy.units:
+            yield Objection(
+                "privacy-unit",
+                f"the study protects one {privacy.unit}; policy.toml asks for {policy.units}",
+            )
+        if Decimal(privacy.delta) != Decimal(delta):
+            yield Objection(
+                "delta",
+                f"the study counts ε at δ = {privacy.delta}, the dataset at δ = {delta}",
+            )
+    if manifest.averaging.rule not in policy.rules:
+        yield Objection("rule", f"policy.toml does not allow the rule {manifest.averaging.rule}")
+    if manifest.plan.name not in policy.plans:
+        yield Objection("plan", f"policy.toml does not allow the plan {manifest.plan.name}")
+    needed = max(policy.patients_min, manifest.data.patients_min)
+    if patients < needed:
+        yield Objection(
+            "patients", f"the dataset counts {patients} patients publicly, {needed} are needed"
+        )
