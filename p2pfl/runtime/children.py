@@ -1,0 +1,59 @@
+"""Short-lived child processes for work whose libraries are heavy (torch, accountants).
+
+Each runs `python -m MODULE` with bytes on standard input, ends within a deadline, and answers on
+standard output. What it says on standard error is for the log, its last line for the person.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from p2pfl.runtime.errors import EXIT_DATA, EXIT_UNAVAILABLE, OperatorError
+
+ANSWER_BYTES_MAX: Final = 4 << 20
+_PASSED_ON: Final = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+
+
+def run_module(
+    module: str, arguments: Sequence[str], *, given: bytes, deadline_s: float, purpose: str
+) -> bytes:
+    """Run a module of ours and return what it printed.
+
+    purpose: completes "… did not finish", like "The ε table". Raises OperatorError when the child
+    fails, answers too much or misses its deadline.
+    """
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    # The same code that runs here, wherever it was started from.
+    environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
+    try:
+        # Our own interpreter and module names, nothing from a peer.
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", module, *arguments],
+            input=given,
+            capture_output=True,
+            timeout=deadline_s,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise OperatorError(
+            f"{purpose} did not finish within {deadline_s:g} s.",
+            fix="Try again when the machine is less busy.",
+            exit_code=EXIT_UNAVAILABLE,
+        ) from None
+    if done.returncode != 0 or len(done.stdout) > ANSWER_BYTES_MAX:
+        raise OperatorError(
+            f"{purpose} failed: {_last_line(done.stderr)}",
+            fix="Correct what the sentence names and run the command again.",
+            exit_code=EXIT_DATA,
+        )
+    return done.stdout
+
+
+def _last_line(stderr: bytes) -> str:
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1][:500] if lines else "it said nothing about why."
