@@ -1,0 +1,301 @@
+"""The SQLite file of a ledger: entries, tree nodes, the head, peers' heads, erasable secrets.
+
+Responsible for: tables, statements, durability settings, and turning SQLite's errors into ours.
+Must not know: signatures, or whether what it stores is true.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ledger.log.errors import Corrupt, FormatUnknown, NoLedger, StoreError, WriteFailed
+from ledger.log.tree import Node
+
+DATABASE_NAME = "ledger.db"
+SCHEMA_VERSION = 1
+_FILE_MODE = 0o600
+_BUSY_TIMEOUT_S = 5.0
+
+_SCHEMA = (
+    """CREATE TABLE entry(
+        seq INTEGER PRIMARY KEY, leaf BLOB NOT NULL, kind TEXT NOT NULL, study BLOB,
+        raw BLOB NOT NULL)""",
+    "CREATE INDEX entry_study ON entry(study, seq) WHERE study IS NOT NULL",
+    """CREATE TABLE node(
+        lvl INTEGER NOT NULL, idx INTEGER NOT NULL, h BLOB NOT NULL,
+        PRIMARY KEY(lvl, idx)) WITHOUT ROWID""",
+    """CREATE TABLE head(
+        id INTEGER PRIMARY KEY CHECK(id = 0), size INTEGER NOT NULL, root BLOB NOT NULL,
+        signature BLOB NOT NULL, previous_size INTEGER NOT NULL)""",
+    """CREATE TABLE peer_head(
+        log_id BLOB PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL,
+        note BLOB NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE secret(
+        seq INTEGER NOT NULL, field TEXT NOT NULL, salt BLOB NOT NULL, value BLOB NOT NULL,
+        PRIMARY KEY(seq, field)) WITHOUT ROWID""",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One stored entry: the index columns beside the bytes they were taken from."""
+
+    seq: int
+    leaf: bytes
+    kind: str
+    study: bytes | None
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHead:
+    """The head that the last commit wrote, and the size before that commit."""
+
+    size: int
+    root: bytes
+    signature: bytes
+    previous_size: int
+
+
+@contextmanager
+def corrupt_if_unreadable() -> Iterator[None]:
+    """A database that SQLite cannot read is Corrupt; a disk that fails is a StoreError."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StoreError(str(error)) from error
+    except sqlite3.DatabaseError as error:
+        raise Corrupt(f"{DATABASE_NAME}: {error}") from error
+
+
+class Database:
+    """One connection. The caller makes sure that one thread uses it at a time."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def create(cls, home: Path) -> "Database":
+        """Open the file for writing, making it if there is none. Raises StoreError."""
+        path = home / DATABASE_NAME
+        with _store_error():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, _FILE_MODE))
+        with corrupt_if_unreadable():
+            database = cls(_connect(f"{path.resolve().as_uri()}?mode=rw"))
+            database._set_durability()
+            if database._user_version() == 0:
+                with database._transaction():
+                    for statement in _SCHEMA:
+                        database._connection.execute(statement)
+        return database
+
+    @classmethod
+    def open_for_writing(cls, home: Path) -> "Database":
+        """Open an existing ledger. Raises NoLedger, FormatUnknown, Corrupt."""
+        database = cls._open(home, "mode=rw")
+        with corrupt_if_unreadable():
+            database._set_durability()
+        return database
+
+    @classmethod
+    def open_for_reading(cls, home: Path) -> "Database":
+        """Open an existing ledger read-only. Raises NoLedger, FormatUnknown, Corrupt."""
+        try:
+            return cls._open(home, "mode=ro")
+        except StoreError:
+            # Without a WAL file, on a read-only medium, SQLite must be told that nobody writes.
+            wal = home / f"{DATABASE_NAME}-wal"
+            if not (home / DATABASE_NAME).exists() or (wal.exists() and wal.stat().st_size):
+                raise
+            return cls._open(home, "mode=ro&immutable=1")
+
+    @classmethod
+    def _open(cls, home: Path, options: str) -> "Database":
+        path = home / DATABASE_NAME
+        if not path.exists():
+            raise NoLedger(str(home))
+        with corrupt_if_unreadable():
+            database = cls(_connect(f"{path.resolve().as_uri()}?{options}"))
+            version = database._user_version()
+        if version == 0:
+            raise NoLedger("its creation did not finish")
+        if version != SCHEMA_VERSION:
+            raise FormatUnknown(expected=SCHEMA_VERSION, actual=version)
+        return database
+
+    def _user_version(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def _set_durability(self) -> None:
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "secure_delete = ON",
+            "trusted_schema = OFF",
+        ):
+            self._connection.execute(f"PRAGMA {pragma}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.rollback()
+            raise
+        self._connection.execute("COMMIT")
+
+    def pin_snapshot(self) -> None:
+        """From now on read the state of this moment, whatever others write."""
+        with corrupt_if_unreadable():
+            self._connection.execute("BEGIN")
+            self._connection.execute("SELECT size FROM head").fetchone()
+
+    def close(self) -> None:
+        """Close the connection; the last one to close empties the write-ahead log."""
+        self._connection.close()
+
+    # --- the log ----------------------------------------------------------------------------
+
+    def write_commit(self, rows: Iterable[Row], nodes: Iterable[Node], head: StoredHead) -> None:
+        """One durable transaction: entries, nodes and the new head. Raises WriteFailed."""
+        try:
+            with self._transaction():
+                self._connection.executemany(
+                    "INSERT INTO entry(seq, leaf, kind, study, raw) VALUES (?, ?, ?, ?, ?)",
+                    ((row.seq, row.leaf, row.kind, row.study, row.raw) for row in rows),
+                )
+                self._connection.executemany(
+                    "INSERT INTO node(lvl, idx, h) VALUES (?, ?, ?)", nodes
+                )
+                self._connection.execute(
+                    """INSERT OR REPLACE INTO head(id, size, root, signature, previous_size)
+                    VALUES (0, ?, ?, ?, ?)""",
+                    (head.size, head.root, head.signature, head.previous_size),
+                )
+        except sqlite3.Error as error:
+            raise WriteFailed(str(error)) from error
+
+    def head(self) -> StoredHead | None:
+        """The head of the last commit; None before the first."""
+        row = self._one("SELECT size, root, signature, previous_size FROM head")
+        return StoredHead(*row) if row else None
+
+    def size(self) -> int:
+        """One more than the highest entry number."""
+        row = self._one("SELECT max(seq) FROM entry")
+        return 0 if row is None or row[0] is None else int(row[0]) + 1
+
+    def rows(self, start: int, stop: int) -> list[Row]:
+        """The entries numbered [start, stop) that exist, in order."""
+        return [
+            Row(*row)
+            for row in self._all(
+                """SELECT seq, leaf, kind, study, raw FROM entry
+                WHERE seq >= ? AND seq < ? ORDER BY seq""",
+                (start, stop),
+            )
+        ]
+
+    def rows_of_study(self, study: bytes, start: int, stop: int, count_max: int) -> list[Row]:
+        """The first `count_max` entries of [start, stop) that carry `study`."""
+        return [
+            Row(*row)
+            for row in self._all(
+                """SELECT seq, leaf, kind, study, raw FROM entry
+                WHERE study = ? AND seq >= ? AND seq < ? ORDER BY seq LIMIT ?""",
+                (study, start, stop, count_max),
+            )
+        ]
+
+    def node_at(self, level: int, index: int) -> bytes:
+        """The stored hash of one complete subtree. Raises Corrupt if there is none."""
+        if level == 0:
+            row = self._one("SELECT leaf FROM entry WHERE seq = ?", (index,))
+        else:
+            row = self._one("SELECT h FROM node WHERE lvl = ? AND idx = ?", (level, index))
+        if row is None or not isinstance(row[0], bytes):
+            raise Corrupt(f"tree node ({level}, {index}) is missing")
+        return row[0]
+
+    def nodes(self, level: int, start: int, stop: int) -> list[bytes]:
+        """The stored inner nodes of `level` with index in [start, stop), in order."""
+        return [
+            row[0]
+            for row in self._all(
+                "SELECT h FROM node WHERE lvl = ? AND idx >= ? AND idx < ? ORDER BY idx",
+                (level, start, stop),
+            )
+        ]
+
+    # --- peers' heads and secrets -------------------------------------------------------------
+
+    def write_peer_head(self, log_id: bytes, size: int, root: bytes, note: bytes) -> None:
+        """Store or replace the head held for `log_id`, durably. Raises WriteFailed."""
+        self._write(
+            "INSERT OR REPLACE INTO peer_head(log_id, size, root, note) VALUES (?, ?, ?, ?)",
+            (log_id, size, root, note),
+        )
+
+    def peer_heads(self) -> list[tuple[bytes, int, bytes, bytes]]:
+        """(log id, size, root, note) of every log, by log id."""
+        return self._all("SELECT log_id, size, root, note FROM peer_head ORDER BY log_id")
+
+    def write_secret(self, seq: int, field: str, salt: bytes, value: bytes) -> None:
+        """Store or replace a secret, durably. Raises WriteFailed."""
+        self._write(
+            "INSERT OR REPLACE INTO secret(seq, field, salt, value) VALUES (?, ?, ?, ?)",
+            (seq, field, salt, value),
+        )
+
+    def secret(self, seq: int, field: str) -> tuple[bytes, bytes] | None:
+        """(salt, value), or None."""
+        row = self._one("SELECT salt, value FROM secret WHERE seq = ? AND field = ?", (seq, field))
+        return (row[0], row[1]) if row else None
+
+    def erase_secret(self, seq: int, field: str) -> bool:
+        """Delete a secret and empty the write-ahead log; False if a reader kept that from us."""
+        self._write("DELETE FROM secret WHERE seq = ? AND field = ?", (seq, field))
+        with corrupt_if_unreadable():
+            row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return bool(row[0] == 0)
+
+    # --- statements ---------------------------------------------------------------------------
+
+    def _write(self, statement: str, parameters: Sequence[object]) -> None:
+        try:
+            with self._transaction():
+                self._connection.execute(statement, parameters)
+        except sqlite3.Error as error:
+            raise WriteFailed(str(error)) from error
+
+    def _one(self, query: str, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
+        with corrupt_if_unreadable():
+            row: tuple[Any, ...] | None = self._connection.execute(query, parameters).fetchone()
+            return row
+
+    def _all(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with corrupt_if_unreadable():
+            return self._connection.execute(query, parameters).fetchall()
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    # Autocommit: transactions are written out. The owner's lock replaces the thread check.
+    return sqlite3.connect(
+        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_TIMEOUT_S
+    )
+
+
+@contextmanager
+def _store_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(str(error)) from error

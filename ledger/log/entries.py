@@ -1,0 +1,294 @@
+"""Entries of a log: what is signed, how it is chained, and how bytes become an Entry.
+
+Responsible for: the byte format of an entry, its signature, chain link and leaf hash, and the
+genesis entry that binds a log's keys.
+Must not know: what a kind means, or where entries are stored.
+
+    body = dm1{a: actor, b: {…}, k: kind, l: log id, p: prev, s: seq, t: µs UTC, v: 1}
+    raw  = msgpack[body, keyid4, Ed25519(L, "dl-ledger/entry/v1\\0" ‖ body)]
+    leaf = SHA256(0x00 ‖ raw), prev = leaf of entry seq−1 (32 zero bytes at seq 0)
+Source: LEDGER.md, Formulas.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import NewType
+
+import msgpack
+
+from ledger.log.dm1 import BYTES_MAX, INT_MAX, Value, decode, encode
+from ledger.log.ed25519 import SIGNATURE_BYTES, Signer, admit_public_key, verify
+from ledger.log.errors import (
+    ChainBroken,
+    EntryFieldWrong,
+    EntryKeyUnknown,
+    EntryMalformed,
+    EntrySignatureInvalid,
+    ForeignEntry,
+    GenesisInvalid,
+    KeyRefused,
+    SequenceGap,
+    TooManyBytes,
+)
+from ledger.log.notes import KEY_ID_BYTES, KeyType, VerifierKey, key_id_of
+from ledger.log.tree import HASH_BYTES, leaf_hash
+
+LogId = NewType("LogId", bytes)
+Digest = NewType("Digest", bytes)
+
+FORMAT_VERSION = 1
+ENTRY_DOMAIN = b"dl-ledger/entry/v1\0"
+GENESIS_DOMAIN = b"dl-ledger/genesis/v1\0"
+GENESIS_KIND = "log.genesis"
+NO_PREVIOUS = bytes(HASH_BYTES)
+NONCE_BYTES = 32
+# An entry's overhead around its body: array, three bin headers, key id, signature.
+RAW_BYTES_MAX = BYTES_MAX + 96
+
+_is_kind = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){0,2}", re.ASCII).fullmatch
+_is_actor = re.compile(r"[A-Za-z0-9._:@/-]{1,128}", re.ASCII).fullmatch
+_is_deployment = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII).fullmatch
+_BODY_KEYS = ("a", "b", "k", "l", "p", "s", "t", "v")
+_TAIL_BYTES = 2 + KEY_ID_BYTES + 2 + SIGNATURE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a caller wants appended. The log adds number, chain link, time and signature.
+
+    kind: dotted lower-case words; actor: a pseudonym or role, never a person's name.
+    """
+
+    kind: str
+    actor: str
+    body: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One parsed entry. `raw` is what is stored and hashed, `leaf` its leaf hash."""
+
+    log_id: LogId
+    seq: int
+    prev: bytes
+    time_us: int
+    kind: str
+    actor: str
+    body: Mapping[str, Value]
+    key_id: bytes
+    signature: bytes
+    raw: bytes
+    leaf: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogIdentity:
+    """Whose log it is, as bound by its genesis entry."""
+
+    log_id: LogId
+    origin: str
+    deployment: str
+    identity_pk: bytes
+    log_pk: bytes
+    witness_pk: bytes
+    nonce: bytes
+
+    @property
+    def verifier_key(self) -> VerifierKey:
+        """The key that signs this log's checkpoints."""
+        return VerifierKey(self.origin, KeyType.ED25519, self.log_pk)
+
+    @property
+    def key_id(self) -> bytes:
+        """The four bytes by which entries name the log key."""
+        return key_id_of(self.origin, KeyType.ED25519, self.log_pk)
+
+
+def log_id_of(identity_pk: bytes, nonce: bytes) -> LogId:
+    """SHA256("dl-ledger/log-id/v1\\0" ‖ identity key ‖ nonce)."""
+    return LogId(sha256(b"dl-ledger/log-id/v1\0" + identity_pk + nonce).digest())
+
+
+def origin_of(deployment: str, log_id: bytes) -> str:
+    """`<deployment>/dl-ledger/<hex log id>`. Raises GenesisInvalid for an unusable deployment."""
+    if not _is_deployment(deployment):
+        raise GenesisInvalid("deployment", expected="[a-z0-9.-]{1,63}", actual=deployment[:80])
+    return f"{deployment}/dl-ledger/{log_id.hex()}"
+
+
+def sign_entry(
+    draft: Draft, *, identity: LogIdentity, seq: int, prev: bytes, time_us: int, log: Signer
+) -> bytes:
+    """The raw bytes of `draft` as entry `seq`.
+
+    Raises: EntryFieldWrong or a subclass of EncodingError; nothing is ever signed in part.
+    """
+    _check_fields(draft.kind, draft.actor, seq, time_us)
+    body = encode(
+        {
+            "a": draft.actor,
+            "b": dict(draft.body),
+            "k": draft.kind,
+            "l": identity.log_id,
+            "p": prev,
+            "s": seq,
+            "t": time_us,
+            "v": FORMAT_VERSION,
+        }
+    )
+    signature = log.sign(ENTRY_DOMAIN + body)
+    return bytes(msgpack.packb([body, identity.key_id, signature]))
+
+
+def parse_entry(raw: bytes) -> Entry:
+    """The entry that `raw` encodes. Its signature is *not* verified here.
+
+    Raises: TooManyBytes, EntryMalformed, EntryFieldWrong, or a subclass of EncodingError.
+    """
+    body_bytes, key_id, signature = split_raw(raw)
+    fields = decode(body_bytes)
+    if not isinstance(fields, dict) or tuple(fields) != _BODY_KEYS:
+        raise EntryFieldWrong(expected="keys a b k l p s t v")
+    match fields:
+        case {
+            "a": str(actor),
+            "b": dict(body),
+            "k": str(kind),
+            "l": bytes(log_id),
+            "p": bytes(prev),
+            "s": int(seq),
+            "t": int(time_us),
+            "v": int(version),
+        } if version == FORMAT_VERSION and type(version) is int:
+            _check_fields(kind, actor, seq, time_us)
+        case _:
+            raise EntryFieldWrong("types")
+    if len(log_id) != HASH_BYTES or len(prev) != HASH_BYTES:
+        raise EntryFieldWrong("l and p", expected="32 bytes each")
+    return Entry(
+        LogId(log_id), seq, prev, time_us, kind, actor, body, key_id, signature, raw, leaf_hash(raw)
+    )
+
+
+def split_raw(raw: bytes) -> tuple[bytes, bytes, bytes]:
+    """(body, key id, signature) of an entry, without looking into the body.
+
+    Raises: TooManyBytes, EntryMalformed.
+    """
+    if len(raw) > RAW_BYTES_MAX:
+        raise TooManyBytes(expected=f"at most {RAW_BYTES_MAX}", actual=len(raw))
+    start = {0xC4: 3, 0xC5: 4, 0xC6: 6}.get(raw[1] if len(raw) > 1 else 0, 0)
+    body = raw[start : len(raw) - _TAIL_BYTES]
+    key_id = raw[len(raw) - SIGNATURE_BYTES - 2 - KEY_ID_BYTES : len(raw) - SIGNATURE_BYTES - 2]
+    signature = raw[len(raw) - SIGNATURE_BYTES :]
+    # Packing the parts again proves every header byte and length at once.
+    if not start or msgpack.packb([body, key_id, signature]) != raw:
+        raise EntryMalformed(actual=raw[:40])
+    return body, key_id, signature
+
+
+def _check_fields(kind: str, actor: str, seq: int, time_us: int) -> None:
+    if not _is_kind(kind):
+        raise EntryFieldWrong("kind", expected="dotted lower-case words", actual=kind[:80])
+    if not _is_actor(actor):
+        raise EntryFieldWrong("actor", expected="[A-Za-z0-9._:@/-]{1,128}", actual=actor[:80])
+    if type(seq) is not int or not 0 <= seq <= INT_MAX:
+        raise EntryFieldWrong("seq", expected="0 … 2^63−1", actual=seq)
+    if type(time_us) is not int or not 0 <= time_us <= INT_MAX:
+        raise EntryFieldWrong("time", expected="0 … 2^63−1 µs", actual=time_us)
+
+
+def verify_entry(entry: Entry, identity: LogIdentity) -> None:
+    """Check that `entry` is signed by the log key of `identity`, and is its own log's.
+
+    Raises: ForeignEntry, EntryKeyUnknown, EntrySignatureInvalid.
+    """
+    if entry.log_id != identity.log_id:
+        raise ForeignEntry(expected=identity.log_id, actual=entry.log_id)
+    if entry.key_id != identity.key_id:
+        raise EntryKeyUnknown(expected=identity.key_id, actual=entry.key_id)
+    body, _, signature = split_raw(entry.raw)
+    if not verify(identity.log_pk, ENTRY_DOMAIN + body, signature):
+        raise EntrySignatureInvalid(actual=f"entry {entry.seq}")
+
+
+def verify_link(entry: Entry, seq: int, prev: bytes) -> None:
+    """Check that `entry` is number `seq` and follows the leaf `prev`.
+
+    Raises: SequenceGap, ChainBroken.
+    """
+    if entry.seq != seq:
+        raise SequenceGap(expected=seq, actual=entry.seq)
+    if entry.prev != prev:
+        raise ChainBroken(f"entry {seq}", expected=prev, actual=entry.prev)
+
+
+def genesis_draft(
+    *, deployment: str, identity: Signer, log_pk: bytes, witness_pk: bytes, nonce: bytes
+) -> Draft:
+    """The genesis entry's draft: three keys, bound together by the identity key's signature.
+
+    Raises: GenesisInvalid, KeyRefused.
+    """
+    if len(nonce) != NONCE_BYTES:
+        raise GenesisInvalid("nonce", expected=NONCE_BYTES, actual=len(nonce))
+    if len({identity.public_key, log_pk, witness_pk}) != 3:
+        raise GenesisInvalid("identity, log and witness keys differ")
+    for key in (identity.public_key, log_pk, witness_pk):
+        admit_public_key(key)
+    origin_of(deployment, b"")
+    bindings: dict[str, Value] = {
+        "deployment": deployment,
+        "identity_pk": identity.public_key,
+        "log_pk": log_pk,
+        "nonce": nonce,
+        "witness_pk": witness_pk,
+    }
+    signature = identity.sign(GENESIS_DOMAIN + encode(bindings))
+    return Draft(GENESIS_KIND, "node", {**bindings, "binding": signature})
+
+
+def identity_from_body(body: Mapping[str, Value]) -> LogIdentity:
+    """The identity that a genesis body binds, its binding signature verified.
+
+    Raises: GenesisInvalid, KeyRefused.
+    """
+    bindings = {key: value for key, value in body.items() if key != "binding"}
+    match body:
+        case {
+            "binding": bytes(signature),
+            "deployment": str(deployment),
+            "identity_pk": bytes(identity_pk),
+            "log_pk": bytes(log_pk),
+            "nonce": bytes(nonce),
+            "witness_pk": bytes(witness_pk),
+        } if len(nonce) == NONCE_BYTES:
+            pass
+        case _:
+            raise GenesisInvalid("fields")
+    for key in (identity_pk, log_pk, witness_pk):
+        admit_public_key(key)
+    if not verify(identity_pk, GENESIS_DOMAIN + encode(bindings), signature):
+        raise GenesisInvalid("the identity key did not sign these bindings")
+    log_id = log_id_of(identity_pk, nonce)
+    origin = origin_of(deployment, log_id)
+    return LogIdentity(log_id, origin, deployment, identity_pk, log_pk, witness_pk, nonce)
+
+
+def parse_genesis(raw: bytes) -> LogIdentity:
+    """The identity bound by the genesis entry `raw`, everything in it verified.
+
+    Raises: GenesisInvalid, EntryError, EncodingError.
+    """
+    entry = parse_entry(raw)
+    if entry.kind != GENESIS_KIND:
+        raise GenesisInvalid(expected=GENESIS_KIND, actual=entry.kind)
+    try:
+        identity = identity_from_body(entry.body)
+    except KeyRefused as error:
+        raise GenesisInvalid(str(error)) from error
+    verify_link(entry, 0, NO_PREVIOUS)
+    verify_entry(entry, identity)
+    return identity
