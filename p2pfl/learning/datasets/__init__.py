@@ -1,0 +1,1 @@
+"""Data kinds a site can register; one file per kind. Nothing here imports torch."""

@@ -1,0 +1,148 @@
+"""One study opened in a training process: the meaning of the node's requests.
+
+Responsible for what each request does; knows nothing of frames or processes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import torch
+
+from p2pfl.core.manifest import parse_manifest
+from p2pfl.core.manifest_terms import Manifest, PrivacyTerms
+from p2pfl.learning import fingerprints, results
+from p2pfl.learning.datasets.holdout import split
+from p2pfl.learning.datasets.tabular import Prepared, prepare
+from p2pfl.learning.errors import RequestRefused
+from p2pfl.learning.frames import Body
+from p2pfl.learning.plans.arguments import Scalar
+from p2pfl.learning.training import RandomBytes, Trainer
+from p2pfl.learning.vector import read_vector, write_vector
+
+THREADS_MAX: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStudy:
+    """A study with its data prepared and its trainer built."""
+
+    manifest: Manifest
+    trainer: Trainer
+    training_set: Prepared
+    holdout: Prepared
+
+    @classmethod
+    def open(cls, body: Body, *, random_bytes: RandomBytes) -> Self:
+        """Prepare data and model.
+
+        body: manifest (TOML bytes), dataset (path), patient_column, denominator, threads.
+        Raises RequestRefused, ManifestError, DataRefused, PlanRefused, PrivacyRefused.
+        """
+        torch.set_num_threads(_integer(body, "threads", 1, THREADS_MAX))
+        manifest = parse_manifest(_bytes(body, "manifest"))
+        dataset = Path(_text(body, "dataset"))
+        prepared = prepare(dataset, manifest.data, patient_column=_text(body, "patient_column"))
+        training_set, holdout = split(prepared, manifest)
+        trainer = Trainer(
+            manifest,
+            training_set,
+            denominator=_integer(body, "denominator", 0, 1 << 40),
+            random_bytes=random_bytes,
+        )
+        return cls(manifest, trainer, training_set, holdout)
+
+    def opened(self) -> Body:
+        """The answer to `open`. Counts of patients are for the site alone."""
+        return {
+            "parameters": self.trainer.schema.parameters,
+            "code_hash": fingerprints.code_hash(),
+            "env_hash": fingerprints.env_hash(),
+            "patients_train": self.training_set.size,
+            "patients_holdout": self.holdout.size,
+            "notes": list(self.training_set.notes),
+        }
+
+    def train(self, body: Body) -> Body:
+        """One round of local work from `base` to `out`; what was done, for the node to check."""
+        base = read_vector(Path(_text(body, "base")), self.trainer.schema.parameters)
+        work = self.trainer.train(base, _integer(body, "round", 0, 1 << 31), _scalars(body))
+        write_vector(Path(_text(body, "out")), work.vector)
+        return {**_mechanism(self.manifest.privacy), "steps": work.steps, "loss": work.loss}
+
+    def score(self, body: Body) -> Body:
+        """A model on the own hold-out."""
+        model = read_vector(Path(_text(body, "model")), self.trainer.schema.parameters)
+        found = self.trainer.score(model, self.holdout)
+        return {
+            "auc": found.auc,
+            "accuracy": found.accuracy,
+            "loss": found.loss,
+            "n": found.n,
+        }
+
+    def release(self, body: Body) -> Body:
+        """Write the final model and the hold-out so that anyone can compute the score again."""
+        model = read_vector(Path(_text(body, "model")), self.trainer.schema.parameters)
+        model_path, holdout_path = Path(_text(body, "model_out")), Path(_text(body, "holdout_out"))
+        results.write_model(model_path, model, self.trainer.schema, self.manifest)
+        results.write_holdout(holdout_path, self.holdout)
+        return {"model_path": str(model_path), "holdout_path": str(holdout_path)}
+
+
+def _mechanism(privacy: PrivacyTerms) -> Body:
+    """The privacy parameters as the decimal strings of the ledger; steps are counted, not said."""
+    if not privacy.is_private:
+        return {"mech": "none", "sigma": "0", "q": "0", "clip": "0"}
+    return {
+        "mech": privacy.accounted,
+        "sigma": repr(privacy.noise_multiplier),
+        "q": repr(privacy.sampling_rate),
+        "clip": repr(privacy.clip_norm),
+    }
+
+
+def _field(body: Body, key: str) -> object:
+    try:
+        return body[key]
+    except KeyError:
+        raise RequestRefused(f'the request has no "{key}"') from None
+
+
+def _text(body: Body, key: str) -> str:
+    value = _field(body, key)
+    if not isinstance(value, str):
+        raise RequestRefused(f'"{key}" is {type(value).__name__}, expected text')
+    return value
+
+
+def _bytes(body: Body, key: str) -> bytes:
+    value = _field(body, key)
+    if not isinstance(value, bytes):
+        raise RequestRefused(f'"{key}" is {type(value).__name__}, expected bytes')
+    return value
+
+
+def _integer(body: Body, key: str, low: int, high: int) -> int:
+    value = _field(body, key)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RequestRefused(f'"{key}" is {type(value).__name__}, expected a whole number')
+    if not low <= value <= high:
+        raise RequestRefused(f'"{key}" is {value}, expected {low} to {high}')
+    return value
+
+
+def _scalars(body: Body) -> dict[str, Scalar]:
+    """The steered arguments of a round."""
+    value = _field(body, "arguments")
+    if not isinstance(value, dict):
+        raise RequestRefused(f'"arguments" is {type(value).__name__}, expected a map')
+    found: dict[str, Scalar] = {}
+    for name, scalar in value.items():
+        if not isinstance(name, str) or not isinstance(scalar, bool | int | float | str):
+            raise RequestRefused(f'"arguments" holds {json.dumps(str(name)[:40])}, not a number')
+        found[name] = scalar
+    return found

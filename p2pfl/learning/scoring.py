@@ -1,0 +1,56 @@
+"""How good a model is on held-out patients: AUC, accuracy, loss.
+
+Scores are computed from patients and stay at the site. numpy only, so that anyone can check.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float32] | NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A model on n patients. `auc` is None when only one label is present; loss is in nats."""
+
+    auc: float | None
+    accuracy: float
+    loss: float
+    n: int
+
+
+def score(log_odds: Values, labels: Values) -> Score:
+    """Score predictions. log_odds: float[n], > 0 predicts 1; labels: float[n], 0 or 1; n ≥ 1."""
+    odds = log_odds.astype(np.float64)
+    correct = (odds > 0.0) == (labels > 0.5)
+    signed = np.where(labels > 0.5, odds, -odds)
+    return Score(
+        auc=area_under_curve(odds, labels),
+        accuracy=float(correct.mean()),
+        loss=float(np.logaddexp(0.0, -signed).mean()),
+        n=len(labels),
+    )
+
+
+def area_under_curve(scores: Values, labels: Values) -> float | None:
+    """The chance that a random positive scores above a random negative; ties count half.
+
+    scores: float[n]; labels: float[n], 0 or 1. Returns None if one label is missing.
+    Source: Mann & Whitney 1947; with mid-ranks for ties.
+
+    >>> area_under_curve(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0.0, 0.0, 1.0, 1.0]))
+    0.75
+    """
+    positive = labels > 0.5
+    positives = int(positive.sum())
+    negatives = len(labels) - positives
+    if positives == 0 or negatives == 0:
+        return None
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    mid_ranks = np.cumsum(counts) - (counts - 1) / 2.0
+    rank_sum = float(mid_ranks[place][positive].sum())
+    return (rank_sum - positives * (positives + 1) / 2.0) / (positives * negatives)

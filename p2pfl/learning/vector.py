@@ -1,0 +1,174 @@
+"""A model as one float32 vector, and the vector as safetensors bytes.
+
+Responsible for the order of parameters in the vector and for the blob format every site agrees
+on: a safetensors file with exactly one tensor `vector`, F32, shape [d], no metadata. The same
+vector gives the same bytes at every site, so that their SHA-256 can name it.
+Knows numpy only: neither torch nor what the numbers mean.
+
+Source: the safetensors format, https://huggingface.co/docs/safetensors/index#format
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfl.learning.errors import ModelRefused
+
+Vector = NDArray[np.float32]
+
+PARAMETERS_MAX: Final = 200_000_000
+"""800 MB; larger models need another blob format."""
+
+_ALIGNMENT: Final = 8  # safetensors pads its header to a multiple of this with spaces
+
+
+@dataclass(frozen=True, slots=True)
+class NamedShape:
+    """One tensor of a model: its name and its shape."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tensors of a model in the order in which they lie in the vector."""
+
+    tensors: tuple[NamedShape, ...]
+
+    @property
+    def parameters(self) -> int:
+        """d, the length of the vector."""
+        return sum(tensor.size for tensor in self.tensors)
+
+
+def flatten(named: Mapping[str, NDArray[np.float32]], schema: Schema) -> Vector:
+    """Lay named tensors one after the other in the schema's order.
+
+    Returns float32[d]. Raises ModelRefused if a name or a shape differs from the schema.
+    """
+    names = [tensor.name for tensor in schema.tensors]
+    if sorted(named) != sorted(names):
+        raise ModelRefused(f"expected the tensors {names}, got {sorted(named)}")
+    vector = np.empty(schema.parameters, dtype=np.float32)
+    start = 0
+    for tensor in schema.tensors:
+        values = named[tensor.name]
+        if values.shape != tensor.shape:
+            raise ModelRefused(
+                f"tensor {tensor.name}: expected shape {tensor.shape}, got {values.shape}"
+            )
+        vector[start : start + tensor.size] = values.reshape(-1)
+        start += tensor.size
+    return vector
+
+
+def unflatten(vector: Vector, schema: Schema) -> dict[str, Vector]:
+    """Cut a vector into named tensors; they are views, not copies.
+
+    vector: float32[d]. Raises ModelRefused if its length is not the schema's.
+    """
+    if vector.shape != (schema.parameters,):
+        raise ModelRefused(f"expected shape ({schema.parameters},), got {vector.shape}")
+    named: dict[str, Vector] = {}
+    start = 0
+    for tensor in schema.tensors:
+        named[tensor.name] = vector[start : start + tensor.size].reshape(tensor.shape)
+        start += tensor.size
+    return named
+
+
+def encode_vector(vector: Vector) -> bytes:
+    """Write a finite vector as the safetensors blob whose SHA-256 names it.
+
+    >>> encode_vector(np.zeros(2, dtype=np.float32))[8:70]
+    b'{"vector":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}    '[:62]
+    """
+    if vector.ndim != 1 or vector.dtype != np.float32:
+        raise ModelRefused(f"expected float32[d], got {vector.dtype}{list(vector.shape)}")
+    if not np.isfinite(vector).all():
+        raise ModelRefused("the vector holds values that are not finite")
+    header = _header(vector.size)
+    return len(header).to_bytes(8, "little") + header + vector.astype("<f4").tobytes()
+
+
+def decode_vector(raw: bytes, parameters: int) -> Vector:
+    """Read a blob of the agreed length; anything else than our own bytes is refused.
+
+    The header is compared, not parsed: there is exactly one right one. Returns float32[d] as a
+    copy. Raises ModelRefused.
+    """
+    header = _header(parameters)
+    prefix = len(header).to_bytes(8, "little") + header
+    expected_bytes = len(prefix) + 4 * parameters
+    if len(raw) != expected_bytes:
+        raise ModelRefused(
+            f"a model of {parameters} parameters has {expected_bytes} bytes, this one {len(raw)}"
+        )
+    if not raw.startswith(prefix):
+        raise ModelRefused(f"not a safetensors file with one tensor vector of F32 [{parameters}]")
+    vector = np.frombuffer(raw, dtype="<f4", offset=len(prefix)).astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise ModelRefused("the vector holds values that are not finite")
+    return vector
+
+
+def read_vector(path: Path, parameters: int) -> Vector:
+    """Read a model file. Raises ModelRefused, also when the file is missing or too large."""
+    expected_max = 8 + len(_header(parameters)) + 4 * parameters
+    try:
+        with path.open("rb") as file:
+            raw = file.read(expected_max + 1)
+    except OSError as error:
+        raise ModelRefused(f"cannot read the model file: {error.strerror}") from error
+    return decode_vector(raw, parameters)
+
+
+def write_vector(path: Path, vector: Vector) -> bytes:
+    """Hand a model over as a file that is there completely or not at all; return its SHA-256.
+
+    Not synced: the node's blob store verifies and stores it durably before anything is released.
+    Raises ModelRefused for a vector that is not finite (nothing is written), OSError.
+    """
+    raw = encode_vector(vector)
+    partial = _partial(path)
+    partial.write_bytes(raw)
+    partial.replace(path)
+    return hashlib.sha256(raw).digest()
+
+
+def replace_file(path: Path, raw: bytes) -> None:
+    """Put `raw` at `path` in one step, durable before it becomes visible. Raises OSError."""
+    partial = _partial(path)
+    with partial.open("wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _header(parameters: int) -> bytes:
+    if not 0 < parameters <= PARAMETERS_MAX:
+        raise ModelRefused(f"expected 1 to {PARAMETERS_MAX} parameters, got {parameters}")
+    text = (
+        f'{{"vector":{{"dtype":"F32","shape":[{parameters}],"data_offsets":[0,{4 * parameters}]}}}}'
+    ).encode()
+    return text + b" " * (-len(text) % _ALIGNMENT)
