@@ -6,8 +6,8 @@ distributions (PLD) of dp-accounting, whose discretisation is pessimistic. That 
 seconds to import, so it is imported on first need, in the short-lived process of `table.py`.
 Must not know datasets, studies or budgets.
 
-Releases without a mechanism ("none") have no ε. They are left out of the sums here, and the
-budget shows them by name: an ε next to them speaks of the other releases only.
+Releases without a mechanism ("none") have no ε. They are left out of the sums here, because the
+data owner allowed them on record: an ε beside them speaks of the other releases only.
 
 Source: Koskela et al. 2020 and Doroshenko et al., "Connect the dots", 2022 (PLD); neighbouring
 datasets differ by adding or removing one patient.
