@@ -1,0 +1,29 @@
+"""The rules, one file per family, and the order in which the audit asks them.
+
+To add a rule: put it into its family's file and into that family's check; to add a family, add
+its `CHECKS` here."""
+
+from ledger.provenance.findings import Check
+from ledger.provenance.rules import (
+    approvals,
+    artefacts,
+    averaging,
+    budget,
+    datasets,
+    integrity,
+    receipts,
+    replay,
+    training,
+)
+
+CHECKS: tuple[Check, ...] = (
+    *integrity.CHECKS,
+    *approvals.CHECKS,
+    *datasets.CHECKS,
+    *training.CHECKS,
+    *budget.CHECKS,
+    *receipts.CHECKS,
+    *averaging.CHECKS,
+    *artefacts.CHECKS,
+    *replay.CHECKS,
+)

@@ -1,0 +1,62 @@
+"""Was each neighbour's update taken in once, from a member, for its own round?"""
+
+from collections.abc import Iterator
+
+from ledger.provenance.findings import AuditContext, AuditFinding, Check, Rule, look_with
+from ledger.provenance.kinds import RosterChanged, UpdateReceived
+from ledger.provenance.timeline import Logged, Timeline
+
+_COMPARE = (
+    "Ask the sender for its log (`p2pfl ledger audit --peers`) and leave the round's model out of "
+    "any result until it is explained."
+)
+REPEATED = Rule("receipt.repeated", _COMPARE)
+REPLAYED = Rule("receipt.replayed", _COMPARE)
+OWN = Rule("receipt.own", _COMPARE)
+STRANGER = Rule("receipt.stranger", _COMPARE)
+
+
+def _find_receipts(timeline: Timeline, context: AuditContext) -> Iterator[AuditFinding]:
+    first: dict[tuple[bytes, int, bytes], int] = {}
+    leaves: dict[bytes, Logged[UpdateReceived]] = {}
+    rosters = timeline.of(RosterChanged)
+    roster_seq = rosters[-1].seq if rosters else 0
+    for received in accepted(timeline):
+        record = received.record
+        key = (record.study, record.round, record.sender)
+        sender = context.site_name(record.sender)
+        update = f"update of round {record.round} of {context.study_name(record.study)}"
+        earlier = leaves.setdefault(record.from_leaf, received)
+        if key in first:
+            yield REPEATED.broken(
+                received.seq,
+                f"The {update} from {sender} was accepted a second time; entry "
+                f"{first[key]} is the first.",
+            )
+        elif earlier is not received:
+            yield REPLAYED.broken(
+                received.seq,
+                f"{sender} passed off one publication twice: as the {update}, and before in entry "
+                f"{earlier.seq}.",
+            )
+        first.setdefault(key, received.seq)
+        if record.sender == context.site:
+            yield OWN.broken(received.seq, f"The {update} came from this site itself.")
+        elif context.names and received.seq > roster_seq and record.sender not in context.names:
+            yield STRANGER.broken(
+                received.seq, f"{sender} was not on the roster when the {update} was accepted."
+            )
+
+
+def accepted(timeline: Timeline) -> Iterator[Logged[UpdateReceived]]:
+    """The receipts that may enter an average."""
+    return (x for x in timeline.of(UpdateReceived) if x.record.verdict == "accepted")
+
+
+CHECKS = (
+    Check(
+        "receipts",
+        "Each neighbour's update was taken in once",
+        look_with("receipts", lambda timeline: len(timeline.of(UpdateReceived)), _find_receipts),
+    ),
+)
