@@ -4,7 +4,8 @@ Whoever approves a study approves these bytes, so nothing in them may be ignored
 a number out of range or two values that contradict each other refuse the whole document. The
 bytes may come from another site and are bounded before they are parsed.
 
-Names of rules and topologies are literals here; what they compute lives in `p2pfl.averaging`.
+Names of rules and topologies are literals here; that a rule takes its parameters and that a graph
+can be drawn is asked of `p2pfl.averaging`, so that nobody approves a study that cannot run.
 Arguments of a plan are checked for shape only; the plan itself (`p2pfl.learning`) knows which it
 has. Must not know: files, clocks, ledgers.
 """
@@ -19,6 +20,7 @@ from typing import Final, Literal, cast
 
 from gossip.identifiers import Digest, SiteId
 from gossip.limits import MANIFEST_BYTES_MAX, MEMBERS_MAX
+from p2pfl.averaging import AveragingError, resolve_parameters, topology
 from p2pfl.core.errors import Inconsistent, MissingKey, OutOfRange
 from p2pfl.core.manifest_table import Scalar, Table, parse_toml
 from p2pfl.core.manifest_terms import (
@@ -75,7 +77,7 @@ RULES: Final = (
     "median",
     "geometric_median",
 )
-TOPOLOGIES: Final = ("complete", "ring", "torus", "exponential", "random_regular", "custom")
+TOPOLOGIES: Final = ("complete", "ring", "torus", "exponential", "random-regular", "custom")
 
 _SECTIONS: Final = ("study", "plan", "data", "privacy", "averaging")
 _DATA_KEYS: Final = ("kind", "patients_min", "holdout", "target", "columns")
@@ -107,6 +109,7 @@ _AVERAGING_KEYS: Final = (
     "rule",
     "topology",
     "degree",
+    "edges",
     "weighting",
     "share_max",
     "byzantine",
@@ -314,31 +317,17 @@ def checked_delta(place: str, text: str) -> str:
 
 def _averaging(table: Table, study: StudyTerms) -> AveragingTerms:
     n = len(study.sites)
-    topology = table.choice("topology", TOPOLOGIES)
-    degree = table.integer("degree", 0, n - 1) if table.has("degree") else 0
-    if (topology == "random_regular") != (degree > 0):
-        raise Inconsistent(
-            table.at("degree"),
-            f'is {degree} with topology = "{topology}": random_regular needs 1 or more, '
-            "the others none",
-        )
-    if degree % 2 and n % 2:
-        raise Inconsistent(table.at("degree"), f"is odd, impossible with {n} sites")
-    degree_max = {"ring": min(2, n - 1), "random_regular": degree}.get(topology, n - 1)
-    if study.neighbours_min > degree_max:
-        raise Inconsistent(
-            "study.neighbours_min",
-            f'is {study.neighbours_min}, but "{topology}" gives {degree_max} neighbours',
-        )
     share_max = table.number("share_max", 0.0, 1.0)
-    if share_max * n < 1.0:
+    if share_max * n < 1.0 - 1e-5:
         raise Inconsistent(
             table.at("share_max"), f"is {share_max:g}: {n} shares that small do not add up to 1"
         )
-    return AveragingTerms(
+    graph_kind = table.choice("topology", TOPOLOGIES)
+    terms = AveragingTerms(
         rule=table.choice("rule", RULES),
-        topology=topology,
-        degree=degree,
+        topology=graph_kind,
+        degree=_degree(table, graph_kind, n),
+        edges=_edges(table, graph_kind, study),
         weighting=cast(
             Literal["patients", "uniform"], table.choice("weighting", ("patients", "uniform"))
         ),
@@ -348,3 +337,54 @@ def _averaging(table: Table, study: StudyTerms) -> AveragingTerms:
             table.scalars("parameters", _ARGUMENT, count_max=16) if table.has("parameters") else {}
         ),
     )
+    _check_rule(table, terms)
+    _check_graph(table, terms, study)
+    return terms
+
+
+def _degree(table: Table, kind: str, n: int) -> int:
+    if kind != "random-regular":
+        if table.has("degree"):
+            raise Inconsistent(table.at("degree"), f'means nothing with topology = "{kind}"')
+        return 0
+    # More than half of the others is better served by "complete", and hard to draw.
+    return table.integer("degree", 2, max(2, n // 2))
+
+
+def _edges(table: Table, kind: str, study: StudyTerms) -> tuple[tuple[SiteId, SiteId], ...]:
+    if kind != "custom":
+        if table.has("edges"):
+            raise Inconsistent(table.at("edges"), f'means nothing with topology = "{kind}"')
+        return ()
+    last = len(study.sites) - 1
+    return tuple(
+        (study.sites[first], study.sites[second])
+        for first, second in table.index_pairs("edges", last, count_max=8192)
+    )
+
+
+def _check_rule(table: Table, terms: AveragingTerms) -> None:
+    try:
+        resolve_parameters(terms.rule, terms.parameters, byzantine=terms.byzantine)
+    except AveragingError as error:
+        raise Inconsistent(table.at("parameters"), f"does not fit the rule: {error}") from None
+
+
+def _check_graph(table: Table, terms: AveragingTerms, study: StudyTerms) -> None:
+    """A graph that cannot be drawn, or gives too few neighbours, is found before anyone runs it."""
+    try:
+        graph = topology.neighbours(
+            terms.topology,
+            study.sites,
+            degree=terms.degree,
+            seed=study.seed,
+            edges=terms.edges,
+        )
+    except AveragingError as error:
+        raise Inconsistent(table.at("topology"), f"cannot be drawn: {error}") from None
+    fewest = min(len(around) for around in graph.values())
+    if study.neighbours_min > fewest:
+        raise Inconsistent(
+            "study.neighbours_min",
+            f'is {study.neighbours_min}, but "{terms.topology}" gives a site {fewest} neighbours',
+        )

@@ -199,6 +199,21 @@ class Table:
             found[name] = (low, high)
         return found
 
+    def index_pairs(self, key: str, last: int, *, count_max: int) -> tuple[tuple[int, int], ...]:
+        """A list of pairs of whole numbers in 0…last."""
+        found = []
+        for index, pair in enumerate(self._list(key, 1, count_max)):
+            place = f"{self.at(key)}[{index}]"
+            match pair:
+                case [int(first), int(second)] if {type(first), type(second)} == {int}:
+                    pass
+                case _:
+                    raise WrongType(place, expected="a pair of whole numbers", actual=pair)
+            if not (0 <= first <= last and 0 <= second <= last):
+                raise OutOfRange(place, expected=f"0 to {last}", actual=pair)
+            found.append((first, second))
+        return tuple(found)
+
     def table(self, key: str, known: Sequence[str]) -> Table:
         """The sub-table under `key`, with its own known keys."""
         value = self.value(key)

@@ -176,7 +176,9 @@ class AveragingTerms:
     rule: str
     topology: str
     degree: int
-    """Neighbours per site where the topology lets one choose (random_regular); else 0."""
+    """Neighbours per site where the topology lets one choose (random-regular); else 0."""
+    edges: tuple[tuple[SiteId, SiteId], ...]
+    """Who averages with whom, with topology "custom"; else empty."""
     weighting: Literal["patients", "uniform"]
     share_max: float
     """No site's weight share exceeds this, however many patients it has."""

@@ -37,7 +37,7 @@ def render_manifest(
         },
         "data": _data(data),
         "privacy": _privacy(privacy),
-        "averaging": _averaging(averaging),
+        "averaging": _averaging(averaging, study),
     }
     return tomli_w.dumps(document).encode()
 
@@ -106,10 +106,13 @@ def _privacy(privacy: PrivacyTerms) -> dict[str, object]:
     }
 
 
-def _averaging(averaging: AveragingTerms) -> dict[str, object]:
+def _averaging(averaging: AveragingTerms, study: StudyTerms) -> dict[str, object]:
     values: dict[str, object] = {"rule": averaging.rule, "topology": averaging.topology}
     if averaging.degree:
         values["degree"] = averaging.degree
+    if averaging.edges:
+        place = {site: index for index, site in enumerate(study.sites)}
+        values["edges"] = [[place[first], place[second]] for first, second in averaging.edges]
     return values | {
         "weighting": averaging.weighting,
         "share_max": averaging.share_max,
