@@ -65,7 +65,9 @@ class StudyApproved(Kind):
     """A data owner lets a study train on a dataset, within these terms.
 
     eps_table_u[k]: the dataset's whole ε, reservations of other studies included, after k private
-    rounds of this study under this approval. Its length is the planned private rounds + 1."""
+    rounds of this study under this approval. Its length is the planned private rounds + 1.
+    eps_study_u[k]: ε of this study alone after k rounds; empty where the dataset had no history,
+    because both tables are then the same."""
 
     KIND: ClassVar[str] = "study.approved"
     study: Digest
@@ -76,9 +78,12 @@ class StudyApproved(Kind):
     expires_us: Count
     dp: DpTerms
     eps_table_u: Annotated[tuple[int, ...], Many(Integer(0, INT_MAX), TABLE_MAX)]
+    eps_study_u: Annotated[tuple[int, ...], Many(Integer(0, INT_MAX), TABLE_MAX)] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.eps_study_u and len(self.eps_study_u) != len(self.eps_table_u):
+            raise FieldError("eps_study_u", "as many values as eps_table_u", self.eps_study_u)
         if list(self.eps_table_u) != sorted(self.eps_table_u) or not self.eps_table_u:
             raise FieldError("eps_table_u", "at least one value, none falling", self.eps_table_u)
 

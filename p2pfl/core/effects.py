@@ -5,7 +5,7 @@ effect of that study starts. Long effects only start; their end comes back as an
 
 from dataclasses import dataclass
 
-from gossip.keys import SiteId
+from gossip.identifiers import SiteId
 from gossip.messages import Message
 from ledger.log import Draft
 from p2pfl.core.events import TimerKey
@@ -14,18 +14,31 @@ from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
 
 
 @dataclass(frozen=True, slots=True)
+class SeqLink:
+    """An integer field of one draft that names the sequence number another draft will get.
+
+    Sequence numbers are known only inside the commit, so the ledger's writer fills them in."""
+
+    draft: int
+    field: str
+    names: int
+
+
+@dataclass(frozen=True, slots=True)
 class Append:
     """Commit these entries together; `Appended` comes back when they are durable."""
 
     study: StudyId | None
     drafts: tuple[Draft, ...]
+    links: tuple[SeqLink, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """Sign a message and see that the addressed sites get it (`sites` None: every member).
 
-    A later offer under the same key replaces the earlier one."""
+    A later offer under the same key replaces the earlier one. The driver puts small payloads
+    inline: the core never holds a model's bytes."""
 
     study: StudyId | None
     key: str
@@ -56,6 +69,7 @@ class KeepProposal:
 class KeepPeerHead:
     """Remember the newest signed head of another site's log."""
 
+    study: None
     log_id: bytes
     note: bytes
     size: int
@@ -156,7 +170,7 @@ class ReleaseModel:
 class SetTimer:
     """Deliver `TimerFired(key)` at `at_s`; a later timer under the same key replaces it."""
 
-    study: StudyId
+    study: StudyId | None
     key: TimerKey
     at_s: float
 
@@ -177,13 +191,29 @@ class RoundDone:
     rounds: int
     phase: str
     loss: float
-    auc: float
+    auc: float | None
     accuracy: float
     heard: int
     expected: int
     eps_total_u: int
     cap_u: int
-    seconds: float
+    phases_s: "PhaseTimes"
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseTimes:
+    """Where a round's time went, in seconds."""
+
+    train: float
+    record: float
+    gather: float
+    average: float
+    close: float
+
+    @property
+    def total(self) -> float:
+        """The whole round."""
+        return self.train + self.record + self.gather + self.average + self.close
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +234,9 @@ class Happened:
 
 
 Notice = RoundDone | Waiting | Happened
+
+StudyJob = OpenTraining | Train | Score | ReleaseModel | Obtain | FetchModel | Average
+"""Long effects: they only start here, and end in an event."""
 
 Effect = (
     Append

@@ -4,7 +4,7 @@ An event states a fact. It never carries an open file, a socket or a callback.""
 
 from dataclasses import dataclass
 
-from gossip.keys import SiteId
+from gossip.identifiers import SiteId
 from gossip.messages import Message
 from ledger.log import Entry
 from p2pfl.core.manifest import Manifest
@@ -19,6 +19,8 @@ class Begin:
     """Every study manifest kept in the home."""
     models: frozenset[ModelHash]
     """Digests of the blobs that are on disk."""
+    note: bytes
+    """The signed head of the own log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,14 @@ class Delivered:
 
     sender: SiteId
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRefused:
+    """Something a member sent broke a rule below the core (signature, encoding, rate)."""
+
+    site: SiteId
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +174,16 @@ class Scored:
 
     study: StudyId
     round: Round
-    auc: float
+    auc: float | None
     accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReleased:
+    """The final model lies, with named tensors, where the researcher finds it."""
+
+    study: StudyId
+    model: ModelHash
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,16 +208,15 @@ class Retry:
     study: StudyId
 
 
-TimerKey = RoundDeadline | Retry
+@dataclass(frozen=True, slots=True)
+class HeadDue:
+    """When the newest own head is told to everyone (at most once a second)."""
 
-Event = (
-    Begin
-    | Connected
-    | Disconnected
-    | Delivered
-    | Appended
-    | ManifestKept
-    | TrainingOpened
+
+TimerKey = RoundDeadline | Retry | HeadDue
+
+StudyEvent = (
+    TrainingOpened
     | Trained
     | TrainingFailed
     | Obtained
@@ -208,5 +225,18 @@ Event = (
     | Averaged
     | AveragingFailed
     | Scored
+    | ModelReleased
+)
+"""What belongs to one running study."""
+
+Event = (
+    Begin
+    | Connected
+    | Disconnected
+    | Delivered
+    | PeerRefused
+    | Appended
+    | ManifestKept
     | TimerFired
+    | StudyEvent
 )

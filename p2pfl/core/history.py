@@ -95,8 +95,6 @@ class History:
                 self.datasets[DatasetId(ds)] = DatasetHistory(record)
             case kinds.DatasetRevoked(ds=ds):
                 self._revoke_dataset(DatasetId(ds))
-            case kinds.StudyProposed(study=study, proposer=proposer):
-                self.study(StudyId(study)).proposer = proposer
             case (
                 kinds.StudyApproved()
                 | kinds.StudyRefused()
@@ -104,6 +102,14 @@ class History:
                 | kinds.StudyClosed()
             ):
                 self._decide(record, entry)
+            case _:
+                self._advance(record, entry)
+
+    def _advance(self, record: kinds.Record, entry: Entry) -> None:
+        """What a study's rounds leave behind; other kinds change neither budgets nor studies."""
+        match record:
+            case kinds.StudyProposed(study=study, proposer=proposer):
+                self.study(StudyId(study)).proposer = proposer
             case kinds.TrainDone():
                 self._train(record)
             case kinds.UpdatePublished():
@@ -117,7 +123,7 @@ class History:
             case kinds.ModelReleased(study=study, hash=model):
                 self.study(StudyId(study)).released = ModelHash(model)
             case _:
-                pass  # other kinds change neither budgets nor studies
+                pass
 
     def _revoke_dataset(self, dataset: DatasetId) -> None:
         if dataset in self.datasets:

@@ -4,8 +4,9 @@ All digests are 32 raw bytes; hexadecimal belongs to the edges (CLI, JSON, logs)
 
 from typing import NewType
 
-StudyId = NewType("StudyId", bytes)
-"""SHA-256 of the manifest's bytes as they were proposed."""
+from p2pfl.core.manifest_terms import StudyId
+
+__all__ = ["DatasetId", "ModelHash", "Round", "StudyId"]
 
 DatasetId = NewType("DatasetId", bytes)
 """Identifies a registered dataset inside its own site."""

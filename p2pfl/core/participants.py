@@ -1,0 +1,104 @@
+"""Who takes part in a study: proposals, other sites' decisions, neighbours and their weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gossip.identifiers import SiteId
+from gossip.messages import Decision, StudyDecision
+from p2pfl.averaging import resolve_parameters, topology
+from p2pfl.core.manifest import Manifest
+from p2pfl.core.names import StudyId
+
+UNKNOWN_STUDIES_MAX = 32
+"""Decisions kept per site about studies whose manifest has not arrived yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A study that was proposed, and by whom."""
+
+    manifest: Manifest
+    proposer: SiteId
+
+
+class Decisions:
+    """The newest decision of every other site, per study."""
+
+    def __init__(self) -> None:
+        self._by_study: dict[StudyId, dict[SiteId, StudyDecision]] = {}
+
+    def take(self, sender: SiteId, message: StudyDecision, known: frozenset[StudyId]) -> bool:
+        """Note a decision; False if it is older than what is known, or one too many.
+
+        A site's entries are ordered by its own log, so the larger sequence number is newer."""
+        study = StudyId(message.study)
+        if study not in known and self._unknown_of(sender, known) >= UNKNOWN_STUDIES_MAX:
+            return False
+        of_study = self._by_study.setdefault(study, {})
+        earlier = of_study.get(sender)
+        if earlier is not None and earlier.entry_seq >= message.entry_seq:
+            return False
+        of_study[sender] = message
+        return True
+
+    def of(self, study: StudyId) -> Mapping[SiteId, StudyDecision]:
+        """Site → newest decision."""
+        return self._by_study.get(study, {})
+
+    def approved(self, study: StudyId) -> dict[SiteId, int]:
+        """Sites that approve the study, with their public patient buckets."""
+        return {
+            site: decision.patients_bucket
+            for site, decision in sorted(self.of(study).items())
+            if decision.decision is Decision.APPROVED
+        }
+
+    def _unknown_of(self, sender: SiteId, known: frozenset[StudyId]) -> int:
+        return sum(1 for s, by in self._by_study.items() if s not in known and sender in by)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """Whom a site averages with this round, and how much each counts.
+
+    Weights are in millionths; what is missing to a million is the site's own weight."""
+
+    graph: Mapping[bytes, tuple[bytes, ...]]
+    neighbours: tuple[SiteId, ...]
+    shares_u: Mapping[bytes, int]
+
+
+def neighbourhood(manifest: Manifest, me: SiteId, buckets: Mapping[SiteId, int]) -> Neighbourhood:
+    """The neighbours of `me` among the sites in `buckets` (which contains `me`).
+
+    The graph is drawn over all sites of the manifest and then thinned to those that take part:
+    every site computes the same one from public values."""
+    terms = manifest.averaging
+    graph = topology.neighbours(
+        terms.topology,
+        manifest.study.sites,
+        degree=terms.degree,
+        seed=manifest.study.seed,
+        epoch=0,
+    )
+    present = {
+        site: tuple(n for n in graph[site] if n in buckets) for site in graph if site in buckets
+    }
+    is_weighted = terms.weighting == "patients"
+    counted = {bytes(site): bucket if is_weighted else 1 for site, bucket in buckets.items()}
+    shares_u = topology.capped_shares_u(counted, terms.share_max)
+    own = present.get(me, ())
+    return Neighbourhood(present, tuple(SiteId(site) for site in own), shares_u)
+
+
+def weights_u(hood: Neighbourhood, me: SiteId, alive: tuple[SiteId, ...]) -> dict[SiteId, int]:
+    """Mixing weight of each neighbour that was heard, in millionths, rounded down."""
+    mixed = topology.mixing_weights_u(hood.graph, hood.shares_u, me, alive)
+    return {SiteId(site): weight for site, weight in mixed.items() if site != me}
+
+
+def rule_parameters(manifest: Manifest) -> tuple[tuple[str, str], ...]:
+    """The averaging rule's parameters, defaults filled in, as they go on record."""
+    terms = manifest.averaging
+    resolved = resolve_parameters(terms.rule, terms.parameters, byzantine=terms.byzantine)
+    return tuple((name, repr(value)) for name, value in sorted(resolved.items()))

@@ -1,0 +1,42 @@
+"""Why a neighbour's update is refused: one named error per rule.
+
+These are values first (counted, recorded, shown) and exceptions second: only the functions of this
+package raise them, and the state machine catches every one."""
+
+from gossip.errors import PeerError
+
+
+class UpdateRefused(PeerError):
+    """Base of every refusal; `rule` names it in the ledger and the counters."""
+
+
+class UnknownStudy(UpdateRefused):
+    """The study is not known here or not approved by this site."""
+
+
+class NotANeighbour(UpdateRefused):
+    """The sender does not take part in the study, or is not averaged with here."""
+
+
+class RoundOutOfRange(UpdateRefused):
+    """The round does not exist in the study, or lies too far ahead to be kept."""
+
+
+class StaleRound(UpdateRefused):
+    """The round was averaged here before: a late or a replayed update."""
+
+
+class Replayed(UpdateRefused):
+    """The very same update was taken before."""
+
+
+class Equivocation(UpdateRefused):
+    """A second, different update for a round: neighbours may have been told different things."""
+
+
+class WrongSize(UpdateRefused):
+    """The announced size is not that of this study's model."""
+
+
+class BadHead(UpdateRefused):
+    """The signed head of the sender's log is missing, forged or too small to cover the entry."""

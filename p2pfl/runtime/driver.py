@@ -1,0 +1,236 @@
+"""The asyncio driver: it feeds events to the core and performs the effects the core asks for.
+
+Effects of one study are performed in list order in that study's lane, and an append is durable
+before the next effect of the lane starts: no release without its spend on disk, no model without
+its inputs on record. Long effects only start; their end comes back as an event."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, assert_never
+
+from gossip.identifiers import Digest, SiteId
+from gossip.limits import INLINE_BYTES_MAX
+from gossip.messages import Message, StudyProposal, UpdateAnnounced
+from gossip.roster import Roster
+from gossip.transport import Transport
+from ledger.log import Draft, Log
+from p2pfl.core import effects as fx
+from p2pfl.core import events as ev
+from p2pfl.core.history import History
+from p2pfl.core.manifest import Manifest
+from p2pfl.core.names import DatasetId, ModelHash, StudyId
+from p2pfl.core.node import NodeCore
+from p2pfl.runtime.blobs import BlobStore
+from p2pfl.runtime.exchange import Exchange
+from p2pfl.runtime.home import Home, write_durably
+from p2pfl.runtime.ledger_writer import LedgerWriter, Recorded
+from p2pfl.runtime.study_jobs import DatasetFile, StudyJobs
+
+
+class Observer(Protocol):
+    """Where the node tells people and logs what happens."""
+
+    def show(self, study: StudyId | None, notice: fx.Notice) -> None:
+        """Something worth a line."""
+
+    def refused(self, address_or_site: str, reason: str) -> None:
+        """A stranger or a broken peer was turned away below the core."""
+
+    def bug(self, error: BaseException) -> None:
+        """Something of ours failed; the node goes on where it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a driver is given from outside: everything that is not logic."""
+
+    home: Home
+    site: SiteId
+    transport_seed: bytes
+    roster: Roster
+    log: Log
+    blobs: BlobStore
+    transport: Transport
+    dataset_file: Callable[[DatasetId], DatasetFile]
+    clock_s: Callable[[], float]
+    random: Callable[[], float]
+    observer: Observer
+
+
+class Driver:
+    """Runs one node until it is stopped."""
+
+    def __init__(self, given: Surroundings) -> None:
+        self._given = given
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[ev.Event] = asyncio.Queue()
+        self._lanes: dict[StudyId | None, asyncio.Queue[fx.Effect]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._timers: dict[ev.TimerKey, asyncio.TimerHandle] = {}
+        self._failure: asyncio.Future[None] = self._loop.create_future()
+        self.core = NodeCore(given.site, given.roster, History(given.log.entries()))
+        self.writer = LedgerWriter(given.log, self._now_us, self._recorded)
+        self.exchange = Exchange(
+            site=given.site,
+            transport_seed=given.transport_seed,
+            roster=given.roster,
+            transport=given.transport,
+            clock=given.clock_s,
+            random=given.random,
+            submit=self.submit,
+            may_read=self.core.may_read,
+            blob_path=self._blob_path,
+            on_refused=given.observer.refused,
+        )
+        self.jobs = StudyJobs(
+            home=given.home,
+            blobs=given.blobs,
+            transport=given.transport,
+            dataset_file=given.dataset_file,
+            submit=self.submit,
+            report_bug=given.observer.bug,
+        )
+
+    async def start(self, manifests: Sequence[Manifest]) -> None:
+        """Resume every study from the ledger, listen and dial."""
+        models = frozenset(ModelHash(digest) for digest in self._given.blobs.digests())
+        self._tasks.append(asyncio.create_task(self._run(), name="driver"))
+        self.submit(ev.Begin(tuple(manifests), models, self._given.log.note))
+        await self.exchange.start()
+
+    async def wait(self) -> None:
+        """Returns never; raises what made the node unable to go on."""
+        await self._failure
+
+    async def stop(self) -> None:
+        """Release nothing more, kill the training processes, finish the ledger's last commit."""
+        for timer in self._timers.values():
+            timer.cancel()
+        await self.exchange.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.jobs.stop()
+        await self.writer.close()
+
+    def submit(self, event: ev.Event) -> None:
+        """Tell the core that something happened. Called on the loop's thread."""
+        self._events.put_nowait(event)
+
+    async def append(self, drafts: Sequence[Draft]) -> Recorded:
+        """Append entries for a person's command; the core learns of them like of its own."""
+        return await self.writer.append(drafts)
+
+    # -- events in, effects out ------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            event = await self._events.get()
+            try:
+                effects = self.core.handle(self._given.clock_s(), event)
+            except Exception as error:
+                self._fail(error)
+                raise
+            for effect in effects:
+                self._lane(effect.study).put_nowait(effect)
+
+    def _lane(self, study: StudyId | None) -> asyncio.Queue[fx.Effect]:
+        lane = self._lanes.get(study)
+        if lane is None:
+            lane = self._lanes[study] = asyncio.Queue()
+            self._tasks.append(asyncio.create_task(self._perform_lane(lane), name="lane"))
+        return lane
+
+    async def _perform_lane(self, lane: asyncio.Queue[fx.Effect]) -> None:
+        while True:
+            effect = await lane.get()
+            try:
+                await self._perform(effect)
+            except Exception as error:
+                self._fail(error)
+                raise
+
+    def _fail(self, error: Exception) -> None:
+        """A ledger that cannot be written, or our bug: the node stops rather than guess."""
+        self._given.observer.bug(error)
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+    async def _perform(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.Append(drafts=drafts, links=links):
+                await self.writer.append(drafts, links)
+            case fx.Offer():
+                message = await asyncio.to_thread(self._with_payload, effect.message)
+                self.exchange.offer(effect.key, message, effect.sites, effect.expires_s)
+            case fx.Withdraw(key=key):
+                self.exchange.withdraw(key)
+            case fx.KeepProposal():
+                await asyncio.to_thread(self._keep_proposal, effect)
+            case fx.KeepPeerHead():
+                await asyncio.to_thread(self._keep_peer_head, effect)
+            case fx.CloseTraining():
+                await self.jobs.close_training(effect)
+            case fx.SetTimer():
+                self._set_timer(effect)
+            case fx.Show(study=study, notice=notice):
+                self._given.observer.show(study, notice)
+            case (
+                fx.OpenTraining()
+                | fx.Train()
+                | fx.Score()
+                | fx.ReleaseModel()
+                | fx.Obtain()
+                | fx.FetchModel()
+                | fx.Average()
+            ):
+                self.jobs.start(effect)
+            case _:
+                assert_never(effect)
+
+    # -- the small effects -----------------------------------------------------------------------
+
+    def _recorded(self, recorded: Recorded) -> None:
+        self.submit(ev.Appended(recorded.entries, recorded.note))
+
+    def _with_payload(self, message: Message) -> Message:
+        """Put a small model inline: one message then is all a neighbour needs."""
+        blobs = self._given.blobs
+        if isinstance(message, UpdateAnnounced) and message.size <= INLINE_BYTES_MAX:
+            return replace(message, inline=blobs.read_bytes(message.hash))
+        if isinstance(message, StudyProposal):
+            study = next(
+                p.manifest.study
+                for p in self.core.proposals.values()
+                if p.manifest.raw == message.manifest
+            )
+            initial = study.initial_model
+            if blobs.has(initial) and blobs.size_bytes(initial) <= INLINE_BYTES_MAX:
+                return replace(message, initial=blobs.read_bytes(initial))
+        return message
+
+    def _keep_proposal(self, effect: fx.KeepProposal) -> None:
+        write_durably(self._given.home.study(effect.study), effect.manifest.raw)
+        self.jobs.keep_initial(effect)
+
+    def _keep_peer_head(self, effect: fx.KeepPeerHead) -> None:
+        self._given.log.put_peer_head(effect.log_id, effect.note, effect.size, effect.root)
+
+    def _set_timer(self, effect: fx.SetTimer) -> None:
+        earlier = self._timers.pop(effect.key, None)
+        if earlier is not None:
+            earlier.cancel()
+        delay_s = max(0.0, effect.at_s - self._given.clock_s())
+        self._timers[effect.key] = self._loop.call_later(delay_s, self._fire, effect.key)
+
+    def _fire(self, key: ev.TimerKey) -> None:
+        self._timers.pop(key, None)
+        self.submit(ev.TimerFired(key))
+
+    def _blob_path(self, digest: Digest) -> Path | None:
+        return self._given.blobs.path(digest) if self._given.blobs.has(digest) else None
+
+    def _now_us(self) -> int:
+        return int(self._given.clock_s() * 1_000_000)

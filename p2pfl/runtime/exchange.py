@@ -1,0 +1,154 @@
+"""Dissemination wired to a transport: what the node offers goes out, what arrives is verified.
+
+All of it runs on the asyncio loop. Sends are started, never awaited by whoever offers: a slow
+neighbour costs nobody else anything."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+from gossip import dissemination as dis
+from gossip.envelope import seal
+from gossip.errors import TransportError
+from gossip.identifiers import Digest, SiteId, digest_of
+from gossip.messages import Message
+from gossip.roster import Roster
+from gossip.transport import Transport
+from p2pfl.core import events as ev
+
+SENDS_PER_SITE_MAX = 256
+"""Messages under way to one site; more are dropped and repaired by reconciliation."""
+
+
+class Exchange:
+    """The node's ear and mouth. Implements the transport's `Inbox`."""
+
+    def __init__(
+        self,
+        *,
+        site: SiteId,
+        transport_seed: bytes,
+        roster: Roster,
+        transport: Transport,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        submit: Callable[[ev.Event], None],
+        may_read: Callable[[SiteId, bytes], bool],
+        blob_path: Callable[[Digest], Path | None],
+        on_refused: Callable[[str, str], None],
+    ) -> None:
+        self.dissemination = dis.Dissemination(
+            site=site, transport_seed=transport_seed, roster=roster, random=random
+        )
+        self._site = site
+        self._seed = transport_seed
+        self._roster = roster
+        self._transport = transport
+        self._clock = clock
+        self._submit = submit
+        self._may_read = may_read
+        self._blob_path = blob_path
+        self._on_refused = on_refused
+        self._queues: dict[SiteId, asyncio.Queue[bytes]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ticker: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Listen and dial. Raises TransportError when the address cannot be had."""
+        await self._transport.start(self)
+        self._tick_later()
+
+    async def stop(self) -> None:
+        """Stop talking; nothing is delivered afterwards."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        await self._transport.stop()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def offer(
+        self, key: str, message: Message, sites: frozenset[SiteId] | None, expires_s: float
+    ) -> None:
+        """Sign a message and see that it arrives. `sites` None means every member."""
+        raw = seal(self._seed, self._site, self._roster.consortium, message)
+        scope = dis.Everyone() if sites is None else dis.Sites(sites)
+        self._handle(dis.Offer(key, raw, digest_of(raw), scope, expires_s))
+
+    def withdraw(self, key: str) -> None:
+        """Stop offering what is under this key."""
+        self._handle(dis.Withdraw(key))
+
+    # -- the transport's inbox -------------------------------------------------------------------
+
+    def connected(self, site: SiteId) -> None:
+        """See `Inbox`."""
+        self._submit(ev.Connected(site))
+        self._handle(dis.Connected(site))
+
+    def disconnected(self, site: SiteId) -> None:
+        """See `Inbox`."""
+        self._submit(ev.Disconnected(site))
+        self._handle(dis.Disconnected(site))
+
+    def received(self, source: SiteId, raw: bytes) -> None:
+        """See `Inbox`."""
+        self._handle(dis.Received(source, raw))
+
+    def refused(self, address_or_site: str, reason: str) -> None:
+        """See `Inbox`."""
+        self._on_refused(address_or_site, reason)
+
+    def blob(self, site: SiteId, digest: Digest) -> Path | None:
+        """See `Inbox`."""
+        return self._blob_path(digest) if self._may_read(site, digest) else None
+
+    # -- effects ---------------------------------------------------------------------------------
+
+    def _handle(self, event: dis.Event) -> None:
+        for effect in self.dissemination.handle(self._clock(), event):
+            match effect:
+                case dis.SendTo(site=site, raw=raw):
+                    self._send(site, raw)
+                case dis.Broadcast(raw=raw):
+                    self._start(self._broadcast(raw))
+                case dis.Deliver(envelope=envelope):
+                    self._submit(ev.Delivered(envelope.sender, envelope.message))
+                case dis.Refused(source=source, error=error):
+                    self._submit(ev.PeerRefused(source, error.rule))
+
+    def _send(self, site: SiteId, raw: bytes) -> None:
+        queue = self._queues.get(site)
+        if queue is None:
+            queue = self._queues[site] = asyncio.Queue(SENDS_PER_SITE_MAX)
+            self._start(self._send_in_order(site, queue))
+        if not queue.full():
+            queue.put_nowait(raw)
+
+    async def _send_in_order(self, site: SiteId, queue: asyncio.Queue[bytes]) -> None:
+        while True:
+            raw = await queue.get()
+            try:
+                await self._transport.send(site, raw)
+            except TransportError:
+                continue  # reconciliation sends it again once the site is back
+
+    async def _broadcast(self, raw: bytes) -> None:
+        try:
+            await self._transport.broadcast(raw)
+        except TransportError:
+            return  # reconciliation repairs what the mesh loses
+
+    def _start(self, job: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tick_later(self) -> None:
+        now_s = self._clock()
+        delay_s = max(0.05, self.dissemination.next_tick_s(now_s) - now_s)
+        self._ticker = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._handle(dis.Tick())
+        self._tick_later()
