@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from p2pfl.privacy.accounting import ROUNDS_MAX, calibrate
-from p2pfl.privacy.errors import AccountingInputRefused, EpsilonUnreachable
+from p2pfl.privacy.errors import AccountingInputRefused
 from p2pfl.privacy.events import DpEvent
 
 Sampling = Literal["full", "poisson"]
@@ -59,10 +59,7 @@ def choose_schedule(bucket: int, epsilon: float, delta: float, rounds: int) -> S
         return _full(bucket, epsilon, delta, rounds, "patients are few")
     rate = round(BATCH_PATIENTS / bucket, 6)
     steps = min(STEPS_PER_ROUND_MAX, math.ceil(1 / rate))
-    try:
-        sigma = calibrate(epsilon, rate, rounds * steps, delta)
-    except EpsilonUnreachable:
-        return _full(bucket, epsilon, delta, rounds, "no sampled schedule reaches this ε")
+    sigma = calibrate(epsilon, rate, rounds * steps, delta)
     share = sigma / (rate * bucket)
     if share > NOISE_SHARE_MAX:
         reason = f"samples of {BATCH_PATIENTS} would drown in noise ({share:.1%} of the clip norm)"

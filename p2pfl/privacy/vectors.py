@@ -29,13 +29,14 @@ def clipped(vector: NDArray[np.floating], clip_norm: float) -> NDArray[np.float6
     _check_vector(vector)
     _check_positive("clip norm", clip_norm)
     wide = vector.astype(np.float64)
-    norm = float(np.sqrt(np.sum(np.square(wide))))
-    if norm <= clip_norm:
+    largest = float(np.abs(wide).max(initial=0.0))
+    if largest == 0.0:
         return wide
-    if not math.isfinite(norm):  # squares of huge entries overflow: bring them down first
-        wide /= np.abs(wide).max()
-        norm = float(np.sqrt(np.sum(np.square(wide))))
-    return wide * (clip_norm / norm * _INWARD)
+    unit = wide / largest  # the squares of entries of at most 1 cannot overflow
+    unit_norm = math.sqrt(np.sum(np.square(unit)))
+    if largest * unit_norm <= clip_norm * _INWARD:
+        return wide
+    return unit * (clip_norm / unit_norm * _INWARD)
 
 
 def noisy(total: NDArray[np.floating], std: float, stream: GaussianStream) -> NDArray[np.float32]:
