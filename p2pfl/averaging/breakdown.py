@@ -2,7 +2,7 @@
 
 Source: Gaucher et al., ICML 2025, arXiv:2410.10418: with b the Byzantine weight next to an honest
 site and μ2 the second-smallest eigenvalue of the honest sites' Laplacian, clipped gossip is proven
-to work when 4b < μ2, and no rule can work when 2b ≥ μ2.
+to work when 4b < μ2, and no rule can work on every graph with 2b ≥ μ2.
 """
 
 from collections.abc import Iterable, Mapping
@@ -68,21 +68,21 @@ def _judged(n: int, f: int, fewest: int, mu2: float, b: float) -> Breakdown:
     elif fewest - 2 * f < 1:
         claim = Claim.NONE
         sentence = (
-            f"{n} sites tolerate no {who}: a site with {fewest} neighbours cannot outvote {f} of "
-            f"them; it would need {2 * f + 1}."
+            f"{n} sites do not tolerate {who}: one of them has only {fewest} neighbours, and "
+            f"outvoting {f} takes {2 * f + 1}."
         )
     elif 2 * b >= mu2 - _TOLERANCE:
         claim = Claim.NONE
-        sentence = f"{n} sites tolerate no {who}: no rule can withstand that (2b ≥ μ2; {figures})."
+        sentence = f"{n} sites do not tolerate {who}: nothing is promised (2b ≥ μ2; {figures})."
     elif 4 * b >= mu2 - _TOLERANCE:
         claim = Claim.LIMIT
         sentence = (
-            f"{n} sites tolerate no {who} with proof: they are at the limit, where a rule may "
-            f"withstand that but need not (4b ≥ μ2; {figures})."
+            f"{n} sites tolerate no Byzantine site with proof: with {f} they are at the limit, "
+            f"where a rule may withstand but need not (4b ≥ μ2; {figures})."
         )
     else:
         claim = Claim.YES
-        sentence = f"{n} sites tolerate {who} with proof for cs_plus (4b < μ2; {figures})."
+        sentence = f"{n} sites tolerate {who} with proof, under cs_plus (4b < μ2; {figures})."
     return Breakdown(mu2, b, claim, sentence)
 
 
