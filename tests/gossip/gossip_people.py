@@ -1,0 +1,103 @@
+"""Sites with fixed keys, so that every test and every vector speaks of the same ones."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+
+from gossip.card import Card, sign_card
+from gossip.envelope import seal
+from gossip.identifiers import SiteId
+from gossip.keys import SiteKeys
+from gossip.messages import (
+    Decision,
+    HeadAdvertised,
+    Message,
+    StudyDecision,
+    StudyProposal,
+    UpdateAnnounced,
+)
+from gossip.roster import Roster, draft_roster, sign_roster
+
+CONSORTIUM = "test-hearts"
+
+
+def bytes_of(label: str) -> bytes:
+    """32 bytes that only the label decides."""
+    return hashlib.sha256(label.encode()).digest()
+
+
+@dataclass(frozen=True)
+class Person:
+    keys: SiteKeys
+    card: Card
+
+    @property
+    def site(self) -> SiteId:
+        return self.card.site
+
+    def seal(self, message: Message, consortium: str = CONSORTIUM) -> bytes:
+        return seal(self.keys.transport, self.site, consortium, message)
+
+
+@cache
+def person(index: int) -> Person:
+    seeds = [bytes_of(f"{role} {index}") for role in ("identity", "transport", "log", "witness")]
+    keys = SiteKeys(*seeds)
+    card = sign_card(
+        keys,
+        name=f"hospital {index}",
+        log_id=bytes_of(f"log id {index}"),
+        addresses=[f"10.0.{index // 256}.{index % 256}:4001"],
+    )
+    return Person(keys, card)
+
+
+def people(count: int) -> list[Person]:
+    """`count` sites, ascending by site."""
+    return sorted((person(index) for index in range(count)), key=lambda each: each.site)
+
+
+@cache
+def roster_of(count: int) -> Roster:
+    return draft_roster(CONSORTIUM, [each.card for each in people(count)])
+
+
+@cache
+def founded(count: int) -> Roster:
+    roster = roster_of(count)
+    for each in people(count):
+        roster = sign_roster(roster, each.keys.identity)
+    return roster
+
+
+def update(label: str = "update", inline: bytes = b"model") -> UpdateAnnounced:
+    return UpdateAnnounced(
+        study=bytes_of("study"),
+        round=3,
+        hash=hashlib.sha256(inline).digest() if inline else bytes_of(label),
+        size=len(inline) or 20_000_000,
+        entry_seq=17,
+        entry_leaf=bytes_of(label),
+        head=b"head",
+        inline=inline,
+        train_seq=16,
+    )
+
+
+def decision(label: str = "decision") -> StudyDecision:
+    return StudyDecision(
+        study=bytes_of("study"),
+        decision=Decision.APPROVED,
+        patients_bucket=100,
+        entry_seq=5,
+        entry_leaf=bytes_of(label),
+        decided_us=1_700_000_000_000_000,
+    )
+
+
+def proposal(label: str = "proposal", initial: bytes = b"") -> StudyProposal:
+    return StudyProposal(manifest=label.encode(), initial=initial)
+
+
+def head(label: str = "head") -> HeadAdvertised:
+    return HeadAdvertised(note=label.encode())
