@@ -1,0 +1,309 @@
+"""Serving and fetching blobs over `/p2pfl/blob/1` (format: `gossip.blob_protocol`).
+
+A downloader keeps four requests for 1 MiB under way, never more than it can store, and hashes
+and writes in a worker thread; reading never pauses, since libp2p resets a writer that waits 5 s.
+A server asks the node before every chunk whether the site may have it, so a revocation bites in
+the middle of a transfer.
+"""
+
+import contextlib
+import os
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import trio
+from libp2p.custom_types import TProtocol
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.stream.exceptions import StreamError
+from libp2p.peer.id import ID
+
+from gossip.blob_protocol import (
+    ANSWER_BYTES,
+    REQUEST_BYTES,
+    REQUESTS_IN_FLIGHT,
+    Answer,
+    BlobProtocolError,
+    Request,
+    Status,
+    decode_answer,
+    decode_request,
+    encode_answer,
+    encode_request,
+    requests_for,
+)
+from gossip.blob_spool import DigestMismatch, NoSpace, Spool
+from gossip.errors import (
+    BlobMismatch,
+    BlobNotServed,
+    FetchBusy,
+    FetchFailed,
+    FetchInterrupted,
+    FetchTimedOut,
+    Unreachable,
+)
+from gossip.identifiers import Digest, SiteId
+from gossip.libp2p_guards import Access, Refusals, close_quietly, reset_quietly
+from gossip.libp2p_host import GuardedHost
+from gossip.libp2p_limits import NetLimits
+from gossip.libp2p_push import write_shielded
+
+BLOB = TProtocol("/p2pfl/blob/1")
+
+Lookup = Callable[[SiteId, Digest], Awaitable[Path | None]]
+
+
+async def read_exactly(stream: Any, length: int, timeout_s: float) -> bytearray:
+    """`length` bytes of a stream. Raises StreamError at its end, trio.TooSlowError."""
+    data = bytearray()
+    with trio.fail_after(timeout_s):
+        while len(data) < length:
+            piece = await stream.read(length - len(data))
+            if not piece:
+                raise StreamError("the stream ended")
+            data += piece
+    return data
+
+
+class BlobServer:
+    """Answers requests of members.
+
+    lookup: asks the node for the file that a site may have now, or None.
+    """
+
+    def __init__(
+        self, *, access: Access, refusals: Refusals, limits: NetLimits, lookup: Lookup
+    ) -> None:
+        self._access = access
+        self._refusals = refusals
+        self._limits = limits
+        self._lookup = lookup
+        self._uploads = 0
+
+    async def handle(self, stream: Any) -> None:
+        """One inbound blob stream, until the peer closes it or asks for what it does not get."""
+        site = self._access.site_of(stream.muxed_conn.peer_id)
+        if site is None:
+            return
+        if self._uploads >= self._limits.uploads_max:
+            await self._refuse(stream, Status.BUSY)
+            return
+        self._uploads += 1
+        try:
+            await self._serve(site, stream)
+        except BlobProtocolError as error:
+            self._refusals.add(site.hex(), "BlobGarbled", str(error))
+            await reset_quietly(stream)
+        except (StreamError, trio.TooSlowError):
+            await reset_quietly(stream)
+        finally:
+            self._uploads -= 1
+
+    async def _serve(self, site: SiteId, stream: Any) -> None:
+        while True:
+            raw = await read_exactly(stream, REQUEST_BYTES, self._limits.idle_s)
+            request = decode_request(bytes(raw))
+            path = None
+            if self._access.site_of(stream.muxed_conn.peer_id) == site:
+                path = await self._lookup(site, request.digest)
+            if path is None:
+                await self._refuse(stream, Status.NOT_SERVED)
+                return
+            chunk = await trio.to_thread.run_sync(_read_chunk, path, request)
+            if chunk is None:
+                await self._refuse(stream, Status.NOT_SERVED)
+                return
+            if len(chunk) != request.length:
+                await self._refuse(stream, Status.RANGE)
+                return
+            head = encode_answer(Answer(Status.SERVED, request.length))
+            await write_shielded(stream, head + chunk, self._limits.chunk_s)
+
+    async def _refuse(self, stream: Any, status: Status) -> None:
+        await write_shielded(stream, encode_answer(Answer(status, 0)), self._limits.chunk_s)
+        await close_quietly(stream)
+        # The downloader has up to three more requests under way. Reading them keeps its stream
+        # from being reset before it has read our answer.
+        with trio.move_on_after(1.0), contextlib.suppress(StreamError):
+            while await stream.read(REQUEST_BYTES):
+                pass
+
+
+def _read_chunk(path: Path, request: Request) -> bytes | None:
+    """The asked bytes, fewer at the file's end, None when the file is gone."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.pread(file, request.length, request.offset)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+
+
+class BlobClient:
+    """Downloads blobs from members.
+
+    on_progress: called with the caller's callback and the bytes had so far.
+    """
+
+    def __init__(
+        self,
+        host: GuardedHost,
+        *,
+        limits: NetLimits,
+        on_progress: Callable[[Callable[[int], None], int], None],
+    ) -> None:
+        self._host = host
+        self._limits = limits
+        self._on_progress = on_progress
+        self._slots: dict[SiteId, trio.Semaphore] = {}
+        self._waiting: Counter[SiteId] = Counter()
+        self._targets: set[Path] = set()
+
+    async def fetch(
+        self, site: SiteId, peer: ID, spool: Spool, progress: Callable[[int], None]
+    ) -> None:
+        """Download into the spool's target. Raises FetchFailed, Unreachable."""
+        if not 0 <= spool.size_bytes <= self._limits.blob_bytes_max:
+            raise FetchFailed(site, spool.digest, f"{spool.size_bytes} bytes are too many")
+        if spool.into in self._targets:
+            raise FetchBusy(site, spool.digest, f"{spool.into.name} is being fetched already")
+        self._targets.add(spool.into)
+        try:
+            with trio.fail_after(self._limits.transfer_s):
+                async with self._slot(site):
+                    await self._fetch(site, peer, spool, progress)
+        except trio.TooSlowError as error:
+            raise FetchTimedOut(site, spool.digest, f"had {spool.have_bytes} bytes") from error
+        except (StreamError, SwarmException) as error:
+            raise FetchInterrupted(
+                site, spool.digest, f"after {spool.have_bytes} bytes: {type(error).__name__}"
+            ) from error
+        except BlobProtocolError as error:
+            raise BlobMismatch(site, spool.digest, str(error)) from error
+        except trio.BrokenResourceError as error:
+            raise FetchFailed(site, spool.digest, "cannot be stored") from error
+        except NoSpace as error:
+            raise FetchFailed(site, spool.digest, f"no space: {error}") from error
+        except OSError as error:
+            raise FetchFailed(site, spool.digest, f"cannot be stored: {error.strerror}") from error
+        finally:
+            self._targets.discard(spool.into)
+            spool.close()
+
+    @contextlib.asynccontextmanager
+    async def _slot(self, site: SiteId) -> AsyncIterator[None]:
+        """At most `downloads_per_peer_max` transfers from one site; others wait their turn."""
+        slots = self._slots.setdefault(site, trio.Semaphore(self._limits.downloads_per_peer_max))
+        self._waiting[site] += 1
+        try:
+            async with slots:
+                yield
+        finally:
+            self._waiting[site] -= 1
+            if not self._waiting[site]:
+                del self._waiting[site]
+                self._slots.pop(site, None)
+
+    async def _fetch(
+        self, site: SiteId, peer: ID, spool: Spool, progress: Callable[[int], None]
+    ) -> None:
+        try:
+            await self._fetch_once(site, peer, spool, progress)
+        except DigestMismatch as error:
+            if not spool.resumed_bytes:
+                raise BlobMismatch(site, spool.digest, str(error)) from error
+            # The part that an earlier try left may be what was wrong: once more from nothing.
+            fresh = Spool(spool.into, spool.digest, spool.size_bytes)
+            try:
+                await self._fetch_once(site, peer, fresh, progress)
+            except DigestMismatch as again:
+                raise BlobMismatch(site, spool.digest, str(again)) from again
+            finally:
+                fresh.close()
+
+    async def _fetch_once(
+        self, site: SiteId, peer: ID, spool: Spool, progress: Callable[[int], None]
+    ) -> None:
+        reserve = self._limits.disk_reserve_bytes
+        await trio.to_thread.run_sync(lambda: spool.open(reserve_bytes=reserve))
+        self._on_progress(progress, spool.have_bytes)
+        if spool.have_bytes < spool.size_bytes:
+            if self._host.get_network().current(peer) is None:
+                raise Unreachable(site, "not connected")
+            stream = await self._open(site, peer)
+            try:
+                await self._transfer(site, stream, spool, progress)
+            finally:
+                await reset_quietly(stream)
+        await trio.to_thread.run_sync(spool.finish)
+
+    async def _open(self, site: SiteId, peer: ID) -> Any:
+        try:
+            return await self._host.new_stream(peer, [BLOB])
+        except Exception as error:
+            raise Unreachable(site, f"no stream: {type(error).__name__}") from error
+
+    async def _transfer(
+        self, site: SiteId, stream: Any, spool: Spool, progress: Callable[[int], None]
+    ) -> None:
+        """Keep requests under way; store each chunk while the next one arrives."""
+        send, receive = trio.open_memory_channel[bytearray](1)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._store, receive, spool, progress)
+                async with send:
+                    await self._receive(site, stream, spool, send)
+        except ExceptionGroup as group:
+            # The store's error, if any, made the sender fail too; it comes first.
+            causes = sorted(group.exceptions, key=lambda cause: not isinstance(cause, OSError))
+            raise causes[0] from group
+
+    async def _receive(
+        self, site: SiteId, stream: Any, spool: Spool, chunks: "trio.MemorySendChannel[bytearray]"
+    ) -> None:
+        requests = requests_for(
+            spool.digest, size_bytes=spool.size_bytes, have_bytes=spool.have_bytes
+        )
+        under_way: deque[Request] = deque()
+        while True:
+            burst = b""
+            while len(under_way) < REQUESTS_IN_FLIGHT and (request := next(requests, None)):
+                under_way.append(request)
+                burst += encode_request(request)
+            if burst:
+                await write_shielded(stream, burst, self._limits.chunk_s)
+            if not under_way:
+                return
+            asked = under_way.popleft()
+            head = await read_exactly(stream, ANSWER_BYTES, self._limits.chunk_s)
+            answer = decode_answer(bytes(head), asked=asked.length)
+            _raise_refusal(site, spool.digest, answer.status)
+            await chunks.send(await read_exactly(stream, answer.length, self._limits.chunk_s))
+
+    async def _store(
+        self,
+        chunks: "trio.MemoryReceiveChannel[bytearray]",
+        spool: Spool,
+        progress: Callable[[int], None],
+    ) -> None:
+        async with chunks:
+            async for chunk in chunks:
+                await trio.to_thread.run_sync(spool.append, chunk)
+                self._on_progress(progress, spool.have_bytes)
+
+
+def _raise_refusal(site: SiteId, digest: Digest, status: Status) -> None:
+    match status:
+        case Status.SERVED:
+            return
+        case Status.NOT_SERVED:
+            raise BlobNotServed(site, digest, "the site does not serve it to us")
+        case Status.BUSY:
+            raise FetchBusy(site, digest, "the site serves too many others")
+        case Status.RANGE:
+            raise BlobMismatch(site, digest, "the site's file is shorter than announced")

@@ -1,0 +1,315 @@
+"""What stands between strangers, hostile members and libp2p.
+
+Each guard answers a danger that was reproduced with py-libp2p 0.8.1: only Noise and Yamux are
+offered; a peer must prove a transport key of the roster before it gets a multiplexer; a read
+never allocates what a peer merely announced; a connection cannot fill our memory; and no
+exception that a peer can provoke leaves its own connection.
+"""
+
+import collections
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+from libp2p.crypto.ed25519 import Ed25519PublicKey
+from libp2p.crypto.keys import KeyPair
+from libp2p.crypto.x25519 import create_new_key_pair as new_noise_keys
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.stream.exceptions import StreamError
+from libp2p.peer.id import ID
+from libp2p.security.noise.exceptions import NoiseFailure
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.transport.exceptions import OpenConnectionError
+from libp2p.transport.tcp.tcp import TCP
+from libp2p.transport.upgrader import TransportUpgrader
+
+from gossip.errors import NotOnRoster
+from gossip.identifiers import SiteId
+from gossip.libp2p_limits import NetLimits
+from gossip.rate import TokenBucket
+from gossip.roster import Roster
+
+READ_BYTES_MAX = 64 * 1024 + 2
+"""A Noise message with its length: the most that is ever read from a socket at once."""
+
+
+def peer_id_of(transport_pk: bytes) -> ID:
+    """libp2p's name of an Ed25519 transport key: the key itself in an identity multihash."""
+    return ID.from_pubkey(Ed25519PublicKey.from_bytes(transport_pk))
+
+
+class Access:
+    """Which peers are members, by the roster of now. Replaced from the asyncio thread."""
+
+    def __init__(self, roster: Roster, own_pk: bytes) -> None:
+        self._own_pk = own_pk
+        self._roster = roster
+        self._sites: dict[bytes, SiteId] = {}
+        self._peers: dict[SiteId, ID] = {}
+        self.replace(roster)
+
+    def replace(self, roster: Roster) -> None:
+        """Take another roster. Readers see the old or the new one, never a mixture of a table."""
+        peers = {
+            card.site: peer_id_of(card.transport_pk)
+            for card in roster.members
+            if card.transport_pk != self._own_pk
+        }
+        self._roster = roster
+        self._peers = peers
+        self._sites = {peer.to_bytes(): site for site, peer in peers.items()}
+
+    @property
+    def roster(self) -> Roster:
+        """The roster in force."""
+        return self._roster
+
+    def site_of(self, peer: ID) -> SiteId | None:
+        """The member behind a proved peer id; None for strangers and for our own key."""
+        return self._sites.get(peer.to_bytes())
+
+    def peer_of(self, site: SiteId) -> ID | None:
+        """The peer id of a member other than ourselves."""
+        return self._peers.get(site)
+
+    def others(self) -> tuple[SiteId, ...]:
+        """All members but ourselves, sorted."""
+        return tuple(sorted(self._peers))
+
+
+class Refusals:
+    """Counts who was turned away and why, and tells the node as often as is bearable."""
+
+    def __init__(self, limits: NetLimits, notify: Callable[[str, str], None]) -> None:
+        self._notify = notify
+        self._bucket = TokenBucket(per_s=limits.notices_per_s, burst=limits.notices_burst)
+        self.counts: collections.Counter[str] = collections.Counter()
+
+    def add(self, who: str, rule: str, detail: str = "") -> None:
+        """who: "host:port" or a site's hex name. rule: the counter's name."""
+        self.counts[rule] += 1
+        if self._bucket.take(trio.current_time()):
+            self._notify(who, f"{rule}: {detail}" if detail else rule)
+
+
+def address_of(connection: Any) -> str:
+    """ "host:port" of the other end, for reports."""
+    with contextlib.suppress(Exception):
+        remote = connection.get_remote_address()
+        if remote is not None:
+            return f"{remote[0]}:{remote[1]}"
+    return "unknown address"
+
+
+class NotAMember(NoiseFailure):  # type: ignore[misc] # libp2p is untyped here
+    """The peer proved a key that is not on the roster."""
+
+
+class RosterNoise(NoiseTransport):  # type: ignore[misc] # libp2p is untyped here
+    """Noise XX that lets only members through, in both directions (danger 8)."""
+
+    def __init__(self, keys: KeyPair, access: Access, refusals: Refusals) -> None:
+        super().__init__(keys, noise_privkey=new_noise_keys().private_key)
+        self._access = access
+        self._refusals = refusals
+
+    async def secure_inbound(self, conn: Any) -> Any:
+        """Handshake as responder. Raises NotAMember."""
+        return await self._admit(conn, await super().secure_inbound(conn))
+
+    async def secure_outbound(self, conn: Any, peer_id: ID) -> Any:
+        """Handshake as initiator. Raises NotAMember."""
+        return await self._admit(conn, await super().secure_outbound(conn, peer_id))
+
+    async def _admit(self, conn: Any, session: Any) -> Any:
+        peer = session.get_remote_peer()
+        if self._access.site_of(peer) is None:
+            self._refusals.add(
+                address_of(conn), NotOnRoster.__name__, f"transport key {peer.to_bytes()[6:].hex()}"
+            )
+            await session.close()
+            raise NotAMember(str(peer))
+        return session
+
+
+class GuardedYamux(Yamux):  # type: ignore[misc] # libp2p is untyped here
+    """Yamux that bounds what one connection may hold, and that always gets closed."""
+
+    limits = NetLimits()
+    refusals: Refusals | None = None
+
+    def _count(self, rule: str) -> None:
+        if self.refusals is not None:
+            self.refusals.add(address_of(self), rule)
+
+    async def _read_data_body(self, length: int) -> bytes:
+        # libp2p only warns when a peer ignores our receive window. TooSlowError is the one
+        # error that its read loop answers by closing the connection.
+        buffered = sum(len(buffer) for buffer in self.stream_buffers.values())
+        if (
+            length > self.limits.frame_bytes_max
+            or buffered + length > self.limits.buffered_bytes_per_connection_max
+        ):
+            self._count("MultiplexerFlood")
+            raise trio.TooSlowError
+        body: bytes = await super()._read_data_body(length)
+        return body
+
+    async def accept_stream(self) -> Any:
+        """The next inbound stream, while there are not too many of them."""
+        while True:
+            stream = await super().accept_stream()
+            inbound = sum(1 for known in list(self.streams.values()) if not known.is_initiator)
+            if inbound <= self.limits.streams_per_connection_max:
+                return stream
+            self._count("TooManyStreams")
+            # Nobody needs so many; answering each with a reset would make work for us.
+            await self.close()
+            raise MuxedConnUnavailable("too many streams")
+
+    async def start(self) -> None:
+        """Run the connection. An error here would end the whole swarm."""
+        try:
+            await super().start()
+        except Exception as error:
+            self._count(f"MultiplexerError.{type(error).__name__}")
+            with trio.move_on_after(2.0):
+                await self._cleanup_on_error()
+
+    async def close(self, error_code: int = 0) -> None:
+        """Say good-bye if that can be done soon, and close the socket in any case."""
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(1.0) as goodbye:
+                await super().close(error_code)
+            if goodbye.cancelled_caught:
+                with trio.move_on_after(1.0):
+                    await self._cleanup_on_error()
+
+
+class NoiseYamuxUpgrader(TransportUpgrader):  # type: ignore[misc] # libp2p is untyped here
+    """Offers `/noise` and `/yamux/1.0.0` and nothing else (no `/secio`, no `/plaintext`)."""
+
+    def __init__(self, noise: RosterNoise, limits: NetLimits, refusals: Refusals) -> None:
+        super().__init__({NOISE: noise}, {YAMUX: GuardedYamux})
+        self._limits = limits
+        self._refusals = refusals
+
+    async def upgrade_connection(self, conn: Any, peer_id: ID) -> Any:
+        """Agree on Yamux. libp2p's own method makes its own Yamux, whatever class it was given."""
+        selector = self.muxer_multistream._selector
+        protocol, _ = await selector.select(conn, conn.is_initiator, int(self._limits.negotiate_s))
+        muxed = GuardedYamux(conn, peer_id, is_initiator=conn.is_initiator)
+        muxed.limits = self._limits
+        muxed.refusals = self._refusals
+        muxed.negotiated_muxer_protocol = str(protocol)
+        return muxed
+
+
+class BoundedTCPStream(TrioTCPStream):  # type: ignore[misc] # libp2p is untyped here
+    """Never asks the kernel for more bytes than a message can have.
+
+    libp2p passes a length that the peer announced straight to `recv`, which allocates it.
+    """
+
+    async def read(self, n: int | None = None) -> bytes:
+        """At most READ_BYTES_MAX bytes."""
+        data: bytes = await super().read(READ_BYTES_MAX if n is None else min(n, READ_BYTES_MAX))
+        return data
+
+
+def tune_socket(stream: trio.SocketStream, limits: NetLimits) -> None:
+    """Let the kernel notice a peer that does not acknowledge any more."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None:
+        with contextlib.suppress(OSError):
+            stream.setsockopt(socket.IPPROTO_TCP, option, int(limits.idle_s * 1000))
+
+
+class PlainTCP(TCP):  # type: ignore[misc] # libp2p is untyped here
+    """TCP whose connections are bounded also before the handshake."""
+
+    def __init__(self, limits: NetLimits) -> None:
+        super().__init__()
+        self._limits = limits
+
+    async def dial(self, maddr: Any) -> Any:
+        """Connect to /ip4|ip6/…/tcp/…; names were resolved before. Raises OpenConnectionError."""
+        host = maddr.value_for_protocol("ip6" if "/ip6/" in str(maddr) else "ip4")
+        port = int(maddr.value_for_protocol("tcp"))
+        try:
+            stream = await trio.open_tcp_stream(host, port)
+        except OSError as error:
+            raise OpenConnectionError(f"{host}:{port}: {error}") from error
+        tune_socket(stream, self._limits)
+        return RawConnection(BoundedTCPStream(stream), True)
+
+
+StreamHandler = Callable[[Any], Awaitable[None]]
+
+
+def shielded(timeout_s: float) -> trio.CancelScope:
+    """A scope for cleaning up: no cancellation from outside, but an end of its own."""
+    return trio.CancelScope(deadline=trio.current_time() + timeout_s, shield=True)
+
+
+def guarded(
+    handler: StreamHandler, access: Access, refusals: Refusals, limits: NetLimits
+) -> StreamHandler:
+    """A stream handler that serves members only, few streams of each, and never raises (danger 2).
+
+    An exception that leaves a handler, even StreamReset, would end the whole host.
+    """
+    open_streams: collections.Counter[bytes] = collections.Counter()
+
+    async def run(stream: Any) -> None:
+        peer = stream.muxed_conn.peer_id
+        site = access.site_of(peer)
+        if site is None:
+            refusals.add(address_of(stream), NotOnRoster.__name__, "on an open connection")
+            await reset_quietly(stream)
+            return
+        key = peer.to_bytes()
+        if open_streams[key] >= limits.streams_per_protocol_max:
+            refusals.add(site.hex(), "TooManyStreams")
+            await reset_quietly(stream)
+            return
+        open_streams[key] += 1
+        try:
+            await handler(stream)
+        except StreamError:
+            # The peer ended the stream or lost its connection: nothing to count.
+            await reset_quietly(stream)
+        except Exception as error:
+            refusals.counts[f"StreamError.{type(error).__name__}"] += 1
+            await reset_quietly(stream)
+        finally:
+            open_streams[key] -= 1
+            if open_streams[key] <= 0:
+                del open_streams[key]
+
+    return run
+
+
+async def reset_quietly(stream: Any) -> None:
+    """Reset a stream whatever state it is in."""
+    with shielded(1.0), contextlib.suppress(Exception):
+        await stream.reset()
+
+
+async def close_connection(conn: Any) -> None:
+    """Close a connection whatever state it is in."""
+    with shielded(3.0), contextlib.suppress(Exception):
+        await conn.close()
+
+
+async def close_quietly(stream: Any) -> None:
+    """Close a stream whatever state it is in."""
+    with shielded(1.0), contextlib.suppress(Exception):
+        await stream.close()
