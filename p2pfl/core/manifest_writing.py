@@ -42,6 +42,11 @@ def render_manifest(
     return tomli_w.dumps(document).encode()
 
 
+def render_data(data: DataTerms) -> bytes:
+    """The canonical TOML of the [data] section alone."""
+    return tomli_w.dumps({"data": _data(data)}).encode()
+
+
 def _study(study: StudyTerms) -> dict[str, object]:
     return {
         "name": study.name,

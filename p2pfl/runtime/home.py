@@ -139,7 +139,8 @@ def create_directories(home: Home) -> None:
     if home.path.exists() and (not home.path.is_dir() or any(home.path.iterdir())):
         raise OperatorError(
             f"{home.path} exists and is not an empty directory.",
-            fix="Choose another --home; an existing home is never overwritten.",
+            fix="Choose another --home, or remove what an interrupted `init` left; "
+            "nothing is ever overwritten.",
             exit_code=EXIT_CANNOT_CREATE,
         )
     try:

@@ -1,0 +1,281 @@
+"""Registering, listing and withdrawing datasets. The data itself never moves."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from ledger.log import commitment_of
+from ledger.provenance import kinds
+from p2pfl.core.errors import ManifestError
+from p2pfl.core.history import History
+from p2pfl.core.manifest import DataTerms, checked_delta, parse_data_section
+from p2pfl.core.manifest_writing import render_data
+from p2pfl.core.names import DatasetId
+from p2pfl.privacy.buckets import PATIENTS_MIN, patients_bucket
+from p2pfl.runtime.commands.opening import Site, read_history
+from p2pfl.runtime.datasets import (
+    FINGERPRINT_FIELD,
+    NAME,
+    LocalDataset,
+    data_key,
+    local_datasets,
+    read_dataset,
+    registered_patients,
+    write_dataset,
+)
+from p2pfl.runtime.errors import (
+    EXIT_CANNOT_CREATE,
+    EXIT_DATA,
+    EXIT_NO_INPUT,
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    OperatorError,
+)
+from p2pfl.runtime.home import Home
+from p2pfl.runtime.table_check import TableFacts, check_table
+
+MICRO = 1_000_000
+OVERLAP_SHARE_MAX = 0.05
+"""Rows without a patient column may coincide by chance; more than this is the same data again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataAdd:
+    """Register a CSV file. Empty strings and 0 stand for the policy's defaults."""
+
+    file: Path
+    name: str
+    patient_column: str = ""
+    schema: Path | None = None
+    epsilon_cap: float = 0.0
+    delta: str = ""
+    legal_basis: str = "not-stated"
+    dpia: str = "not-stated"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSeen:
+    """A dataset as its own site sees it."""
+
+    name: str
+    ds: bytes
+    file: Path
+    patient_column: str
+    patients: int
+    patients_bucket: int
+    rows: int
+    epsilon_cap: float
+    delta: str
+    epsilon_spent: float
+    epsilon_reserved: float
+    state: str
+    """registered | revoked | unrecorded (an interrupted `data add`)"""
+    positives: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def data_add(site: Site, request: DataAdd) -> DatasetSeen:
+    """Check the file, remember where it is, and record dataset.registered with public facts only.
+
+    Raises OperatorError: malformed file, too few patients, cap or δ above the policy's, a name
+    in use, or patients that are registered already (budget follows patients).
+    """
+    history = site.history()
+    _check_name(site.home, history, request.name)
+    cap, delta = _cap_and_delta(site, request)
+    terms = _terms(request.schema) if request.schema else None
+    key = data_key(site.home)
+    file = request.file.absolute()
+    facts = check_table(file, patient_column=request.patient_column, terms=terms, key=key)
+    _check_enough(site, facts)
+    _check_new_patients(site.home, history, facts, request.patient_column)
+    dataset = LocalDataset(
+        name=request.name,
+        ds=site.random_bytes(32),
+        file=file,
+        patient_column=request.patient_column,
+        patients=len(facts.patients),
+        rows=facts.rows,
+        fingerprint=facts.fingerprint,
+    )
+    schema = render_data(terms) if terms else b""
+    # Remembered before it is recorded: a crash in between leaves a name that can be used again.
+    write_dataset(site.home, dataset, facts.patients, schema)
+    record = kinds.DatasetRegistered(
+        ds=dataset.ds,
+        fp_commit=commitment_of(FINGERPRINT_FIELD, key, facts.fingerprint),
+        patients_bucket=patients_bucket(dataset.patients),
+        schema_hash=hashlib.sha256(schema or "\0".join(facts.header).encode()).digest(),
+        legal_basis=request.legal_basis,
+        dpia=request.dpia,
+        cap_u=math.floor(cap * MICRO),
+        delta=delta,
+    )
+    site.record(record.draft("data-manager"))
+    return _seen(dataset, site.history(), facts)
+
+
+@dataclass(frozen=True, slots=True)
+class DataRevoke:
+    """Withdraw a dataset for good."""
+
+    name: str
+    reason: str = "withdrawn"
+
+
+def data_revoke(site: Site, request: DataRevoke) -> DatasetSeen:
+    """Record dataset.revoked: no training uses it any more. Raises OperatorError."""
+    dataset = read_dataset(site.home, request.name)
+    state = _state(site.history(), dataset)
+    if state != "registered":
+        raise OperatorError(
+            f'The dataset "{request.name}" is {state}.',
+            fix="There is nothing left to revoke.",
+            exit_code=EXIT_REFUSED,
+        )
+    site.record(kinds.DatasetRevoked(dataset.ds, request.reason).draft("data-manager"))
+    return _seen(dataset, site.history(), None)
+
+
+def data_list(home: Home) -> tuple[DatasetSeen, ...]:
+    """All datasets of this site."""
+    history = read_history(home)
+    return tuple(_seen(dataset, history, None) for dataset in local_datasets(home))
+
+
+def data_show(home: Home, name: str) -> DatasetSeen:
+    """One dataset. Raises OperatorError."""
+    return _seen(read_dataset(home, name), read_history(home), None)
+
+
+def usable_dataset(home: Home, history: History, name: str) -> LocalDataset:
+    """A dataset that may be trained on. Raises OperatorError."""
+    dataset = read_dataset(home, name)
+    state = _state(history, dataset)
+    if state != "registered":
+        raise OperatorError(
+            f'The dataset "{name}" is {state}.',
+            fix="Choose another from `p2pfl data list`.",
+            exit_code=EXIT_REFUSED,
+        )
+    return dataset
+
+
+def _check_name(home: Home, history: History, name: str) -> None:
+    if NAME.fullmatch(name) is None:
+        raise OperatorError(
+            f'"{name}" cannot be a dataset\'s name.',
+            fix="Use 1 to 40 of a-z, 0-9, _ and -, starting with a letter or digit.",
+            exit_code=EXIT_USAGE,
+        )
+    for dataset in local_datasets(home):
+        if dataset.name == name and DatasetId(dataset.ds) in history.datasets:
+            raise OperatorError(
+                f'A dataset called "{name}" is registered already.',
+                fix="Choose another --name; `p2pfl data list` shows what there is.",
+                exit_code=EXIT_CANNOT_CREATE,
+            )
+
+
+def _cap_and_delta(site: Site, request: DataAdd) -> tuple[float, str]:
+    cap = request.epsilon_cap or site.policy.epsilon_cap
+    if not 0.0 < cap <= site.policy.epsilon_cap:
+        raise OperatorError(
+            f"An ε cap of {cap:g} is outside this site's policy (at most "
+            f"{site.policy.epsilon_cap:g}).",
+            fix="Give a smaller --epsilon-cap, or have the policy changed in policy.toml.",
+            exit_code=EXIT_REFUSED,
+        )
+    try:
+        delta = checked_delta("--delta", request.delta or site.policy.delta)
+    except ManifestError as error:
+        raise OperatorError(
+            f"{error}.", fix='Give δ as a decimal, like "1e-5".', exit_code=EXIT_USAGE
+        ) from error
+    if Decimal(delta) > Decimal(site.policy.delta):
+        raise OperatorError(
+            f"δ = {delta} is larger than this site's policy allows ({site.policy.delta}).",
+            fix="Give a smaller --delta, or have the policy changed in policy.toml.",
+            exit_code=EXIT_REFUSED,
+        )
+    return cap, delta
+
+
+def _terms(path: Path) -> DataTerms:
+    try:
+        return parse_data_section(path.read_bytes())
+    except OSError as error:
+        raise OperatorError(
+            f"{path} cannot be read: {error.strerror}.",
+            fix="Check the path.",
+            exit_code=EXIT_NO_INPUT,
+        ) from error
+    except ManifestError as error:
+        raise OperatorError(
+            f"{path}: {error}.",
+            fix="Correct the [data] section of the file.",
+            exit_code=EXIT_DATA,
+        ) from error
+
+
+def _check_enough(site: Site, facts: TableFacts) -> None:
+    needed = max(PATIENTS_MIN, site.policy.patients_min)
+    if len(facts.patients) < needed:
+        raise OperatorError(
+            f"The file has {len(facts.patients)} patients, this site's policy asks for {needed}.",
+            fix="Register a larger table.",
+            exit_code=EXIT_DATA,
+        )
+
+
+def _check_new_patients(
+    home: Home, history: History, facts: TableFacts, patient_column: str
+) -> None:
+    """Budget follows patients: the same ones under a new name would get it twice."""
+    given = frozenset(facts.patients)
+    for dataset in local_datasets(home):
+        if DatasetId(dataset.ds) not in history.datasets:
+            continue
+        shared = len(given & registered_patients(home, dataset.name))
+        by_chance = 0.0 if patient_column and dataset.patient_column else OVERLAP_SHARE_MAX
+        if dataset.fingerprint == facts.fingerprint or shared > by_chance * len(given):
+            raise OperatorError(
+                f'{shared} of these {len(given)} patients are registered already, in "'
+                f'{dataset.name}".',
+                fix=f'Use "{dataset.name}", or register only the patients that are new: a '
+                "privacy budget belongs to patients, not to files.",
+                exit_code=EXIT_REFUSED,
+            )
+
+
+def _state(history: History, dataset: LocalDataset) -> str:
+    recorded = history.datasets.get(DatasetId(dataset.ds))
+    if recorded is None:
+        return "unrecorded"
+    return "revoked" if recorded.revoked else "registered"
+
+
+def _seen(dataset: LocalDataset, history: History, facts: TableFacts | None) -> DatasetSeen:
+    recorded = history.datasets.get(DatasetId(dataset.ds))
+    spent_u = recorded.spent_u if recorded else 0
+    reserved_u = history.reserved_u(DatasetId(dataset.ds)) if recorded else 0
+    return DatasetSeen(
+        name=dataset.name,
+        ds=dataset.ds,
+        file=dataset.file,
+        patient_column=dataset.patient_column,
+        patients=dataset.patients,
+        patients_bucket=recorded.terms.patients_bucket if recorded else 0,
+        rows=dataset.rows,
+        epsilon_cap=recorded.terms.cap_u / MICRO if recorded else 0.0,
+        delta=recorded.terms.delta if recorded else "",
+        epsilon_spent=spent_u / MICRO,
+        epsilon_reserved=(reserved_u - spent_u) / MICRO,
+        state=_state(history, dataset),
+        positives=facts.positives if facts else None,
+        notes=facts.notes if facts else (),
+    )

@@ -1,0 +1,296 @@
+"""Founding: a home with its keys and ledger, the site's card, and the roster all founders sign."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gossip.card import Card, decode_card, encode_card, sign_card
+from gossip.errors import PeerError
+from gossip.identifiers import SiteId, fingerprint
+from gossip.keys import SiteKeys, generate, write_keys
+from gossip.roster import (
+    Roster,
+    decode_roster,
+    draft_roster,
+    encode_roster,
+    merge_signatures,
+    sign_roster,
+    verify_founding,
+)
+from ledger.log import Log, Signer
+from ledger.provenance import kinds
+from p2pfl.runtime.commands.opening import (
+    Clock,
+    RandomBytes,
+    Site,
+    installed_roster,
+    required_roster,
+)
+from p2pfl.runtime.config import Config, render_config
+from p2pfl.runtime.datasets import write_data_key
+from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_INPUT, OperatorError
+from p2pfl.runtime.home import Home, create_directories, write_durably
+from p2pfl.runtime.lock import hold_home
+from p2pfl.runtime.policy import Policy, read_policy, render_policy
+
+
+@dataclass(frozen=True, slots=True)
+class Founded:
+    """A new home."""
+
+    home: Path
+    name: str
+    site: bytes
+    fingerprint: str
+    log_id: bytes
+    card: Path
+
+
+def init(
+    home: Home, config: Config, policy: Policy, *, now_us: Clock, random_bytes: RandomBytes
+) -> Founded:
+    """Make a home: keys, ledger with its genesis entry, configuration, policy and card.
+
+    `config.toml` is written last: a directory without it is not a home, so an interrupted `init`
+    leaves nothing that looks like one. Raises OperatorError.
+    """
+    create_directories(home)
+    with hold_home(home, purpose="init"):
+        keys = generate(random_bytes)
+        write_keys(home.keys, keys, None, random_bytes=random_bytes)
+        write_data_key(home, random_bytes(32))
+        write_durably(home.policy, render_policy(policy))
+        log = Log.create(
+            home.path,
+            deployment=config.consortium,
+            identity=Signer(keys.identity),
+            log=Signer(keys.log),
+            witness_pk=Signer(keys.witness).public_key,
+            nonce=random_bytes(32),
+            now_us=now_us(),
+        )
+        with contextlib.closing(log):
+            card = sign_card(keys, name=config.name, log_id=log.log_id, addresses=config.announce)
+            path = home.card(config.name)
+            write_durably(path, encode_card(card), mode=0o644)
+            _, policy_hash = read_policy(home.policy)
+            log.append([kinds.PolicyChanged(policy_hash).draft("operator")], now_us())
+            write_durably(home.config, render_config(config))
+            return Founded(
+                home.path, config.name, keys.site, fingerprint(keys.site), log.log_id, path
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One line of a roster, for people."""
+
+    name: str
+    site: bytes
+    fingerprint: str
+    addresses: tuple[str, ...]
+    signed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RosterSeen:
+    """A roster and how far it is from being in force."""
+
+    path: Path
+    consortium: str
+    version: int
+    digest: bytes
+    members: tuple[Member, ...]
+    missing: tuple[str, ...]
+    """Names of the founders that have not signed."""
+    installed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RosterCreate:
+    """Make the list of founders from their cards."""
+
+    cards: tuple[Path, ...]
+    out: Path
+
+
+def roster_create(home: Home, consortium: str, request: RosterCreate) -> RosterSeen:
+    """Write an unsigned roster of the given cards. Raises OperatorError or PeerError."""
+    cards = [_read_card(path) for path in request.cards]
+    roster = draft_roster(consortium, cards)
+    if request.out.exists():
+        raise OperatorError(
+            f"{request.out} exists.",
+            fix="Name another file with --out; signatures in it would be lost.",
+            exit_code=EXIT_CANNOT_CREATE,
+        )
+    write_durably(request.out, encode_roster(roster), mode=0o644)
+    return _seen(home, request.out, roster)
+
+
+@dataclass(frozen=True, slots=True)
+class RosterFile:
+    """A roster file to sign."""
+
+    file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RosterCopies:
+    """Copies of one roster, each with some of the signatures."""
+
+    files: tuple[Path, ...]
+
+
+def roster_sign(site: Site, request: RosterFile) -> RosterSeen:
+    """Add this site's signature to the file; install the roster if that completes it.
+
+    Raises OperatorError if the roster is another consortium's or holds another card of this site.
+    """
+    roster = _read_roster(request.file)
+    _check_own_card(site, roster)
+    signed = sign_roster(roster, site.keys.identity)
+    write_durably(request.file, encode_roster(signed), mode=0o644)
+    if not _missing(signed):
+        _install(site, signed)
+    return _seen(site.home, request.file, signed)
+
+
+def roster_install(site: Site, request: RosterCopies) -> RosterSeen:
+    """Put a roster that every founder signed into force, and on record.
+
+    Signatures of several copies are put together. Raises OperatorError naming who has not signed,
+    PeerError if the copies are of different rosters.
+    """
+    roster, *others = [_read_roster(file) for file in request.files]
+    for other in others:
+        roster = merge_signatures(roster, other)
+    _check_own_card(site, roster)
+    missing = _missing(roster)
+    if missing:
+        name = request.files[0].name
+        raise OperatorError(
+            f"The roster is not signed by {', '.join(missing)}.",
+            fix=f"Have each of them run `p2pfl roster sign {name}`, then install it.",
+            exit_code=EXIT_DATA,
+        )
+    _install(site, roster)
+    return _seen(site.home, request.files[0], roster)
+
+
+def roster_show(home: Home) -> RosterSeen:
+    """The roster in force. Raises OperatorError if there is none."""
+    return _seen(home, home.roster, required_roster(home))
+
+
+def _install(site: Site, roster: Roster) -> None:
+    verify_founding(roster)
+    current = installed_roster(site.home)
+    if current is not None and current.digest != roster.digest:
+        raise OperatorError(
+            f"A roster of {current.consortium}, version {current.version}, is already in force.",
+            fix="A founding roster cannot replace it; use a new home for a new consortium.",
+            exit_code=EXIT_CANNOT_CREATE,
+        )
+    if current is not None:
+        roster = merge_signatures(current, roster)
+    # On record before it is in force: a roster that nobody recorded never decides anything.
+    recorded = any(
+        entry.kind == kinds.RosterChanged.KIND and entry.body.get("hash") == roster.digest
+        for entry in site.ledger.entries()
+    )
+    if not recorded:
+        changed = kinds.RosterChanged(roster.version, roster.digest, len(roster.members))
+        site.record(changed.draft("operator"))
+    write_durably(site.home.roster, encode_roster(roster), mode=0o644)
+    site.audience.roster_installed(roster)
+
+
+def _check_own_card(site: Site, roster: Roster) -> None:
+    if roster.consortium != site.config.consortium:
+        raise OperatorError(
+            f'The roster is for "{roster.consortium}", this site belongs to '
+            f'"{site.config.consortium}".',
+            fix="Sign the roster of your own consortium.",
+            exit_code=EXIT_DATA,
+        )
+    own = _own_card(site.home, site.keys, site.config.name)
+    listed = next((card for card in roster.members if card.site == own.site), None)
+    if listed != own:
+        found = "another card of this site" if listed else "no card of this site"
+        raise OperatorError(
+            f"The roster holds {found}.",
+            fix=f"Send {site.home.card(site.config.name)} to whoever makes the roster.",
+            exit_code=EXIT_DATA,
+        )
+
+
+def _own_card(home: Home, keys: SiteKeys, name: str) -> Card:
+    card = _read_card(home.card(name))
+    if card.site != keys.site:
+        raise OperatorError(
+            f"{home.card(name)} is not this site's card.",
+            fix="Restore it from the backup of this home.",
+            exit_code=EXIT_DATA,
+        )
+    return card
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        return decode_card(_read(path))
+    except PeerError as error:
+        raise OperatorError(
+            f"{path} is not a valid card: {error}.",
+            fix="Ask that site for its card again (`<home>/<name>.card`).",
+            exit_code=EXIT_DATA,
+        ) from error
+
+
+def _read_roster(path: Path) -> Roster:
+    try:
+        return decode_roster(_read(path))
+    except PeerError as error:
+        raise OperatorError(
+            f"{path} is not a valid roster: {error}.",
+            fix="Ask whoever made it to send it again.",
+            exit_code=EXIT_DATA,
+        ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OperatorError(
+            f"{path} cannot be read: {error.strerror}.",
+            fix="Check the path.",
+            exit_code=EXIT_NO_INPUT,
+        ) from error
+
+
+def _missing(roster: Roster) -> tuple[str, ...]:
+    return tuple(card.name for card in roster.members if card.site not in roster.signatures)
+
+
+def _seen(home: Home, path: Path, roster: Roster) -> RosterSeen:
+    current = installed_roster(home)
+    return RosterSeen(
+        path=path,
+        consortium=roster.consortium,
+        version=roster.version,
+        digest=roster.digest,
+        members=_members(roster.members, frozenset(roster.signatures)),
+        missing=_missing(roster),
+        installed=current is not None and current.digest == roster.digest,
+    )
+
+
+def _members(cards: Sequence[Card], signed: frozenset[SiteId]) -> tuple[Member, ...]:
+    return tuple(
+        Member(card.name, card.site, fingerprint(card.site), card.addresses, card.site in signed)
+        for card in cards
+    )

@@ -1,0 +1,190 @@
+"""An opened site: everything a command may need, gathered once, with the home's lock held.
+
+Two ways to have one: a command opens the home itself (`open_site`), or the running node makes one
+around the ledger it already holds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gossip.identifiers import SiteId
+from gossip.keys import SiteKeys, read_keys
+from gossip.roster import Roster, decode_roster
+from ledger.log import Draft, Entry, Log, LogReader, Signer
+from ledger.provenance import kinds
+from p2pfl.core.history import History
+from p2pfl.core.manifest import Manifest
+from p2pfl.runtime.blobs import BlobStore
+from p2pfl.runtime.config import Config, read_config
+from p2pfl.runtime.errors import EXIT_NO_INPUT, OperatorError
+from p2pfl.runtime.home import Home
+from p2pfl.runtime.lock import hold_home
+from p2pfl.runtime.policy import Policy, read_policy
+
+Clock = Callable[[], int]
+"""Now, in microseconds UTC."""
+RandomBytes = Callable[[int], bytes]
+
+
+class Ledger(Protocol):
+    """The site's ledger as commands use it: held by the command itself, or by the node."""
+
+    def append(self, drafts: Sequence[Draft]) -> tuple[Entry, ...]:
+        """Commit the drafts together; they are durable when this returns."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Everything on record, in order."""
+
+    def put_secret(self, seq: int, name: str, salt: bytes, value: bytes) -> None:
+        """Keep the erasable value behind a commitment of entry `seq`."""
+
+
+class Audience(Protocol):
+    """Who has to know at once what a command changed. Appended entries are told elsewhere."""
+
+    def manifest_kept(self, manifest: Manifest, proposer: SiteId) -> None:
+        """A study's manifest was stored and recorded."""
+
+    def roster_installed(self, roster: Roster) -> None:
+        """Another roster is in force."""
+
+
+class Nobody:
+    """No node runs: whoever starts next reads it from the home."""
+
+    def manifest_kept(self, manifest: Manifest, proposer: SiteId) -> None:
+        """Nothing to do."""
+
+    def roster_installed(self, roster: Roster) -> None:
+        """Nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An opened home."""
+
+    home: Home
+    config: Config
+    policy: Policy
+    policy_hash: bytes
+    keys: SiteKeys = field(repr=False)
+    ledger: Ledger
+    audience: Audience
+    now_us: Clock
+    random_bytes: RandomBytes
+
+    @property
+    def blobs(self) -> BlobStore:
+        """The home's artefacts."""
+        return BlobStore(self.home.blobs)
+
+    def history(self) -> History:
+        """The fold over the ledger as it is now."""
+        return History(self.ledger.entries())
+
+    def record(self, *drafts: Draft) -> tuple[Entry, ...]:
+        """Append drafts as one commit, and before them a policy that changed since the last."""
+        return self.ledger.append([*self._policy_drafts(), *drafts])
+
+    def _policy_drafts(self) -> list[Draft]:
+        recorded = b""
+        for entry in self.ledger.entries():
+            if entry.kind == kinds.PolicyChanged.KIND:
+                recorded = bytes(entry.body["hash"])  # type: ignore[arg-type]  # kinds.parse checks
+        if recorded == self.policy_hash:
+            return []
+        return [kinds.PolicyChanged(self.policy_hash).draft("operator")]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLedger:
+    """The ledger of a home whose lock this process holds."""
+
+    log: Log
+    now_us: Clock
+
+    def append(self, drafts: Sequence[Draft]) -> tuple[Entry, ...]:
+        """Commit the drafts together."""
+        return self.log.append(drafts, self.now_us()).entries
+
+    def entries(self) -> Iterator[Entry]:
+        """Everything on record."""
+        return self.log.entries()
+
+    def put_secret(self, seq: int, name: str, salt: bytes, value: bytes) -> None:
+        """Keep an erasable value."""
+        self.log.put_secret(seq, name, salt, value)
+
+
+@contextmanager
+def open_site(
+    home: Home, *, purpose: str, now_us: Clock, random_bytes: RandomBytes = os.urandom
+) -> Iterator[Site]:
+    """Lock the home and open its ledger for the time of one command.
+
+    Raises OperatorError, LedgerError or KeyFileError; then nothing was changed.
+    """
+    with hold_home(home, purpose=purpose):
+        keys = read_keys(home.keys)
+        log = Log.open(home.path, log=Signer(keys.log))
+        try:
+            yield site_around(home, keys, HeldLedger(log, now_us), Nobody(), now_us, random_bytes)
+        finally:
+            log.close()
+
+
+def site_around(
+    home: Home,
+    keys: SiteKeys,
+    ledger: Ledger,
+    audience: Audience,
+    now_us: Clock,
+    random_bytes: RandomBytes,
+) -> Site:
+    """A site around a ledger that is already open; reads configuration and policy afresh."""
+    policy, policy_hash = read_policy(home.policy)
+    return Site(
+        home=home,
+        config=read_config(home.config),
+        policy=policy,
+        policy_hash=policy_hash,
+        keys=keys,
+        ledger=ledger,
+        audience=audience,
+        now_us=now_us,
+        random_bytes=random_bytes,
+    )
+
+
+def read_history(home: Home) -> History:
+    """The fold over the ledger, from a snapshot; works beside a running node."""
+    reader = LogReader.open(home.path)
+    try:
+        return History(reader.entries())
+    finally:
+        reader.close()
+
+
+def installed_roster(home: Home) -> Roster | None:
+    """The roster in force, or None before the first. Raises PeerError if the file is damaged."""
+    try:
+        return decode_roster(home.roster.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def required_roster(home: Home) -> Roster:
+    """The roster in force. Raises OperatorError if there is none yet."""
+    roster = installed_roster(home)
+    if roster is None:
+        raise OperatorError(
+            "This site belongs to no consortium yet: no roster is installed.",
+            fix="Collect every site's card, then `p2pfl roster create` and `roster sign`.",
+            exit_code=EXIT_NO_INPUT,
+        )
+    return roster

@@ -1,0 +1,158 @@
+"""Registered datasets as they lie at the site: where the file is, and how to know it is the same.
+
+Nothing is copied: `data/<name>/dataset.toml` holds a reference, `patients.keyed` one keyed hash
+per patient (to find overlaps), `schema.toml` the [data] terms it was checked against. That a
+dataset exists, its cap and its δ, are the ledger's to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import tomli_w
+
+from p2pfl.core.errors import ManifestError
+from p2pfl.core.manifest_table import Table, parse_toml
+from p2pfl.runtime.errors import EXIT_CONFIG, EXIT_DATA, EXIT_NO_INPUT, OperatorError
+from p2pfl.runtime.home import Home, write_durably
+from p2pfl.runtime.table_check import PATIENT_KEY_BYTES, file_fingerprint
+
+FINGERPRINT_FIELD: Final = "dataset.fingerprint"
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+
+_KEYS: Final = ("name", "ds", "file", "patient_column", "patients", "rows", "fingerprint")
+_FILE: Final = re.compile(r"/[^\x00-\x1f]{1,4000}")
+_COLUMN: Final = re.compile(r"[^\x00-\x1f\x7f]{0,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDataset:
+    """What the site itself knows about a dataset; none of it leaves the site."""
+
+    name: str
+    ds: bytes
+    """The id in the ledger, 32 random bytes."""
+    file: Path
+    patient_column: str
+    """"" where every row is another patient."""
+    patients: int
+    rows: int
+    fingerprint: bytes
+    """HMAC of the file under the site's data key."""
+
+
+def write_dataset(
+    home: Home, dataset: LocalDataset, patients: Iterable[bytes], schema: bytes
+) -> None:
+    """Store what the site has to remember; the ledger entry comes after it."""
+    directory = home.dataset(dataset.name)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    write_durably(directory / "patients.keyed", b"".join(patients))
+    if schema:
+        write_durably(directory / "schema.toml", schema)
+    document = {
+        "name": dataset.name,
+        "ds": dataset.ds.hex(),
+        "file": str(dataset.file),
+        "patient_column": dataset.patient_column,
+        "patients": dataset.patients,
+        "rows": dataset.rows,
+        "fingerprint": dataset.fingerprint.hex(),
+    }
+    write_durably(directory / "dataset.toml", tomli_w.dumps(document).encode())
+
+
+def read_dataset(home: Home, name: str) -> LocalDataset:
+    """The dataset called `name`. Raises OperatorError."""
+    path = home.dataset(name) / "dataset.toml"
+    try:
+        table = Table(parse_toml(path.read_bytes(), bytes_max=65536), "", _KEYS)
+        return LocalDataset(
+            name=table.text("name", NAME, "a short name"),
+            ds=table.digest("ds"),
+            file=Path(table.text("file", _FILE, "an absolute path")),
+            patient_column=table.text("patient_column", _COLUMN, "a column's name"),
+            patients=table.integer("patients", 0, 1 << 40),
+            rows=table.integer("rows", 0, 1 << 40),
+            fingerprint=table.digest("fingerprint"),
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        raise OperatorError(
+            f'There is no dataset called "{name}" here.',
+            fix="See `p2pfl data list`, or register it with `p2pfl data add`.",
+            exit_code=EXIT_NO_INPUT,
+        ) from None
+    except ManifestError as error:
+        raise OperatorError(
+            f"{path}: {error}.",
+            fix="Restore it from the backup of this home.",
+            exit_code=EXIT_CONFIG,
+        ) from error
+
+
+def local_datasets(home: Home) -> Iterator[LocalDataset]:
+    """All datasets, by name. Raises OperatorError for a damaged one."""
+    for directory in sorted(home.data.iterdir()):
+        if (directory / "dataset.toml").is_file():
+            yield read_dataset(home, directory.name)
+
+
+def dataset_of(home: Home, ds: bytes) -> LocalDataset:
+    """The dataset with this ledger id. Raises OperatorError."""
+    for dataset in local_datasets(home):
+        if dataset.ds == ds:
+            return dataset
+    raise OperatorError(
+        f"The particulars of dataset {ds.hex()[:12]} are missing from {home.data}.",
+        fix="Restore them from the backup of this home, or revoke the dataset.",
+        exit_code=EXIT_NO_INPUT,
+    )
+
+
+def check_unchanged(home: Home, dataset: LocalDataset) -> None:
+    """Refuse to train on a file that is not the one that was registered. Raises OperatorError."""
+    if file_fingerprint(dataset.file, data_key(home)) != dataset.fingerprint:
+        raise OperatorError(
+            f'The file of dataset "{dataset.name}" changed since it was registered.',
+            fix="Restore the registered file; other data is registered as another dataset.",
+            exit_code=EXIT_DATA,
+        )
+
+
+def registered_patients(home: Home, name: str) -> frozenset[bytes]:
+    """The keyed patient hashes of a dataset."""
+    raw = (home.dataset(name) / "patients.keyed").read_bytes()
+    return frozenset(
+        raw[at : at + PATIENT_KEY_BYTES] for at in range(0, len(raw), PATIENT_KEY_BYTES)
+    )
+
+
+def schema_of(home: Home, name: str) -> bytes:
+    """The TOML with the [data] section a dataset was checked against; empty if there is none."""
+    path = home.dataset(name) / "schema.toml"
+    return path.read_bytes() if path.is_file() else b""
+
+
+def write_data_key(home: Home, key: bytes) -> None:
+    """Store the key of fingerprints and patient hashes (32 bytes), once."""
+    write_durably(home.keys / "data.key", key.hex().encode() + b"\n")
+
+
+def data_key(home: Home) -> bytes:
+    """The key of fingerprints and patient hashes. Raises OperatorError."""
+    path = home.keys / "data.key"
+    try:
+        key = bytes.fromhex(path.read_text("ascii"))
+    except (OSError, ValueError):
+        key = b""
+    if len(key) != 32:
+        raise OperatorError(
+            f"{path} is missing or damaged.",
+            fix="Restore it from the backup of this home.",
+            exit_code=EXIT_CONFIG,
+        )
+    return key
