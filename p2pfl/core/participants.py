@@ -80,13 +80,16 @@ def neighbourhood(manifest: Manifest, me: SiteId, buckets: Mapping[SiteId, int])
         degree=terms.degree,
         seed=manifest.study.seed,
         epoch=0,
+        edges=terms.edges,
     )
     present = {
         site: tuple(n for n in graph[site] if n in buckets) for site in graph if site in buckets
     }
     is_weighted = terms.weighting == "patients"
     counted = {bytes(site): bucket if is_weighted else 1 for site, bucket in buckets.items()}
-    shares_u = topology.capped_shares_u(counted, terms.share_max)
+    # Fewer sites than the cap allows for: then nobody can have less than an equal share.
+    cap = max(terms.share_max, 1 / len(counted))
+    shares_u = topology.capped_shares_u(counted, cap)
     own = present.get(me, ())
     return Neighbourhood(present, tuple(SiteId(site) for site in own), shares_u)
 

@@ -20,7 +20,8 @@ from p2pfl.core.watch import Stopwatch, round_line
 
 RETRY_S = 1.0
 TRAINING_FAILURES_MAX = 3
-WEIGHT_TOTAL_U = 1_000_000
+CATCH_UP_WEIGHT_U = 999_000
+"""The neighbours' share of a catch-up; the own model is old and gets what is left."""
 
 
 class Phase(Enum):
@@ -322,7 +323,7 @@ class StudyRun:
     def _catch_up(self, now_s: float) -> list[fx.Effect]:
         """Adopt the robust average of neighbours that went on without us.
 
-        The own model has weight 0: it is old, and only the point the rule starts from."""
+        The own model is old: it hardly counts, and is only the point the rule starts from."""
         inputs = self.gathering.catch_up(self.round)
         if not inputs or self._base not in self._models:
             return []
@@ -331,7 +332,7 @@ class StudyRun:
         self.round = target
         shares = self.gathering.hood.shares_u
         total = sum(shares[h.sender] for h in inputs)
-        weights = [WEIGHT_TOTAL_U * shares[h.sender] // total for h in inputs]
+        weights = [CATCH_UP_WEIGHT_U * shares[h.sender] // total for h in inputs]
         self._watch = Stopwatch(now_s, now_s, now_s)
         return self._ask_average(now_s, self._base, inputs, weights)
 

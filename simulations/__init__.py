@@ -1,0 +1,1 @@
+"""A virtual network and clock for the node's own code: same seed, same trace."""

@@ -1,0 +1,154 @@
+"""Building a world: keys, roster, data, a study everybody has approved."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gossip.identifiers import Digest, SiteId
+from gossip.keys import SiteKeys
+from gossip.roster import Roster, draft_roster, sign_roster
+from ledger.log import Draft
+from ledger.provenance import kinds
+from p2pfl.core.manifest import Manifest, parse_manifest
+from p2pfl.core.manifest_terms import (
+    NO_PRIVACY,
+    AveragingTerms,
+    DataTerms,
+    NumberColumn,
+    PlanTerms,
+    StudyTerms,
+    Target,
+)
+from p2pfl.core.manifest_writing import render_manifest
+from simulations.site import CONSORTIUM, SimulatedSite, Trainer, Vector
+from simulations.world import NetworkTerms, World
+
+START_S = 1_800_000_000.0
+LOCAL_STEPS = 5
+LEARNING_RATE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioTerms:
+    """What one simulated study looks like."""
+
+    sites: int = 4
+    rounds: int = 4
+    consensus_rounds: int = 1
+    sites_min: int = 0
+    """0: all of them."""
+    neighbours_min: int = 2
+    deadline_s: float = 5.0
+    parameters: int = 6
+    patients: int = 60
+    rule: str = "gm_clip"
+    topology: str = "complete"
+    network: NetworkTerms = field(default_factory=NetworkTerms)
+
+
+def derived(seed: int, *what: object) -> bytes:
+    """32 bytes that depend on the seed and nothing else."""
+    return hashlib.sha256(f"{seed}:{what}".encode()).digest()
+
+
+def make_world(seed: int, terms: ScenarioTerms) -> tuple[World, Manifest]:
+    """Sites with keys, data and one study proposed by the first of them; nobody is up yet."""
+    sites = [_site(seed, number, terms) for number in range(terms.sites)]
+    drafted = draft_roster(CONSORTIUM, [site.card(n) for n, site in enumerate(sites)])
+    roster: Roster = drafted
+    for site in sites:
+        roster = sign_roster(roster, site.keys.identity)
+    initial = np.zeros(terms.parameters, dtype=np.float32)
+    manifest = _manifest(seed, terms, [s.id for s in sites], sites[0].store(initial))
+    world = World(seed=seed, sites=sites, roster=roster, network=terms.network, start_s=START_S)
+    for site in sites:
+        site.record(_registered(seed, site), now_s=START_S - 10)
+    sites[0].disk.manifests[manifest.study_id] = manifest
+    proposed = kinds.StudyProposed(manifest.study_id, sites[0].id)
+    sites[0].record(proposed.draft("researcher"), now_s=START_S - 9)
+    return world, manifest
+
+
+def approve(site: SimulatedSite, manifest: Manifest, seed: int, now_s: float) -> None:
+    """The site's data owner approves while the node is down."""
+    site.disk.manifests.setdefault(manifest.study_id, manifest)
+    approved = kinds.StudyApproved(
+        study=manifest.study_id,
+        role="data-manager",
+        meaning="train",
+        approver_commit=derived(seed, site.name, "approver"),
+        ds=dataset_of(seed, site),
+        expires_us=manifest.study.expires_us,
+        dp=kinds.DpTerms("none", "0", "0", 0, "0", "0.5", "none", "0"),
+        eps_table_u=(0,) * (manifest.study.rounds + 1),
+    )
+    site.record(approved.draft("data-manager"), now_s=now_s)
+
+
+def dataset_of(seed: int, site: SimulatedSite) -> bytes:
+    """The id of the one dataset a simulated site has."""
+    return derived(seed, site.name, "dataset")
+
+
+def _registered(seed: int, site: SimulatedSite) -> Draft:
+    return kinds.DatasetRegistered(
+        ds=dataset_of(seed, site),
+        fp_commit=derived(seed, site.name, "fingerprint"),
+        patients_bucket=50,
+        schema_hash=derived(seed, "schema"),
+        legal_basis="simulated",
+        dpia="none",
+        cap_u=10_000_000,
+        delta="1e-3",
+    ).draft("data-manager")
+
+
+def _site(seed: int, number: int, terms: ScenarioTerms) -> SimulatedSite:
+    name = f"site-{number:03d}"
+    keys = SiteKeys(*(derived(seed, name, role) for role in ("i", "t", "l", "w")))
+    return SimulatedSite(name, keys, _trainer(seed, number, terms), derived(seed, name, "nonce"))
+
+
+def _trainer(seed: int, number: int, terms: ScenarioTerms) -> Trainer:
+    """Logistic regression by full-batch gradient steps on this site's own synthetic patients."""
+    rng = np.random.Generator(np.random.PCG64([seed, number]))
+    truth = np.random.Generator(np.random.PCG64(seed)).normal(size=terms.parameters)
+    features = rng.normal(size=(terms.patients, terms.parameters))
+    labels = (features @ truth + rng.normal(size=terms.patients) > 0).astype(np.float64)
+
+    def train(model: Vector, _round: int) -> Vector:
+        weights = model.astype(np.float64)
+        for _ in range(LOCAL_STEPS):
+            predicted = 1.0 / (1.0 + np.exp(-(features @ weights)))
+            weights -= LEARNING_RATE * features.T @ (predicted - labels) / terms.patients
+        return weights.astype(np.float32)
+
+    return train
+
+
+def _manifest(seed: int, terms: ScenarioTerms, sites: list[SiteId], initial: bytes) -> Manifest:
+    study = StudyTerms(
+        name="simulated",
+        rounds=terms.rounds,
+        consensus_rounds=terms.consensus_rounds,
+        sites=tuple(sorted(sites)),
+        sites_min=terms.sites_min or terms.sites,
+        neighbours_min=terms.neighbours_min,
+        round_deadline_s=terms.deadline_s,
+        expires_s=int(START_S) + 1_000_000,
+        seed=seed,
+        initial_model=Digest(initial),
+        parameters=terms.parameters,
+    )
+    column = NumberColumn("x", 0.0, 1.0, 0.5, ())
+    data = DataTerms("tabular", 1, 0.3, Target("y", 0.0), (column,))
+    averaging = AveragingTerms(terms.rule, terms.topology, 0, (), "uniform", 1.0, 0.2, {})
+    raw = render_manifest(
+        study=study,
+        plan=PlanTerms("tabular-logistic", {}, {}),
+        data=data,
+        privacy=NO_PRIVACY,
+        averaging=averaging,
+    )
+    return parse_manifest(raw)

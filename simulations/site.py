@@ -1,0 +1,221 @@
+"""One simulated hospital: the node's core, its disk, and training that really learns."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossip.card import Card, sign_card
+from gossip.dissemination import Dissemination
+from gossip.identifiers import SiteId
+from gossip.keys import SiteKeys
+from gossip.messages import Message, StudyProposal, UpdateAnnounced
+from gossip.roster import Roster
+from ledger.log import Draft, Signer
+from p2pfl.averaging import average
+from p2pfl.core import effects as fx
+from p2pfl.core import events as ev
+from p2pfl.core.history import History
+from p2pfl.core.manifest import Manifest
+from p2pfl.core.names import ModelHash
+from p2pfl.core.node import NodeCore
+from p2pfl.runtime.blobs import bytes_of_vector, vector_of
+from p2pfl.runtime.errors import BlobError
+from simulations.memory_ledger import MemoryLedger
+
+Vector = NDArray[np.float32]
+Trainer = Callable[[Vector, int], Vector]
+"""(model, round) → the model after local training."""
+
+CONSORTIUM = "simulated"
+OPEN_S = 0.1
+TRAIN_S = 0.05
+AVERAGE_S = 0.002
+COMMIT_S = 0.004
+FETCH_S = 0.02
+ENVIRONMENT = hashlib.sha256(b"simulated").digest()
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """What performing an effect leads to in the world around the site."""
+
+    event: ev.Event | None = None
+    delay_s: float = 0.0
+    offer: fx.Offer | None = None
+    fetch: bytes | None = None
+
+
+@dataclass(slots=True)
+class Disk:
+    """What survives a crash, besides the ledger."""
+
+    blobs: dict[bytes, bytes] = field(default_factory=dict)
+    manifests: dict[bytes, Manifest] = field(default_factory=dict)
+
+
+class SimulatedSite:
+    """A site and its node. `perform` is the driver's counterpart without I/O."""
+
+    def __init__(self, name: str, keys: SiteKeys, trainer: Trainer, nonce: bytes) -> None:
+        self.name = name
+        self.keys = keys
+        self.id: SiteId = keys.site
+        self.disk = Disk()
+        self.incarnation = 0
+        self.is_up = False
+        self.notices: list[fx.Notice] = []
+        self.ledger = MemoryLedger(
+            deployment=CONSORTIUM,
+            identity=Signer(keys.identity),
+            log=Signer(keys.log),
+            witness_pk=Signer(keys.witness).public_key,
+            nonce=nonce,
+        )
+        self._trainer = trainer
+        self.core: NodeCore
+        self.dissemination: Dissemination
+
+    @property
+    def blobs(self) -> dict[bytes, bytes]:
+        """Stored models by digest."""
+        return self.disk.blobs
+
+    def card(self, number: int) -> Card:
+        """The site's entry in the roster."""
+        log_id = self.ledger.identity.log_id
+        address = f"10.0.{number // 250}.{number % 250 + 1}:7100"
+        return sign_card(self.keys, name=self.name, log_id=log_id, addresses=[address])
+
+    def record(self, *drafts: Draft, now_s: float) -> None:
+        """What a person's command appends while the node is down."""
+        self.ledger.append(drafts, (), int(now_s * 1e6))
+
+    def store(self, vector: Vector) -> bytes:
+        """Put a model on the disk. Returns its digest."""
+        data = bytes_of_vector(vector)
+        digest = hashlib.sha256(data).digest()
+        self.disk.blobs[digest] = data
+        return digest
+
+    def model(self, digest: bytes) -> Vector:
+        """A stored model."""
+        return vector_of(self.disk.blobs[digest], _parameters(self.disk.blobs[digest]))
+
+    def boot(self, roster: Roster, random: Callable[[], float]) -> None:
+        """A fresh process on the old disk."""
+        self.incarnation += 1
+        self.is_up = True
+        self.core = NodeCore(self.id, roster, History(self.ledger.entries))
+        self.dissemination = Dissemination(
+            site=self.id, transport_seed=self.keys.transport, roster=roster, random=random
+        )
+
+    def begin(self) -> ev.Event:
+        """The first event of a process."""
+        models = frozenset(ModelHash(digest) for digest in self.disk.blobs)
+        return ev.Begin(tuple(self.disk.manifests.values()), models, self.ledger.note)
+
+    def crash(self) -> None:
+        """The process is gone."""
+        self.is_up = False
+        self.incarnation += 1
+
+    # -- effects ---------------------------------------------------------------------------------
+
+    def perform(self, effect: fx.Effect, now_s: float) -> list[Outgoing]:
+        """Do what the core asks for; long effects answer with an event after a while."""
+        match effect:
+            case fx.Append(drafts=drafts, links=links):
+                entries = self.ledger.append(drafts, links, int(now_s * 1e6))
+                return [Outgoing(ev.Appended(entries, self.ledger.note), COMMIT_S)]
+            case fx.Offer():
+                return [Outgoing(offer=replace(effect, message=self._with_payload(effect)))]
+            case fx.KeepProposal(study=study, manifest=manifest, initial=initial):
+                self.disk.manifests[study] = manifest
+                if hashlib.sha256(initial).digest() == manifest.study.initial_model:
+                    self.disk.blobs[manifest.study.initial_model] = initial
+                return []
+            case fx.SetTimer(key=key, at_s=at_s):
+                return [Outgoing(ev.TimerFired(key), max(0.0, at_s - now_s))]
+            case fx.Show(notice=notice):
+                self.notices.append(notice)
+                return []
+            case _:
+                return self._perform_job(effect)
+
+    def _perform_job(self, effect: fx.Effect) -> list[Outgoing]:
+        match effect:
+            case fx.OpenTraining(study=study, manifest=manifest):
+                d = manifest.study.parameters
+                return [Outgoing(ev.TrainingOpened(study, d, ENVIRONMENT, ENVIRONMENT), OPEN_S)]
+            case fx.Train():
+                return [Outgoing(self._train(effect), TRAIN_S)]
+            case fx.Obtain():
+                return [self._obtain(effect)]
+            case fx.FetchModel(study=study, model=model):
+                return [Outgoing(ev.ModelReady(study, model), FETCH_S, fetch=model)]
+            case fx.Average():
+                return [Outgoing(self._average(effect), AVERAGE_S)]
+            case fx.Score(study=study, round=round_):
+                return [Outgoing(ev.Scored(study, round_, None, 0.0), 0.0)]
+            case fx.ReleaseModel(study=study, model=model):
+                return [Outgoing(ev.ModelReleased(study, model), 0.0)]
+            case _:
+                return []  # CloseTraining, Withdraw, KeepPeerHead: nothing outside the process
+
+    def _with_payload(self, effect: fx.Offer) -> Message:
+        message = effect.message
+        if isinstance(message, UpdateAnnounced):
+            return replace(message, inline=self.disk.blobs[message.hash])
+        if isinstance(message, StudyProposal):
+            study = self.core.proposals
+            for proposal in study.values():
+                if proposal.manifest.raw == message.manifest:
+                    initial = self.disk.blobs.get(proposal.manifest.study.initial_model, b"")
+                    return replace(message, initial=initial)
+        return message
+
+    def _train(self, effect: fx.Train) -> ev.Event:
+        digest = self.store(self._trainer(self.model(effect.base), effect.round))
+        spending = ev.Spending("none", "0", "0", 0, "0")
+        size = len(self.disk.blobs[digest])
+        return ev.Trained(
+            effect.study, effect.round, ModelHash(digest), size, spending, 0.0, TRAIN_S
+        )
+
+    def _obtain(self, effect: fx.Obtain) -> Outgoing:
+        try:
+            vector_of(effect.inline, effect.parameters)
+        except BlobError as error:
+            failed = ev.ObtainFailed(
+                effect.study,
+                effect.round,
+                effect.sender,
+                effect.model,
+                type(error).__name__,
+                hostile=True,
+            )
+            return Outgoing(failed, FETCH_S)
+        self.disk.blobs[effect.model] = effect.inline
+        obtained = ev.Obtained(effect.study, effect.round, effect.sender, effect.model)
+        return Outgoing(obtained, FETCH_S)
+
+    def _average(self, effect: fx.Average) -> ev.Event:
+        own = self.model(effect.own)
+        others = [self.model(given.model) for given in effect.inputs]
+        weights = np.array([given.weight_u / 1e6 for given in effect.inputs], dtype=np.float32)
+        mixed = average(effect.rule, own, others, weights)
+        verdicts = tuple(str(e.verdict) for e in mixed.evidence)
+        gaps = [float(np.linalg.norm(other - own)) for other in others]
+        digest = ModelHash(self.store(mixed.value))
+        return ev.Averaged(
+            effect.study, effect.round, digest, verdicts, max(gaps, default=0.0), ENVIRONMENT
+        )
+
+
+def _parameters(data: bytes) -> int:
+    header = int.from_bytes(data[:8], "little")
+    return (len(data) - 8 - header) // 4

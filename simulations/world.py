@@ -1,0 +1,210 @@
+"""A deterministic world: the node's own state machines over a virtual network and clock.
+
+Core, dissemination, signatures, ledger entries and averaging are the production code; only wires,
+disks and clocks are virtual. Everything random comes from one seed, so a seed and a commit
+reproduce a run to the byte: `World.digest()` is the same again."""
+
+import dataclasses
+import hashlib
+import heapq
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossip import dissemination as dis
+from gossip.envelope import seal
+from gossip.identifiers import SiteId, digest_of
+from gossip.roster import Roster
+from p2pfl.core import events as ev
+from p2pfl.core.manifest import Manifest
+from simulations.site import Outgoing, SimulatedSite
+
+COMMIT_S = 0.004
+TRAIN_S = 0.05
+AVERAGE_S = 0.002
+FETCH_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTerms:
+    """How the virtual wires behave. Delays in seconds, loss as a share of messages."""
+
+    delay_min_s: float = 0.005
+    delay_max_s: float = 0.030
+    loss: float = 0.0
+
+
+class World:
+    """Sites, wires and one clock."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        sites: list[SimulatedSite],
+        roster: Roster,
+        network: NetworkTerms,
+        start_s: float,
+    ) -> None:
+        self.now_s = start_s
+        self.sites = {site.id: site for site in sites}
+        self.roster = roster
+        self.network = network
+        self.effects = 0
+        """Effects performed so far, by everybody: the place where a test cuts the power."""
+        self.before_effect: Callable[[SimulatedSite, int], bool] = lambda _site, _count: False
+        """Return True to crash the site instead of performing its next effect."""
+        self._random = np.random.Generator(np.random.PCG64(seed))
+        self._queue: list[tuple[float, int, SiteId, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._trace = hashlib.sha256()
+
+    # -- running ---------------------------------------------------------------------------------
+
+    def boot(self, site: SimulatedSite) -> None:
+        """Start a site's node from what its disk holds, and connect it to those that are up."""
+        site.boot(self.roster, self._random.random)
+        self.submit(site, site.begin(), 0.0)
+        for other in self.sites.values():
+            if other.is_up and other is not site:
+                self._meet(site, other)
+                self._meet(other, site)
+        self._tick_later(site)
+
+    def crash(self, site: SimulatedSite) -> None:
+        """Power off: what is not on the disk is gone."""
+        site.crash()
+        for other in self.sites.values():
+            if other.is_up:
+                self.submit(other, ev.Disconnected(site.id), 0.0)
+                self._disseminate(other, dis.Disconnected(site.id))
+
+    def run(self, until: Callable[[], bool], limit_s: float) -> bool:
+        """Let time pass until a condition holds; False if `limit_s` of virtual time did not do."""
+        end_s = self.now_s + limit_s
+        while self._queue and not until():
+            at_s, _, site, incarnation, call = heapq.heappop(self._queue)
+            if at_s > end_s:
+                return False
+            self.now_s = at_s
+            if self.sites[site].incarnation == incarnation and self.sites[site].is_up:
+                call()
+        return until()
+
+    def digest(self) -> str:
+        """SHA-256 over every event and effect so far."""
+        return self._trace.hexdigest()
+
+    # -- time and wires --------------------------------------------------------------------------
+
+    def submit(self, site: SimulatedSite, event: ev.Event, delay_s: float) -> None:
+        """Let a site's core handle an event a little later."""
+        self.later(site, delay_s, lambda: self._handle(site, event))
+
+    def later(self, site: SimulatedSite, delay_s: float, call: Callable[[], None]) -> None:
+        """Call at a later time, unless the site has crashed until then."""
+        entry = (self.now_s + delay_s, next(self._order), site.id, site.incarnation, call)
+        heapq.heappush(self._queue, entry)
+
+    def _meet(self, site: SimulatedSite, other: SimulatedSite) -> None:
+        self.submit(site, ev.Connected(other.id), 0.0)
+        self.later(site, 0.0, lambda: self._disseminate(site, dis.Connected(other.id)))
+
+    def _tick_later(self, site: SimulatedSite) -> None:
+        delay_s = max(0.05, site.dissemination.next_tick_s(self.now_s) - self.now_s)
+        self.later(site, delay_s, lambda: self._tick(site))
+
+    def _tick(self, site: SimulatedSite) -> None:
+        self._disseminate(site, dis.Tick())
+        self._tick_later(site)
+
+    def _carry(self, source: SimulatedSite, target: SimulatedSite, raw: bytes) -> None:
+        terms = self.network
+        if not target.is_up or self._random.random() < terms.loss:
+            return
+        span_s = terms.delay_max_s - terms.delay_min_s
+        delay_s = terms.delay_min_s + span_s * self._random.random()
+        received = dis.Received(source.id, raw)
+        self.later(target, delay_s, lambda: self._disseminate(target, received))
+
+    # -- events and effects ----------------------------------------------------------------------
+
+    def _handle(self, site: SimulatedSite, event: ev.Event) -> None:
+        self._note(site, event)
+        for effect in site.core.handle(self.now_s, event):
+            if not site.is_up:
+                return
+            self.effects += 1
+            if self.before_effect(site, self.effects):
+                self.crash(site)
+                return
+            self._note(site, effect)
+            for outgoing in site.perform(effect, self.now_s):
+                self._send_out(site, outgoing)
+
+    def _send_out(self, site: SimulatedSite, outgoing: Outgoing) -> None:
+        if outgoing.event is not None:
+            self.submit(site, outgoing.event, outgoing.delay_s)
+        if outgoing.offer is not None:
+            offer = outgoing.offer
+            raw = seal(site.keys.transport, site.id, self.roster.consortium, offer.message)
+            scope = dis.Everyone() if offer.sites is None else dis.Sites(offer.sites)
+            self._disseminate(
+                site, dis.Offer(offer.key, raw, digest_of(raw), scope, offer.expires_s)
+            )
+        if outgoing.fetch is not None:
+            model = outgoing.fetch
+            for holder in self.sites.values():
+                if holder.is_up and holder.core.may_read(site.id, model) and model in holder.blobs:
+                    site.blobs[model] = holder.blobs[model]
+                    return
+
+    def _disseminate(self, site: SimulatedSite, event: dis.Event) -> None:
+        if not site.is_up:
+            return
+        for effect in site.dissemination.handle(self.now_s, event):
+            match effect:
+                case dis.SendTo(site=target, raw=raw):
+                    self._carry(site, self.sites[target], raw)
+                case dis.Broadcast(raw=raw):
+                    for other in self.sites.values():
+                        if other is not site:
+                            self._carry(site, other, raw)
+                case dis.Deliver(envelope=envelope):
+                    self.submit(site, ev.Delivered(envelope.sender, envelope.message), 0.0)
+                case dis.Refused(source=source, error=error):
+                    self.submit(site, ev.PeerRefused(source, error.rule), 0.0)
+
+    def _note(self, site: SimulatedSite, what: object) -> None:
+        line = f"{self.now_s:.6f} {site.name} {canonical(what)}\n"
+        self._trace.update(line.encode())
+
+
+def canonical(value: object) -> str:
+    """A text that is the same in every process: sets sorted, bytes as hexadecimal."""
+    match value:
+        case bytes():
+            return value.hex() if len(value) <= 64 else hashlib.sha256(value).hexdigest()
+        case Enum():
+            return str(value)
+        case frozenset() | set():
+            return "{" + ",".join(sorted(canonical(item) for item in value)) + "}"
+        case tuple() | list():
+            return "(" + ",".join(canonical(item) for item in value) + ")"
+        case dict():
+            pairs = sorted((canonical(k), canonical(v)) for k, v in value.items())
+            return "{" + ",".join(f"{k}:{v}" for k, v in pairs) + "}"
+        case Manifest():
+            return value.study_id.hex()
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = (canonical(getattr(value, f.name)) for f in dataclasses.fields(value))
+            return f"{type(value).__name__}({','.join(fields)})"
+        case _:
+            return repr(value)
+
+
+Vector = NDArray[np.float32]
