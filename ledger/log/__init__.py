@@ -19,9 +19,11 @@ from ledger.log.entries import (
     verify_entry,
 )
 from ledger.log.errors import ExitCode, LedgerError, worst_of
+from ledger.log.findings import Finding, FindingCode, SigCheck, Verification
 from ledger.log.notes import Checkpoint, KeyType, Note, VerifierKey, cosign, note_sign, note_verify
 from ledger.log.reader import LogReader, OnDamage
 from ledger.log.tree import verify_consistency, verify_inclusion
+from ledger.log.verification import verify_log
 from ledger.log.view import LogView, PeerHead
 from ledger.log.writer import Committed, Log, Repair
 
@@ -32,6 +34,8 @@ __all__ = [
     "Draft",
     "Entry",
     "ExitCode",
+    "Finding",
+    "FindingCode",
     "KeyType",
     "LedgerError",
     "Log",
@@ -44,8 +48,10 @@ __all__ = [
     "PeerHead",
     "Repair",
     "Secret",
+    "SigCheck",
     "Signer",
     "Value",
+    "Verification",
     "VerifierKey",
     "admit_public_key",
     "commitment_of",
@@ -62,5 +68,6 @@ __all__ = [
     "verify_consistency",
     "verify_entry",
     "verify_inclusion",
+    "verify_log",
     "worst_of",
 ]

@@ -184,9 +184,14 @@ class Database:
             raise WriteFailed(str(error)) from error
 
     def head(self) -> StoredHead | None:
-        """The head of the last commit; None before the first."""
-        row = self._one("SELECT size, root, signature, previous_size FROM head")
-        return StoredHead(*row) if row else None
+        """The head of the last commit; None before the first. Raises Corrupt."""
+        match self._one("SELECT size, root, signature, previous_size FROM head"):
+            case None:
+                return None
+            case (int(size), bytes(root), bytes(signature), int(previous_size)):
+                return StoredHead(size, root, signature, previous_size)
+            case _:
+                raise Corrupt("the stored head has columns of the wrong type")
 
     def size(self) -> int:
         """One more than the highest entry number."""
@@ -194,21 +199,22 @@ class Database:
         return 0 if row is None or row[0] is None else int(row[0]) + 1
 
     def rows(self, start: int, stop: int) -> list[Row]:
-        """The entries numbered [start, stop) that exist, in order."""
-        return [
-            Row(*row)
-            for row in self._all(
-                """SELECT seq, leaf, kind, study, raw FROM entry
-                WHERE seq >= ? AND seq < ? ORDER BY seq""",
-                (start, stop),
-            )
-        ]
+        """The entries numbered [start, stop) that exist, in order. Raises Corrupt."""
+        return [_row_of(columns) for columns in self.columns(start, stop)]
+
+    def columns(self, start: int, stop: int) -> list[tuple[Any, ...]]:
+        """(seq, leaf, kind, study, raw) of [start, stop) as stored, whatever their types."""
+        return self._all(
+            """SELECT seq, leaf, kind, study, raw FROM entry
+            WHERE seq >= ? AND seq < ? ORDER BY seq""",
+            (start, stop),
+        )
 
     def rows_of_study(self, study: bytes, start: int, stop: int, count_max: int) -> list[Row]:
-        """The first `count_max` entries of [start, stop) that carry `study`."""
+        """The first `count_max` entries of [start, stop) that carry `study`. Raises Corrupt."""
         return [
-            Row(*row)
-            for row in self._all(
+            _row_of(columns)
+            for columns in self._all(
                 """SELECT seq, leaf, kind, study, raw FROM entry
                 WHERE study = ? AND seq >= ? AND seq < ? ORDER BY seq LIMIT ?""",
                 (study, start, stop, count_max),
@@ -234,6 +240,21 @@ class Database:
                 (level, start, stop),
             )
         ]
+
+    def has_stray_rows(self, size: int) -> bool:
+        """True if there are entries or nodes that a log of `size` entries does not have."""
+        # One query each, so that every one of them is a single step in an index.
+        queries: list[tuple[str, Sequence[int]]] = [
+            ("SELECT 1 FROM entry WHERE seq < 0 LIMIT 1", ()),
+            ("SELECT 1 FROM node WHERE lvl < 1 LIMIT 1", ()),
+            ("SELECT 1 FROM node WHERE lvl > 62 LIMIT 1", ()),
+        ]
+        for level in range(1, 63):
+            queries += [
+                ("SELECT 1 FROM node WHERE lvl = ? AND idx < 0 LIMIT 1", (level,)),
+                ("SELECT 1 FROM node WHERE lvl = ? AND idx >= ? LIMIT 1", (level, size >> level)),
+            ]
+        return any(self._one(query, parameters) for query, parameters in queries)
 
     # --- peers' heads and secrets -------------------------------------------------------------
 
@@ -284,6 +305,15 @@ class Database:
     def _all(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with corrupt_if_unreadable():
             return self._connection.execute(query, parameters).fetchall()
+
+
+def _row_of(columns: tuple[Any, ...]) -> Row:
+    """SQLite columns hold any type; a tampered one must not surprise the reader."""
+    match columns:
+        case (int(seq), bytes(leaf), str(kind), bytes() | None as study, bytes(raw)):
+            return Row(seq, leaf, kind, study, raw)
+        case _:
+            raise Corrupt(f"entry {columns[0]} has columns of the wrong type")
 
 
 def _connect(uri: str) -> sqlite3.Connection:

@@ -12,6 +12,7 @@ Source: LEDGER.md, Encoding "dm1".
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NoReturn, TypeAlias
 
 import msgpack
@@ -42,7 +43,8 @@ DEPTH_MAX = 16
 INT_MIN = -(2**63)
 INT_MAX = 2**63 - 1
 
-_is_key = re.compile(r"[a-z0-9_]+", re.ASCII).fullmatch
+# Entries use a few dozen keys over and over; hostile ones only push each other out.
+_is_key = lru_cache(maxsize=1024)(re.compile(r"[a-z0-9_]+", re.ASCII).fullmatch)
 
 
 def encode(value: Value | Mapping[str, Value], bytes_max: int = BYTES_MAX) -> bytes:
@@ -95,11 +97,13 @@ def _canonical(value: object, depth: int) -> object:
 
 def _check(value: object, depth: int) -> None:
     """Check what was decoded: like `_canonical`, but the order of keys must be right already."""
-    if isinstance(value, list):
+    if type(value) is bytes:
+        return
+    if type(value) is list:
         _check_depth(depth)
         for item in value:
             _check(item, depth + 1)
-    elif isinstance(value, dict):
+    elif type(value) is dict:
         _check_depth(depth)
         previous = ""
         for key, item in value.items():

@@ -114,11 +114,12 @@ def read_tail_of(home: Path, origin: str) -> Tail:
         raise HeadsCut("the file is missing") from None
 
 
-def scan_records(file: BinaryIO, origin: str) -> Iterator[HeadRecord | None]:
-    """Every whole record, oldest first; None for one that was altered."""
-    file.seek(len(file_header(origin)))
-    while len(data := file.read(RECORD_BYTES)) == RECORD_BYTES:
-        yield unpack_record(data)
+def scan_records(file: BinaryIO, origin: str, tail: Tail) -> Iterator[HeadRecord | None]:
+    """Every record up to `tail`, oldest first; None for one that was altered."""
+    start = len(file_header(origin))
+    file.seek(start)
+    for _ in range((tail.kept_bytes - start) // RECORD_BYTES):
+        yield unpack_record(file.read(RECORD_BYTES))
 
 
 class HeadsFile:

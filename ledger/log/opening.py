@@ -6,10 +6,11 @@ Must not know: locks, or how damage is repaired by people.
 Source: LEDGER.md, Storage and commit.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ledger.log.database import Database, Row, StoredHead
+from ledger.log.dm1 import Value
 from ledger.log.entries import (
     NO_PREVIOUS,
     Entry,
@@ -34,9 +35,9 @@ class Examined:
     last_leaf: bytes
 
 
-def study_of(entry: Entry) -> bytes | None:
+def study_of(body: Mapping[str, Value]) -> bytes | None:
     """What the study column holds: the body's study if it is bytes."""
-    study = entry.body.get("study")
+    study = body.get("study")
     return study if isinstance(study, bytes) else None
 
 
@@ -130,7 +131,7 @@ def reread_commit(
 
 def row_of(entry: Entry) -> Row:
     """How `entry` is stored."""
-    return Row(entry.seq, entry.leaf, entry.kind, study_of(entry), entry.raw)
+    return Row(entry.seq, entry.leaf, entry.kind, study_of(entry.body), entry.raw)
 
 
 def _check_nodes(database: Database, nodes: Iterable[Node]) -> None:

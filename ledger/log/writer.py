@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from ledger.log.commitments import check_secret
-from ledger.log.database import Database, StoredHead
+from ledger.log.database import Database, Row, StoredHead
 from ledger.log.ed25519 import Signer
 from ledger.log.entries import (
     NO_PREVIOUS,
@@ -20,7 +20,6 @@ from ledger.log.entries import (
     LogIdentity,
     genesis_draft,
     identity_from_body,
-    parse_entry,
     sign_entry,
 )
 from ledger.log.errors import (
@@ -41,9 +40,9 @@ from ledger.log.opening import (
     read_identity,
     record_of,
     reread_commit,
-    row_of,
+    study_of,
 )
-from ledger.log.tree import Frontier, Node
+from ledger.log.tree import Frontier, Node, leaf_hash
 from ledger.log.view import LogView
 
 ENTRIES_PER_COMMIT_MAX = 10_000
@@ -207,8 +206,8 @@ class Log(LogView):
             self._stopped = False
             return committed
 
-    def _signed(self, drafts: Sequence[Draft], now_us: int) -> list[Entry]:
-        entries: list[Entry] = []
+    def _signed(self, drafts: Sequence[Draft], now_us: int) -> list[Row]:
+        rows: list[Row] = []
         prev = self._last_leaf
         for seq, draft in enumerate(drafts, start=self._frontier.size):
             raw = sign_entry(
@@ -219,19 +218,19 @@ class Log(LogView):
                 time_us=now_us,
                 log=self._log_key,
             )
-            entries.append(parse_entry(raw))
-            prev = entries[-1].leaf
-        return entries
+            prev = leaf_hash(raw)
+            rows.append(Row(seq, prev, draft.kind, study_of(draft.body), raw))
+        return rows
 
-    def _commit(self, entries: Sequence[Entry]) -> Committed:
+    def _commit(self, rows: Sequence[Row]) -> Committed:
         """Steps (1) to (4) of the commit protocol."""
         before = self._frontier.size
         frontier = self._frontier.copy()
         nodes: list[Node] = []
-        for entry in entries:
-            nodes += frontier.append(entry.leaf)
+        for row in rows:
+            nodes += frontier.append(row.leaf)
         head = self._signed_head(frontier, before)
-        self._writing.write_commit(map(row_of, entries), nodes, head)
+        self._writing.write_commit(rows, nodes, head)
         # What counts is what another connection reads back, not what this one believes.
         seen = self._frontier.copy()
         stored = reread_commit(self._database, self._identity, seen, self._last_leaf, head)

@@ -1,0 +1,128 @@
+"""Checking stored entries: a fast check that trusts the tree, and a diagnosis that trusts nothing.
+
+Responsible for: one row at a time.
+Must not know: heads, the tree, or files.
+
+The fast check needs no decoding: keys are sorted, so `l`, `p`, `s`, `t`, `v` and the signature end
+every entry. A row that fails it is diagnosed, so that it may be strict but never has to explain.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+
+from ledger.log.entries import Entry, LogIdentity, parse_entry, verify_entry
+from ledger.log.errors import (
+    EncodingError,
+    EntryKeyUnknown,
+    EntrySignatureInvalid,
+    ForeignEntry,
+    LedgerError,
+)
+from ledger.log.findings import Finding, FindingCode
+from ledger.log.opening import study_of
+from ledger.log.tree import HASH_BYTES, leaf_hash
+
+Columns = tuple[Any, ...]
+"""(seq, leaf, kind, study, raw) as stored, of any types."""
+
+_STUDY = b"\xa5study\xc4"
+
+
+class FastCheck:
+    """Chain, number and index columns of rows, at about a microsecond each."""
+
+    __slots__ = ("_kinds", "_link")
+
+    def __init__(self, identity: LogIdentity) -> None:
+        # "l": log id, "p": 32 bytes follow
+        self._link = b"\xa1l\xc4\x20" + identity.log_id + b"\xa1p\xc4\x20"
+        self._kinds: dict[str, bytes] = {}
+
+    def doubtful(self, rows: Sequence[Columns], leaves: Sequence[bytes], prev: bytes) -> list[int]:
+        """Positions of rows to diagnose. leaves: hashes of `rows`; prev: leaf before the first."""
+        link, kinds, doubts = self._link, self._kinds, []
+        prev_at = len(link)
+        seq_at = prev_at + HASH_BYTES
+        for position, (seq, leaf, kind, study, raw) in enumerate(rows):
+            found = raw.rfind(link)
+            if (
+                leaf != leaves[position]
+                or not raw.startswith(prev, found + prev_at)
+                or not raw.startswith(b"\xa1s" + msgpack.packb(seq), found + seq_at)
+                or not raw.endswith(kinds.get(kind) or self._kind(kind), 0, found)
+                or (_STUDY in raw if study is None else _STUDY + b"\x20" + study not in raw)
+            ):
+                doubts.append(position)
+            prev = leaf
+        return doubts
+
+    def _kind(self, kind: str) -> bytes:
+        encoded = b"\xa1k" + bytes(msgpack.packb(kind))
+        if len(self._kinds) < 1_000:
+            self._kinds[kind] = encoded
+        return encoded
+
+
+def are_well_typed(rows: Sequence[Columns]) -> bool:
+    """True if every column has its type, so that `FastCheck` may look at the rows."""
+    seqs, leaves, kinds, studies, raws = (
+        {*map(type, column)} for column in zip(*rows, strict=True)
+    )
+    return (
+        seqs == {int}
+        and leaves == raws == {bytes}
+        and kinds == {str}
+        and studies <= {bytes, type(None)}
+    )
+
+
+def diagnose(
+    columns: Columns, prev: bytes | None, identity: LogIdentity
+) -> tuple[list[Finding], bytes | None]:
+    """What is wrong with one row, and the leaf hash it should have (None: nobody can say).
+
+    prev: the leaf hash before it; None if unknown, then the chain is not checked.
+    """
+    seq, leaf, kind, study, raw = columns
+    if not isinstance(raw, bytes) or not isinstance(leaf, bytes):
+        return [Finding(FindingCode.INDEX_ALTERED, seq, "a column has the wrong type")], None
+    rehashed = leaf == leaf_hash(raw)
+    try:
+        entry = parse_entry(raw)
+        verify_entry(entry, identity)
+    except LedgerError as error:
+        # Whoever changed the bytes but not the leaf hash beside them changed just the bytes.
+        code = _code_of(error) if rehashed else FindingCode.ENTRY_ALTERED
+        return [Finding(code, seq, str(error))], leaf
+    findings = _placement(entry, seq, prev)
+    if entry.seq == seq and not rehashed:
+        findings.append(Finding(FindingCode.INDEX_ALTERED, seq, "leaf column"))
+        leaf = entry.leaf
+    if (kind, study) != (entry.kind, study_of(entry.body)):
+        findings.append(Finding(FindingCode.INDEX_ALTERED, seq, "kind or study column"))
+    return findings, leaf
+
+
+def _placement(entry: Entry, seq: int, prev: bytes | None) -> list[Finding]:
+    if entry.seq != seq:
+        return [Finding(FindingCode.ENTRY_MISPLACED, seq, f"it is entry {entry.seq}")]
+    if prev is not None and entry.prev != prev:
+        detail = f"names {entry.prev.hex()}, before it is {prev.hex()}"
+        return [Finding(FindingCode.CHAIN_BROKEN, seq, detail)]
+    return []
+
+
+def _code_of(error: LedgerError) -> FindingCode:
+    match error:
+        case EncodingError():
+            return FindingCode.NOT_CANONICAL
+        case ForeignEntry():
+            return FindingCode.FOREIGN_ENTRY
+        case EntryKeyUnknown():
+            return FindingCode.KEY_UNKNOWN
+        case EntrySignatureInvalid():
+            return FindingCode.SIGNATURE_INVALID
+        case _:
+            return FindingCode.ENTRY_MALFORMED

@@ -1,0 +1,169 @@
+"""How fast the ledger is, beside its goals: `python -m simulations.benchmarks.ledger_bench`.
+
+Every number is measured here and now, on a log made for it in a temporary directory.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ledger.log import (
+    Draft,
+    Log,
+    LogReader,
+    SigCheck,
+    Signer,
+    Value,
+    verify_inclusion,
+    verify_log,
+)
+
+_TIME_US = 1_800_000_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One line of the table. `met` is None where there is no goal."""
+
+    what: str
+    value: float
+    unit: str
+    goal: str
+    met: bool | None
+
+
+def draft(number: int) -> Draft:
+    """An entry of the usual size, about 500 bytes."""
+    digest = number.to_bytes(32, "big")
+    body: dict[str, Value] = {
+        "env_hash": digest,
+        "hash": digest,
+        "out_hash": digest,
+        "round": number,
+        "size": 1_234,
+        "study": bytes(32),
+        "train_seq": number,
+        "verdict": "accepted" * 4,
+    }
+    return Draft("update.published", "node", body)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long `work` takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def new_log(home: Path) -> Log:
+    """An empty log with fixed keys."""
+    identity, log, witness = (Signer(bytes([number]) * 32) for number in (1, 2, 3))
+    return Log.create(
+        home,
+        deployment="benchmark",
+        identity=identity,
+        log=log,
+        witness_pk=witness.public_key,
+        nonce=bytes(32),
+        now_us=_TIME_US,
+    )
+
+
+def measure_appends(log: Log, entries: int, batch: int) -> list[Measured]:
+    """Single durable appends, then batches until the log holds `entries`."""
+    singles = [seconds(lambda: log.append([draft(1)], _TIME_US)) for _ in range(200)]
+    singles.sort()
+    p50_ms = statistics.median(singles) * 1e3
+    p95_ms = singles[int(len(singles) * 0.95)] * 1e3
+    drafts = [draft(number) for number in range(batch)]
+    count = max(1, (entries - log.checkpoint.size) // batch)
+    took_s = seconds(lambda: [log.append(drafts, _TIME_US) for _ in range(count)])
+    rate = count * batch / took_s
+    return [
+        Measured("one durable append, p50", p50_ms, "ms", "≤ 10", p50_ms <= 10),
+        Measured("one durable append, p95", p95_ms, "ms", "", None),
+        Measured(f"appends in batches of {batch}", rate, "1/s", "≥ 8000", rate >= 8_000),
+    ]
+
+
+def measure_proofs(home: Path) -> list[Measured]:
+    """Inclusion proofs, made and verified, spread over the whole log."""
+    reader = LogReader.open(home)
+    try:
+        head = reader.checkpoint
+        numbers = range(0, head.size, max(1, head.size // 500))
+        leaves = {number: reader.entry(number).leaf for number in numbers}
+        proofs = {}
+        prove_s = seconds(
+            lambda: proofs.update(
+                {number: reader.prove_inclusion(number, head.size) for number in numbers}
+            )
+        )
+        started = time.perf_counter()
+        for number, proof in proofs.items():
+            verify_inclusion(leaves[number], number, head.size, proof, head.root)
+        verify_s = time.perf_counter() - started
+    finally:
+        reader.close()
+    prove_ms, verify_ms = prove_s / len(proofs) * 1e3, verify_s / len(proofs) * 1e3
+    return [
+        Measured(f"inclusion proof at {head.size}", prove_ms, "ms", "≤ 0.3", prove_ms <= 0.3),
+        Measured("its verification", verify_ms, "ms", "", None),
+    ]
+
+
+def measure_verification(home: Path) -> list[Measured]:
+    """The whole log by heads, and by every signature; goals are for a million entries."""
+    lines = []
+    for sigs, goal_s in ((SigCheck.HEADS, 5.0), (SigCheck.ALL, 45.0)):
+        started = time.perf_counter()
+        result = verify_log(home, sigs=sigs)
+        took_s = time.perf_counter() - started
+        if result.findings:
+            raise SystemExit(f"the log just made is not clean: {result.findings[:3]}")
+        size = result.size
+        allowed_s = goal_s * size / 1_000_000
+        lines.append(
+            Measured(
+                f"verify {size} entries, signatures: {sigs.value}",
+                took_s,
+                "s",
+                f"≤ {allowed_s:.2f}",
+                took_s <= allowed_s,
+            )
+        )
+    return lines
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print; the exit status says whether every goal was met."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--entries", type=int, default=100_000, help="size of the log")
+    parser.add_argument("--batch", type=int, default=500, help="entries per commit")
+    parser.add_argument("--json", type=Path, help="write the numbers here, too")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as directory:
+        home = Path(directory)
+        log = new_log(home)
+        measured = measure_appends(log, options.entries, options.batch)
+        measured.append(Measured("closing", seconds(log.close), "s", "", None))
+        measured += measure_proofs(home)
+        measured += measure_verification(home)
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
+    for line in measured:
+        verdict = {True: "met", False: "MISSED", None: ""}[line.met]
+        print(f"{line.what:44} {line.value:12.3f} {line.unit:4} {line.goal:>8} {verdict}")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(line) for line in measured], indent=1))
+    return 1 if any(line.met is False for line in measured) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
