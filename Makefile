@@ -1,0 +1,45 @@
+# Everything a newcomer needs: `make demo` to see it, `make test` before a change is handed in.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+BIN := .venv/bin
+CODE := ledger,gossip,p2pfl,simulations
+# The parts whose every branch must be reached by a test, and how much of them is now.
+STRICT := ledger/*,p2pfl/core/*,p2pfl/averaging/*,p2pfl/privacy/*,gossip/*
+STRICT_OMIT := gossip/libp2p_*
+STRICT_MIN := 90
+
+.PHONY: help setup demo test lint format coverage constraints clean
+
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Make .venv with everything needed (does nothing when nothing changed)
+	@scripts/setup.sh
+
+demo: setup ## Four hospitals train together on this machine; options in ARGS="--rounds 5"
+	@$(BIN)/p2pfl demo $(ARGS)
+
+test: setup lint ## Style, types, import rules and all tests that need no root
+	$(BIN)/coverage erase
+	$(BIN)/coverage run --branch --source=$(CODE) -m pytest
+	$(BIN)/coverage report --include='$(STRICT)' --omit='$(STRICT_OMIT)' --skip-covered --fail-under=$(STRICT_MIN)
+
+lint: setup ## Style, types and import rules alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Put every file into the one format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: setup ## Which lines and branches the last `make test` did not reach
+	$(BIN)/coverage report --show-missing --skip-covered
+
+constraints: setup ## Pin all dependencies anew after a change of pyproject.toml
+	scripts/compile_constraints.sh
+
+clean: ## Remove what `make` made, .venv included
+	rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
