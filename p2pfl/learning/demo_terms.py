@@ -51,7 +51,8 @@ CANCER_TERMS: Final = DataTerms(
 )
 
 # A 0 in chol or trestbps means "not measured" (kept as 0 it would give away the site); slope, ca
-# and thal are mostly missing and left out. Source: heart-disease.names; LEARNING.md, "Preparation".
+# and thal are mostly missing and left out. An unanswered yes-or-no question is worth one half.
+# Source: heart-disease.names; LEARNING.md, "Preparation".
 HEART_FILE_COLUMNS: Final = (
     "age",
     "sex",
@@ -76,14 +77,14 @@ HEART_TERMS: Final = DataTerms(
     target=Target("num", 0.0),
     columns=(
         NumberColumn("age", 20.0, 90.0, 55.0, ()),
-        NumberColumn("sex", 0.0, 1.0, 1.0, ()),
+        NumberColumn("sex", 0.0, 1.0, 0.5, ()),
         CategoryColumn("cp", (1.0, 2.0, 3.0, 4.0), ()),
         NumberColumn("trestbps", 80.0, 200.0, 130.0, (0.0,)),
         NumberColumn("chol", 100.0, 500.0, 240.0, (0.0,)),
-        NumberColumn("fbs", 0.0, 1.0, 0.0, ()),
+        NumberColumn("fbs", 0.0, 1.0, 0.5, ()),
         CategoryColumn("restecg", (0.0, 1.0, 2.0), ()),
         NumberColumn("thalach", 60.0, 210.0, 140.0, ()),
-        NumberColumn("exang", 0.0, 1.0, 0.0, ()),
+        NumberColumn("exang", 0.0, 1.0, 0.5, ()),
         NumberColumn("oldpeak", -3.0, 7.0, 1.0, ()),
     ),
 )

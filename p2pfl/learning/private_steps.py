@@ -92,13 +92,17 @@ class PrivateSteps:
         privacy: PrivacyTerms,
         *,
         denominator: int,
+        gradient_values_max: int = GRADIENT_VALUES_MAX,
     ) -> None:
-        """denominator: the public, rounded number of patients. Raises PrivacyRefused."""
+        """denominator: the public, rounded number of patients; gradient_values_max: held at once.
+
+        Raises PrivacyRefused.
+        """
         if denominator < 1:
             raise PrivacyRefused(f"the public number of patients is {denominator}, expected ≥ 1")
         self._plan = plan
         self._privacy = privacy
-        self._model = model
+        self._piece = max(1, gradient_values_max // model.values.numel())
         self._sampled: Any = GradSampleModule(model.module, loss_reduction="sum")
         self.optimizer = NoisyOptimizer(
             momentum,
@@ -125,7 +129,7 @@ class PrivateSteps:
 
     def _step(self, features: torch.Tensor, labels: torch.Tensor) -> None:
         """One noisy step over a batch, which may be empty."""
-        for start, end, is_last in _pieces(len(labels), self._model.values.numel()):
+        for start, end, is_last in _pieces(len(labels), self._piece):
             if not is_last:
                 self.optimizer.signal_skip_step(do_skip=True)
             logits = self._sampled(features[start:end])
@@ -135,9 +139,8 @@ class PrivateSteps:
             self.optimizer.zero_grad()
 
 
-def _pieces(n: int, parameters: int) -> Iterator[tuple[int, int, bool]]:
-    """Cut n samples so that n·d gradients never lie in memory at once; at least one piece."""
-    size = max(1, GRADIENT_VALUES_MAX // parameters)
+def _pieces(n: int, size: int) -> Iterator[tuple[int, int, bool]]:
+    """Cut n samples into pieces (start, end, is_last) of at most `size`; at least one, if empty."""
     starts = range(0, max(n, 1), size)
     for start in starts:
         yield start, min(start + size, n), start == starts[-1]
