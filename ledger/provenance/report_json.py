@@ -5,7 +5,7 @@ removed. ε in micro-units (`*_u`) are integers; recomputed ε are numbers, or n
 not be computed; times are microseconds UTC; a `seq` is an entry's number in the log, or null.
 
     schema, exit_code, exit_name, verdict, audited_us
-    log          {origin, log_id, size, root, entries, first_us, last_us}
+    log          {origin, log_id, size, root (null: not computable), entries, first_us, last_us}
     site         {id, name}
     findings     [{code, seq, sentence, action, exit_code}]
     checks       [{id, title, verdict, count, unit, findings, notes}]      findings: how many
@@ -42,7 +42,7 @@ Json = dict[str, object]
 
 def to_json(report: AuditReport) -> str:
     """The report as JSON text, the same for the same report."""
-    context = report.context
+    context, root = report.context, report.context.verification.root
     document: Json = {
         "schema": SCHEMA,
         "exit_code": int(report.exit_code),
@@ -53,7 +53,7 @@ def to_json(report: AuditReport) -> str:
             "origin": context.origin,
             "log_id": report.log_id.hex(),
             "size": context.verification.size,
-            "root": context.verification.root.hex(),
+            "root": root.hex() if root is not None else None,
             "entries": report.entries,
             "first_us": report.first_us,
             "last_us": report.last_us,

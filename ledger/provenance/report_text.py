@@ -41,7 +41,7 @@ def to_text(report: AuditReport, width: int = 80) -> str:
 
 
 def _head(report: AuditReport, width: int) -> Iterator[str]:
-    context = report.context
+    context, root = report.context, report.context.verification.root
     title = f"Audit of the ledger of {context.site_name(context.site)}"
     yield from _wrapped(title, width)
     yield "=" * min(len(title), width)
@@ -52,7 +52,7 @@ def _head(report: AuditReport, width: int) -> Iterator[str]:
         ("audited", _moment(context.now_us)),
         ("log", context.origin or report.log_id.hex()),
         ("entries", f"{report.entries}, {_moment(report.first_us)} to {_moment(report.last_us)}"),
-        ("root hash", context.verification.root.hex()),
+        ("root hash", root.hex() if root is not None else "cannot be computed"),
     )
     for name, value in facts:
         yield from _wrapped(value, width, first=f"{name:<11}", rest=" " * 11)
@@ -232,14 +232,20 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> It
             narrower = max(8, widths[column] + room)
             room += widths[column] - min(widths[column], narrower)
             widths[column] = min(widths[column], narrower)
+    numbers = [_is_numeric([row[column] for row in rows]) for column in range(len(head))]
     for line in lines:
-        cells = [_fit(cell, widths[column], column) for column, cell in enumerate(line)]
+        fitted = zip(line, widths, numbers, strict=True)
+        cells = [_fit(cell, room, numeric) for cell, room, numeric in fitted]
         yield ("  " + "  ".join(cells).rstrip())[:width]
 
 
-def _fit(cell: str, room: int, column: int) -> str:
+def _is_numeric(cells: Sequence[str]) -> bool:
+    return all(cell[:1].isdigit() or cell in ("", "–", "unknown") for cell in cells)
+
+
+def _fit(cell: str, room: int, numeric: bool) -> str:
     text = cell if len(cell) <= room else cell[: room - 1] + "…"
-    return f"{text:<{room}}" if column == 0 or not text[:1].isdigit() else f"{text:>{room}}"
+    return f"{text:>{room}}" if numeric else f"{text:<{room}}"
 
 
 def _epsilon(micro: int) -> str:

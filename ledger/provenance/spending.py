@@ -58,7 +58,9 @@ class StudySpending:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSpending:
-    """A dataset's budget: all ε in micro-units, `epsilon` as computed. cap_u −1: no cap known."""
+    """A dataset's budget: ε in micro-units, `epsilon` as computed. cap_u −1: no cap on record.
+
+    reserved_u: what running studies may still spend beyond `declared_u`."""
 
     ds: bytes
     delta: str
@@ -75,7 +77,7 @@ class DatasetSpending:
     @property
     def left_u(self) -> int:
         """What studies may still be approved for; 0 without a cap on record."""
-        return max(0, self.cap_u - max(self.declared_u, self.reserved_u))
+        return max(0, self.cap_u - self.declared_u - self.reserved_u)
 
 
 def spendings(
@@ -116,12 +118,13 @@ class _Accounts:
         }
         trained = [logged for logged in self.spent if isinstance(logged.record, TrainDone)]
         recomputed = tuple(self._recompute())
+        declared_u = max((logged.record.eps_total_u for logged in self.spent), default=0)
         return DatasetSpending(
             ds=self.ds,
             delta=self.delta,
             cap_u=self.cap_u,
-            declared_u=max((logged.record.eps_total_u for logged in self.spent), default=0),
-            reserved_u=self._reserved_u(),
+            declared_u=declared_u,
+            reserved_u=max(0, self._planned_u() - declared_u),
             epsilon=recomputed[-1].epsilon if recomputed else 0.0,
             trainings=len(trained),
             unreleased=sum(logged.seq not in released for logged in trained),
@@ -176,7 +179,7 @@ class _Accounts:
         except (ValueError, ArithmeticError) as error:
             return None, str(error)
 
-    def _reserved_u(self) -> int:
+    def _planned_u(self) -> int:
         """What running approvals may bring the dataset to."""
         approved = {
             logged.record.study: logged

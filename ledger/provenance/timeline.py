@@ -79,12 +79,11 @@ class Timeline:
         self._by_kind[type(record)].append(logged)
         match record:
             case StudyApproved() | StudyRefused() | StudyRevoked() | StudyClosed():
-                at = Logged[Decision](entry.seq, entry.time_us, entry.actor, record)
-                self._decisions[record.study].append(at)
+                decided: Logged[Decision] = Logged(entry.seq, entry.time_us, entry.actor, record)
+                self._decisions[record.study].append(decided)
             case DatasetRegistered() | DatasetRevoked():
-                self._standings[record.ds].append(
-                    Logged[Standing](entry.seq, entry.time_us, entry.actor, record)
-                )
+                stands: Logged[Standing] = Logged(entry.seq, entry.time_us, entry.actor, record)
+                self._standings[record.ds].append(stands)
             case _:
                 pass  # other kinds are looked up by kind alone
 

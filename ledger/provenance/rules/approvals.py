@@ -44,7 +44,10 @@ def _find_unapproved(timeline: Timeline, context: AuditContext) -> Iterator[Audi
         yield from _judge(timeline, context, trained, trained.record.study, act)
     for published in timeline.of(UpdatePublished):
         act = f"published round {published.record.round} of"
-        yield from _judge(timeline, context, published, published.record.study, act)
+        for found in _judge(timeline, context, published, published.record.study, act):
+            # Mixing goes on for a moment after the last training: no patient's data is used.
+            if found.code != EXPIRED.code or published.record.train_seq >= 0:
+                yield found
     for averaged in timeline.of(AggDone):
         study = averaged.record.study
         if timeline.approval_before(study, averaged.seq) is None:

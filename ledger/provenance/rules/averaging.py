@@ -35,6 +35,7 @@ def _find_averages(timeline: Timeline, context: AuditContext) -> Iterator[AuditF
         published[own.record.study, own.record.round].append((own.seq, own.record.hash))
     last: dict[bytes, int] = {}
     seen: set[tuple[bytes, int]] = set()
+    used: set[tuple[bytes, int, bytes]] = set()
     for averaged in timeline.of(AggDone):
         study, round_ = averaged.record.study, averaged.record.round
         what = f"The average of round {round_} of {context.study_name(study)}"
@@ -45,8 +46,21 @@ def _find_averages(timeline: Timeline, context: AuditContext) -> Iterator[AuditF
         seen.add((study, round_))
         last[study] = max(round_, last.get(study, -1))
         yield from _judge_weights(averaged, what)
-        yield from _judge_inputs(context, averaged, receipts[study, round_], what)
+        yield from _judge_inputs(context, averaged, _usable(receipts, averaged), what)
+        used |= {(x.site, x.seq, x.hash) for x in averaged.record.inputs}
+        yield from _find_left_out(context, averaged, receipts[study, round_], used, what)
         yield from _judge_own(averaged, published[study, round_], what)
+
+
+def _usable(receipts: _Receipts, averaged: Logged[AggDone]) -> list[Logged[UpdateReceived]]:
+    """Receipts of the average's round; a catch-up takes each neighbour's newest round."""
+    record = averaged.record
+    if record.own.seq >= 0:
+        rounds = [record.round]
+    else:
+        rounds = [at for study, at in receipts if study == record.study and at >= record.round]
+    found = [x for at in rounds for x in receipts.get((record.study, at), ())]
+    return [received for received in found if received.seq < averaged.seq]
 
 
 def _judge_weights(averaged: Logged[AggDone], what: str) -> Iterator[AuditFinding]:
@@ -60,7 +74,7 @@ def _judge_weights(averaged: Logged[AggDone], what: str) -> Iterator[AuditFindin
 def _judge_inputs(
     context: AuditContext,
     averaged: Logged[AggDone],
-    receipts: list[Logged[UpdateReceived]],
+    usable: list[Logged[UpdateReceived]],
     what: str,
 ) -> Iterator[AuditFinding]:
     inputs = averaged.record.inputs
@@ -68,11 +82,20 @@ def _judge_inputs(
         if any(used.site == other.site for other in inputs[:place]):
             site = context.site_name(used.site)
             yield TWICE_INPUT.broken(averaged.seq, f"{what} counts {site} twice.")
-        yield from _judge_input(context, averaged.seq, used, receipts, what)
-    sites = {used.site for used in inputs}
+        yield from _judge_input(context, averaged.seq, used, usable, what)
+
+
+def _find_left_out(
+    context: AuditContext,
+    averaged: Logged[AggDone],
+    receipts: list[Logged[UpdateReceived]],
+    used: set[tuple[bytes, int, bytes]],
+    what: str,
+) -> Iterator[AuditFinding]:
+    """Accepted for this round, but neither in this average nor in an earlier catch-up."""
     for received in receipts:
         record = received.record
-        if record.verdict == "accepted" and record.sender not in sites:
+        if record.verdict == "accepted" and _publication(record) not in used:
             yield LEFT_OUT.broken(
                 averaged.seq,
                 f"{what} leaves out the update of {context.site_name(record.sender)}, accepted in "
@@ -80,14 +103,18 @@ def _judge_inputs(
             )
 
 
+def _publication(record: UpdateReceived) -> tuple[bytes, int, bytes]:
+    return (record.sender, record.from_seq, record.hash)
+
+
 def _judge_input(
     context: AuditContext,
     seq: int,
     used: AggInput,
-    receipts: list[Logged[UpdateReceived]],
+    usable: list[Logged[UpdateReceived]],
     what: str,
 ) -> Iterator[AuditFinding]:
-    before = [x.record for x in receipts if x.seq < seq and x.record.sender == used.site]
+    before = [x.record for x in usable if x.record.sender == used.site]
     taken = [record for record in before if record.verdict == "accepted"]
     site = context.site_name(used.site)
     if not before:

@@ -117,11 +117,12 @@ def _judge_step(
             trained.seq,
             f"{what} is training number {count}; entry {approval.seq} approved {len(table) - 1}.",
         )
-    elif record.eps_total_u < table[count]:
+    elif record.eps_total_u < table[count] or record.eps_u < _alone(approval.record)[count]:
         yield BELOW_TABLE.broken(
             trained.seq,
-            f"{what} declares ε {record.eps_total_u / MICRO:.6f}; the approved table says "
-            f"{table[count] / MICRO:.6f} after {count} rounds.",
+            f"{what} declares ε {record.eps_u / MICRO:.6f} for the study and "
+            f"{record.eps_total_u / MICRO:.6f} in all; the approved tables say "
+            f"{_alone(approval.record)[count] / MICRO:.6f} and {table[count] / MICRO:.6f}.",
         )
     if before:
         last = before[-1].record
@@ -129,6 +130,11 @@ def _judge_step(
             yield FALLING.broken(
                 trained.seq, f"{what} declares less ε than round {last.round} before it."
             )
+
+
+def _alone(approved: StudyApproved) -> tuple[int, ...]:
+    """ε of the study alone after each round; the same table where the dataset had no history."""
+    return approved.eps_study_u or approved.eps_table_u
 
 
 CHECKS = (Check("budget", "ε is declared in full and stays below each dataset's cap", _look),)

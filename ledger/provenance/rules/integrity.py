@@ -43,16 +43,19 @@ FORK_RECORDED = Rule(
 
 def _look_at_log(timeline: Timeline, context: AuditContext, tools: Tools) -> Looked:
     verification = context.verification
-    findings = [
-        AuditFinding(
-            f"log.{found.code.name.lower()}",
-            found.seq,
-            f"The files of the log are not what the site signed: {found.detail}.",
-            STOP_AND_RECOVER,
-            verification.exit_code,
+    findings: list[AuditFinding] = []
+    notes: list[str] = []
+    for found in verification.findings:
+        code, detail = found.code.value, found.detail or "no details"
+        if found.code.exit_code is ExitCode.CLEAN:
+            notes.append(f"{code}: {detail}. The next start of the node sets this right.")
+            continue
+        rule = Rule(f"log.{code}", STOP_AND_RECOVER, found.code.exit_code)
+        findings.append(
+            rule.broken(
+                found.seq, f"The files of the log are not what the site signed ({code}): {detail}."
+            )
         )
-        for found in verification.findings
-    ]
     if timeline.unreadable is not None:
         findings.append(
             UNREADABLE.broken(timeline.size, f"Reading stopped here: {timeline.unreadable}.")
@@ -60,7 +63,7 @@ def _look_at_log(timeline: Timeline, context: AuditContext, tools: Tools) -> Loo
     elif timeline.size < verification.size:
         missing = f"{timeline.size} of {verification.size} signed entries could be read."
         findings.append(INCOMPLETE.broken(timeline.size, f"The log is not whole: {missing}"))
-    return Looked(timeline.size, "entries", tuple(findings))
+    return Looked(timeline.size, "entries", tuple(findings), tuple(notes))
 
 
 def _find_unreadable(timeline: Timeline, context: AuditContext) -> Iterator[AuditFinding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ledger.provenance.findings import AuditContext, AuditFinding, Check, Rule, look_with
 from ledger.provenance.kinds import AggDone, ModelReleased, TrainDone, UpdatePublished
-from ledger.provenance.timeline import Logged, Timeline
+from ledger.provenance.timeline import Timeline
 
 _FIND_CAUSE = (
     "Keep the home as it is and find the cause in the node's log: a node of this project does not "
@@ -44,21 +44,24 @@ def _find_training(timeline: Timeline, context: AuditContext) -> Iterator[AuditF
 
 
 def _find_other_bases(timeline: Timeline, context: AuditContext) -> Iterator[AuditFinding]:
-    """Training starts from the average of the round before, where there was one."""
-    averages: dict[bytes, Logged[AggDone]] = {}
+    """Training starts from an average on record, or from where the study began.
+
+    Not always from the newest average: a node that lost a file goes back to an earlier one."""
+    known: dict[bytes, set[bytes]] = {}
     for logged in timeline.logged:
-        record = logged.record
-        if isinstance(record, AggDone):
-            averages[record.study] = Logged(logged.seq, logged.time_us, logged.actor, record)
-        elif isinstance(record, TrainDone) and record.study in averages:
-            before = averages[record.study]
-            follows = before.record.round == record.round - 1
-            if follows and before.record.out_hash != record.base_model:
-                yield BASE.broken(
-                    logged.seq,
-                    f"Round {record.round} of {context.study_name(record.study)} was trained from "
-                    f"another model than the average of entry {before.seq}.",
-                )
+        match logged.record:
+            case AggDone(study=study, own=own, out_hash=out):
+                models = known.setdefault(study, {own.hash} if own.seq == -1 else set())
+                models.add(out)
+            case TrainDone(study=study, base_model=base, round=round_):
+                if base not in known.setdefault(study, {base}):
+                    yield BASE.broken(
+                        logged.seq,
+                        f"Round {round_} of {context.study_name(study)} was trained from a model "
+                        "that no average on record made.",
+                    )
+            case _:
+                pass  # other kinds are no models to train from
 
 
 def _find_publications(timeline: Timeline, context: AuditContext) -> Iterator[AuditFinding]:
@@ -86,8 +89,10 @@ def _find_unpaid(timeline: Timeline, context: AuditContext) -> Iterator[AuditFin
         match logged.record:
             case TrainDone(study=study, base_model=base, out_hash=out):
                 known |= {(study, base), (study, out)}
-            case AggDone(study=study, out_hash=out):
+            case AggDone(study=study, own=own, out_hash=out):
                 known.add((study, out))
+                if own.seq == -1:
+                    known.add((study, own.hash))  # what the site held when it caught up
             case UpdatePublished() as published if published.train_seq >= 0:
                 yield from _judge_trained(timeline, context, logged.seq, published)
             case UpdatePublished(study=study, round=round_, hash=model):
@@ -135,7 +140,7 @@ def _releases(timeline: Timeline) -> int:
 CHECKS = (
     Check(
         "training",
-        "Each round was trained once, in order, from the last average",
+        "Each round was trained once, in order, from an average on record",
         look_with("trainings", lambda timeline: len(timeline.of(TrainDone)), _find_training),
     ),
     Check(
