@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_UNAVAILABLE, OperatorError
@@ -18,13 +19,22 @@ ANSWER_BYTES_MAX: Final = 4 << 20
 _PASSED_ON: Final = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a child ended. complaint: the last line it wrote to standard error."""
+
+    code: int
+    output: bytes
+    complaint: str
+
+
 def run_module(
     module: str, arguments: Sequence[str], *, given: bytes, deadline_s: float, purpose: str
-) -> bytes:
-    """Run a module of ours and return what it printed.
+) -> Finished:
+    """Run a module of ours to its end.
 
     purpose: completes "… did not finish", like "The ε table". Raises OperatorError when the child
-    fails, answers too much or misses its deadline.
+    answers too much or misses its deadline.
     """
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     # The same code that runs here, wherever it was started from.
@@ -45,13 +55,24 @@ def run_module(
             fix="Try again when the machine is less busy.",
             exit_code=EXIT_UNAVAILABLE,
         ) from None
-    if done.returncode != 0 or len(done.stdout) > ANSWER_BYTES_MAX:
+    if len(done.stdout) > ANSWER_BYTES_MAX:
         raise OperatorError(
-            f"{purpose} failed: {_last_line(done.stderr)}",
+            f"{purpose} answered {len(done.stdout)} bytes.",
+            fix="Run `p2pfl version` to see whether the installation is whole.",
+            exit_code=EXIT_UNAVAILABLE,
+        )
+    return Finished(done.returncode, done.stdout, _last_line(done.stderr))
+
+
+def output_of(finished: Finished, purpose: str) -> bytes:
+    """What a child printed if it succeeded. Raises OperatorError with its complaint."""
+    if finished.code != 0:
+        raise OperatorError(
+            f"{purpose} failed: {finished.complaint}",
             fix="Correct what the sentence names and run the command again.",
             exit_code=EXIT_DATA,
         )
-    return done.stdout
+    return finished.output
 
 
 def _last_line(stderr: bytes) -> str:

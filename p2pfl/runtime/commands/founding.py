@@ -197,6 +197,8 @@ def _install(site: Site, roster: Roster) -> None:
         )
     if current is not None:
         roster = merge_signatures(current, roster)
+    # A running node may refuse; then nothing is recorded.
+    site.audience.roster_installed(roster)
     # On record before it is in force: a roster that nobody recorded never decides anything.
     recorded = any(
         entry.kind == kinds.RosterChanged.KIND and entry.body.get("hash") == roster.digest
@@ -206,7 +208,6 @@ def _install(site: Site, roster: Roster) -> None:
         changed = kinds.RosterChanged(roster.version, roster.digest, len(roster.members))
         site.record(changed.draft("operator"))
     write_durably(site.home.roster, encode_roster(roster), mode=0o644)
-    site.audience.roster_installed(roster)
 
 
 def _check_own_card(site: Site, roster: Roster) -> None:

@@ -51,7 +51,7 @@ class Audience(Protocol):
         """A study's manifest was stored and recorded."""
 
     def roster_installed(self, roster: Roster) -> None:
-        """Another roster is in force."""
+        """Another roster is about to be in force. Raises OperatorError to prevent it."""
 
 
 class Nobody:

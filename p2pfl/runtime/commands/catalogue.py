@@ -1,0 +1,119 @@
+"""Every command that changes a home, by name: one list for the CLI and the control socket.
+
+Whoever calls `perform` does not need to know whether a node runs: if one does, the command goes
+to it, because it holds the ledger; if not, this process locks the home and does it itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+from p2pfl.runtime.commands import datasets, decisions, founding, studies
+from p2pfl.runtime.commands.failures import as_operator_error
+from p2pfl.runtime.commands.opening import Clock, RandomBytes, Site, open_site
+from p2pfl.runtime.control_call import call_node, node_is_running
+from p2pfl.runtime.errors import EXIT_USAGE, OperatorError
+from p2pfl.runtime.home import Home
+from p2pfl.runtime.jsonable import Json, from_json, to_json
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+DEADLINE_S = 600.0
+"""Approving computes ε tables, which may take minutes for sampled studies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[A, R]):
+    """A command's name on the socket, its argument and result types, and what it does."""
+
+    name: str
+    arguments: type[A]
+    result: type[R]
+    run: Callable[[Site, A], R]
+
+
+ROSTER_SIGN = Command("roster sign", founding.RosterFile, founding.RosterSeen, founding.roster_sign)
+ROSTER_INSTALL = Command(
+    "roster install", founding.RosterCopies, founding.RosterSeen, founding.roster_install
+)
+DATA_ADD = Command("data add", datasets.DataAdd, datasets.DatasetSeen, datasets.data_add)
+DATA_REVOKE = Command(
+    "data revoke", datasets.DataRevoke, datasets.DatasetSeen, datasets.data_revoke
+)
+STUDY_PROPOSE = Command(
+    "study propose", studies.StudyPropose, studies.StudyKept, studies.study_propose
+)
+STUDY_IMPORT = Command("study import", studies.StudyFile, studies.StudyKept, studies.study_import)
+STUDY_APPROVE = Command(
+    "study approve", decisions.StudyApprove, decisions.Decided, decisions.study_approve
+)
+STUDY_REFUSE = Command(
+    "study refuse", decisions.StudyDecide, decisions.Decided, decisions.study_refuse
+)
+STUDY_REVOKE = Command(
+    "study revoke", decisions.StudyDecide, decisions.Decided, decisions.study_revoke
+)
+
+_ALL = (
+    ROSTER_SIGN,
+    ROSTER_INSTALL,
+    DATA_ADD,
+    DATA_REVOKE,
+    STUDY_PROPOSE,
+    STUDY_IMPORT,
+    STUDY_APPROVE,
+    STUDY_REFUSE,
+    STUDY_REVOKE,
+)
+COMMANDS: Mapping[str, Command[object, object]] = {
+    command.name: cast(Command[object, object], command) for command in _ALL
+}
+
+
+def perform(
+    home: Home, command: Command[A, R], arguments: A, *, now_us: Clock, random_bytes: RandomBytes
+) -> R:
+    """Have the command done, by the running node or right here. Paths must be absolute.
+
+    Raises OperatorError for everything a person can act upon; anything else is our bug.
+    """
+    try:
+        if node_is_running(home):
+            request = to_json(arguments)
+            assert isinstance(request, dict), "arguments are dataclasses"
+            answer = call_node(home, command.name, request, timeout_s=DEADLINE_S)
+            return from_json(command.result, answer)
+        with open_site(
+            home, purpose=command.name, now_us=now_us, random_bytes=random_bytes
+        ) as site:
+            return command.run(site, arguments)
+    except Exception as error:
+        known = as_operator_error(error)
+        if known is None:
+            raise
+        raise known from error
+
+
+def perform_request(site: Site, name: str, arguments: Mapping[str, Json]) -> Json:
+    """Do what came over the control socket. Blocking: the node calls it in a thread of its own,
+    one command at a time.
+
+    Raises OperatorError for everything a person can act upon; anything else is our bug.
+    """
+    command = COMMANDS.get(name)
+    if command is None:
+        raise OperatorError(
+            f'The running node knows no command "{name[:40]}".',
+            fix="Use the p2pfl command of the same version as the node.",
+            exit_code=EXIT_USAGE,
+        )
+    try:
+        return to_json(command.run(site, from_json(command.arguments, dict(arguments))))
+    except Exception as error:
+        known = as_operator_error(error)
+        if known is None:
+            raise
+        raise known from error

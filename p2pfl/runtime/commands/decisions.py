@@ -1,0 +1,206 @@
+"""A data owner's decisions on a study: approve, refuse, revoke. Each one is an entry."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ledger.log import Entry, commitment_of
+from ledger.provenance import kinds
+from p2pfl.core.history import Standing
+from p2pfl.core.manifest import Manifest
+from p2pfl.core.names import DatasetId
+from p2pfl.privacy.budget import check_reservation
+from p2pfl.privacy.errors import BudgetExhausted
+from p2pfl.runtime.commands.budgets import (
+    MICRO,
+    budget_of,
+    dp_terms,
+    epsilon_tables,
+    released,
+    reserved,
+)
+from p2pfl.runtime.commands.datasets import usable_dataset
+from p2pfl.runtime.commands.opening import Site
+from p2pfl.runtime.commands.studies import find_study, read_manifest, require_standing
+from p2pfl.runtime.datasets import check_unchanged, data_key
+from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_USAGE, OperatorError
+from p2pfl.runtime.policy import objections
+from p2pfl.runtime.table_check import check_table
+
+APPROVER_FIELD = "study.approver"
+MEANING = "train-and-release-updates"
+"""What an approval lets the node do with the dataset."""
+
+_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/+()=-]{0,95}")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyApprove:
+    """Let a study train on a dataset. approver: the person, kept as an erasable secret."""
+
+    study: str
+    data: str
+    approver: str
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyDecide:
+    """Refuse a study, or take an approval back. reason: a code, it stays on record."""
+
+    study: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision on record."""
+
+    study: bytes
+    name: str
+    decision: str
+    seq: int
+    epsilon_before: float = 0.0
+    """ε of the dataset before the study, reservations included."""
+    epsilon_after: float = 0.0
+    """ε of the dataset if every planned round is trained."""
+    epsilon_cap: float = 0.0
+    delta: str = ""
+
+
+def study_approve(site: Site, request: StudyApprove) -> Decided:
+    """Check policy, data and budget, reserve the study's whole ε, and record study.approved.
+
+    Raises OperatorError with everything the policy has against the study, or with what is left
+    of the budget.
+    """
+    history = site.history()
+    study = find_study(site.home, history, request.study)
+    manifest = read_manifest(site.home, study)
+    require_standing(
+        history, study, Standing.UNDECIDED, Standing.REFUSED, Standing.REVOKED, Standing.APPROVED
+    )
+    role = _role(site, request.role)
+    dataset = usable_dataset(site.home, history, request.data)
+    terms = history.datasets[DatasetId(dataset.ds)].terms
+    _check_open(site, manifest)
+    _check_policy(site, manifest, terms)
+    check_unchanged(site.home, dataset)
+    # The study's own terms may differ from those the data was registered with.
+    check_table(
+        dataset.file,
+        patient_column=dataset.patient_column,
+        terms=manifest.data,
+        key=data_key(site.home),
+    )
+    entries = tuple(site.ledger.entries())
+    tables = epsilon_tables(
+        manifest,
+        before=released(entries, dataset.ds) + reserved(history, dataset.ds, besides=study),
+        own_before=released(entries, dataset.ds, study=study),
+        delta=terms.delta,
+    )
+    if manifest.privacy.is_private:
+        _check_budget(entries, dataset.ds, tables.total_u)
+    salt = site.random_bytes(32)
+    approver = request.approver.encode()[:512]
+    approved = kinds.StudyApproved(
+        study=study,
+        role=role,
+        meaning=MEANING,
+        approver_commit=commitment_of(APPROVER_FIELD, salt, approver),
+        ds=dataset.ds,
+        expires_us=manifest.study.expires_us,
+        dp=dp_terms(manifest, terms.delta, tables.accountant, tables.version),
+        eps_table_u=tables.total_u,
+        eps_study_u=tables.study_u,
+    )
+    entry = site.record(approved.draft(role))[-1]
+    site.ledger.put_secret(entry.seq, APPROVER_FIELD, salt, approver)
+    return Decided(
+        study=study,
+        name=manifest.study.name,
+        decision="approved",
+        seq=entry.seq,
+        epsilon_before=tables.total_u[0] / MICRO,
+        epsilon_after=tables.total_u[-1] / MICRO,
+        epsilon_cap=terms.cap_u / MICRO,
+        delta=terms.delta,
+    )
+
+
+def study_refuse(site: Site, request: StudyDecide) -> Decided:
+    """Record study.refused. Raises OperatorError for a study that is approved or over."""
+    history = site.history()
+    study = find_study(site.home, history, request.study)
+    require_standing(history, study, Standing.UNDECIDED)
+    draft = kinds.StudyRefused(study, _reason(request.reason)).draft(site.policy.roles[0])
+    name = read_manifest(site.home, study).study.name
+    return Decided(study, name, "refused", site.record(draft)[-1].seq)
+
+
+def study_revoke(site: Site, request: StudyDecide) -> Decided:
+    """Record study.revoked: training stops at once, nothing more is released."""
+    history = site.history()
+    study = find_study(site.home, history, request.study)
+    require_standing(history, study, Standing.APPROVED)
+    draft = kinds.StudyRevoked(study, _reason(request.reason)).draft(site.policy.roles[0])
+    name = read_manifest(site.home, study).study.name
+    return Decided(study, name, "revoked", site.record(draft)[-1].seq)
+
+
+def _role(site: Site, given: str) -> str:
+    role = given or site.policy.roles[0]
+    if role not in site.policy.roles:
+        raise OperatorError(
+            f'The role "{role}" may not approve studies here.',
+            fix=f"policy.toml allows: {', '.join(site.policy.roles)}.",
+            exit_code=EXIT_REFUSED,
+        )
+    return role
+
+
+def _reason(text: str) -> str:
+    if _CODE.fullmatch(text) is None:
+        raise OperatorError(
+            f'"{text[:80]}" is not a code.',
+            fix="Give a short code without spaces, like not-our-patients; the ledger keeps no "
+            "free text.",
+            exit_code=EXIT_USAGE,
+        )
+    return text
+
+
+def _check_open(site: Site, manifest: Manifest) -> None:
+    if site.now_us() >= manifest.study.expires_us:
+        raise OperatorError(
+            "The study has expired.",
+            fix="Ask the proposer for a new one, and check this machine's clock.",
+            exit_code=EXIT_REFUSED,
+        )
+
+
+def _check_policy(site: Site, manifest: Manifest, terms: kinds.DatasetRegistered) -> None:
+    against = tuple(objections(site.policy, manifest, terms.delta, terms.patients_bucket))
+    if against:
+        listed = "; ".join(objection.sentence for objection in against)
+        raise OperatorError(
+            f"This site's policy refuses the study: {listed}.",
+            fix=f"Record it with `p2pfl study refuse {manifest.study_id.hex()[:12]} --reason "
+            f"{against[0].code}`, or have the policy changed in policy.toml.",
+            exit_code=EXIT_REFUSED,
+        )
+
+
+def _check_budget(entries: tuple[Entry, ...], ds: bytes, table_u: tuple[int, ...]) -> None:
+    budget = budget_of(entries, ds)
+    try:
+        check_reservation(budget, table_u)
+    except BudgetExhausted as error:
+        raise OperatorError(
+            f"The study would bring this dataset to ε = {table_u[-1] / MICRO:.3f}, its cap is "
+            f"{budget.cap_u / MICRO:g}; {error.left_u / MICRO:.3f} is left.",
+            fix="Ask the proposer for fewer rounds or more noise, or choose another dataset.",
+            exit_code=EXIT_REFUSED,
+        ) from error

@@ -1,0 +1,277 @@
+"""Studies as one site sees them: checking, proposing, importing, listing, reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gossip.envelope import open_envelope, seal
+from gossip.identifiers import SiteId
+from gossip.limits import ENVELOPE_BYTES_MAX, INLINE_BYTES_MAX
+from gossip.messages import StudyProposal
+from gossip.roster import Roster
+from ledger.provenance import kinds
+from p2pfl.core.history import History, Standing
+from p2pfl.core.manifest import MANIFEST_BYTES_MAX, Manifest, StudyId, parse_manifest
+from p2pfl.runtime.blobs import vector_of
+from p2pfl.runtime.commands.opening import Site, installed_roster, read_history, required_roster
+from p2pfl.runtime.commands.study_drafting import build_initial_model
+from p2pfl.runtime.commands.study_words import StudySummary, summary
+from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, EXIT_REFUSED, EXIT_USAGE, OperatorError
+from p2pfl.runtime.home import Home, write_durably
+
+PREFIX_DIGITS_MIN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFile:
+    """A manifest or proposal file."""
+
+    file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPropose:
+    """Propose a manifest. out: where the proposal file for other sites is written."""
+
+    file: Path
+    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class StudyKept:
+    """A study that is on record here now."""
+
+    study: bytes
+    name: str
+    proposer: str
+    proposal: Path | None
+    """The file to hand to other sites, from `study propose` only."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyLine:
+    """One line of `study list`."""
+
+    study: bytes
+    name: str
+    proposer: str
+    standing: str
+    rounds_done: int
+    rounds: int
+    expires_s: int
+
+
+def study_validate(home: Home, request: StudyFile) -> StudySummary:
+    """Everything that can be checked about a manifest before proposing it.
+
+    Raises ManifestError or OperatorError.
+    """
+    manifest = parse_manifest(_read(request.file, MANIFEST_BYTES_MAX))
+    return summary(manifest, installed_roster(home), None)
+
+
+def study_propose(site: Site, request: StudyPropose) -> StudyKept:
+    """Record a study as proposed by this site, and seal it for the others.
+
+    Raises OperatorError if a site is not on the roster, the study expired, or the initial model
+    is not the one the manifest names.
+    """
+    manifest = parse_manifest(_read(request.file, MANIFEST_BYTES_MAX))
+    roster = required_roster(site.home)
+    _check_for_us(manifest, roster, site.keys.site, site.now_us())
+    _ensure_initial_model(site, manifest)
+    initial = site.blobs.read_bytes(manifest.study.initial_model)
+    message = StudyProposal(manifest.raw, initial if len(initial) <= INLINE_BYTES_MAX else b"")
+    raw = seal(site.keys.transport, site.keys.site, roster.consortium, message)
+    _keep(site, manifest, site.keys.site)
+    write_durably(request.out, raw, mode=0o644)
+    return _kept(manifest, roster, site.keys.site, request.out)
+
+
+def study_import(site: Site, request: StudyFile) -> StudyKept:
+    """Take over a study from a proposal file that another site sealed.
+
+    Raises OperatorError, or PeerError if the file is not what a member of the roster sealed.
+    """
+    roster = required_roster(site.home)
+    envelope = open_envelope(_read(request.file, ENVELOPE_BYTES_MAX), roster)
+    if not isinstance(envelope.message, StudyProposal):
+        raise OperatorError(
+            f"{request.file} holds a {type(envelope.message).__name__}, not a study.",
+            fix="Ask the proposer for the file that `p2pfl study propose` wrote.",
+            exit_code=EXIT_DATA,
+        )
+    manifest = parse_manifest(envelope.message.manifest)
+    _check_for_us(manifest, roster, site.keys.site, site.now_us())
+    if envelope.message.initial:
+        # Looked at before it is kept: right shape, finite, and the digest the manifest names.
+        vector_of(envelope.message.initial, manifest.study.parameters)
+        digest = site.blobs.put_bytes(envelope.message.initial)
+        if digest != manifest.study.initial_model:
+            raise OperatorError(
+                "The initial model in the file is not the one the manifest names.",
+                fix="Ask the proposer for the file again.",
+                exit_code=EXIT_DATA,
+            )
+    _keep(site, manifest, envelope.sender)
+    return _kept(manifest, roster, envelope.sender, None)
+
+
+def study_list(home: Home) -> tuple[StudyLine, ...]:
+    """All studies known here."""
+    history, roster = read_history(home), installed_roster(home)
+    return tuple(_line(manifest, history, roster) for manifest in kept_manifests(home))
+
+
+def study_show(home: Home, prefix: str) -> StudySummary:
+    """One study in words. Raises OperatorError."""
+    history = read_history(home)
+    manifest = read_manifest(home, find_study(home, history, prefix))
+    return summary(manifest, installed_roster(home), history.study(manifest.study_id))
+
+
+def find_study(home: Home, history: History, prefix: str) -> StudyId:
+    """The one study whose id starts with `prefix` (hex, 6 digits or more). Raises OperatorError."""
+    text = prefix.strip().lower()
+    if len(text) < PREFIX_DIGITS_MIN or set(text) - set("0123456789abcdef"):
+        raise OperatorError(
+            f'"{prefix}" is not the beginning of a study id.',
+            fix="Give 6 hex digits or more of an id from `p2pfl study list`.",
+            exit_code=EXIT_USAGE,
+        )
+    known = {study.hex() for study in history.studies}
+    known |= {path.stem for path in home.studies.glob("*.toml")}
+    found = sorted(name for name in known if name.startswith(text))
+    if len(found) != 1:
+        what = f"{len(found)} studies begin" if found else "No study begins"
+        raise OperatorError(
+            f'{what} with "{prefix}".',
+            fix="Give more digits; `p2pfl study list` shows them."
+            if found
+            else "See `p2pfl study list`; a study from another site comes by `study import` or "
+            "through the running node.",
+            exit_code=EXIT_NO_INPUT,
+        )
+    return StudyId(bytes.fromhex(found[0]))
+
+
+def read_manifest(home: Home, study: StudyId) -> Manifest:
+    """The stored manifest, its hash verified. Raises OperatorError."""
+    path = home.study(study)
+    manifest = parse_manifest(_read(path, MANIFEST_BYTES_MAX))
+    if manifest.study_id != study:
+        raise OperatorError(
+            f"{path} was changed: its SHA-256 is {manifest.study_id.hex()}.",
+            fix="Delete it and import the study again.",
+            exit_code=EXIT_DATA,
+        )
+    return manifest
+
+
+def kept_manifests(home: Home) -> Iterator[Manifest]:
+    """Every study manifest in the home. Raises OperatorError for a changed one."""
+    for path in sorted(home.studies.glob("*.toml")):
+        if len(path.stem) == 64:
+            yield read_manifest(home, StudyId(bytes.fromhex(path.stem)))
+
+
+def _check_for_us(manifest: Manifest, roster: Roster, me: SiteId, now_us: int) -> None:
+    strangers = [site for site in manifest.study.sites if site not in roster]
+    if strangers:
+        raise OperatorError(
+            f"{len(strangers)} of the study's sites are not on the roster, the first is "
+            f"{strangers[0].hex()[:12]}.",
+            fix="Take the sites from `p2pfl roster show`.",
+            exit_code=EXIT_DATA,
+        )
+    if me not in manifest.study.sites:
+        raise OperatorError(
+            "This site is not among the study's sites.",
+            fix="Only sites that the manifest names can take part.",
+            exit_code=EXIT_REFUSED,
+        )
+    if now_us >= manifest.study.expires_us:
+        raise OperatorError(
+            "The study has expired.",
+            fix="Propose it again with a later expiry, and check this machine's clock.",
+            exit_code=EXIT_REFUSED,
+        )
+
+
+def _ensure_initial_model(site: Site, manifest: Manifest) -> None:
+    wanted = manifest.study.initial_model
+    if not site.blobs.has(wanted):
+        digest, parameters = build_initial_model(site.home, manifest)
+        if digest != wanted or parameters != manifest.study.parameters:
+            raise OperatorError(
+                f"The manifest's initial model is {wanted.hex()[:12]} with "
+                f"{manifest.study.parameters} parameters; its plan, data and seed give "
+                f"{digest.hex()[:12]} with {parameters}.",
+                fix=f'Write initial_model = "{digest.hex()}" and parameters = {parameters}, or '
+                "make the manifest with `p2pfl study new`.",
+                exit_code=EXIT_DATA,
+            )
+    site.blobs.read_vector(wanted, manifest.study.parameters)
+
+
+def _keep(site: Site, manifest: Manifest, proposer: SiteId) -> None:
+    write_durably(site.home.study(manifest.study_id), manifest.raw)
+    if not site.history().study(manifest.study_id).proposer:
+        site.record(kinds.StudyProposed(manifest.study_id, proposer).draft("operator"))
+    site.audience.manifest_kept(manifest, proposer)
+
+
+def _kept(manifest: Manifest, roster: Roster, proposer: SiteId, out: Path | None) -> StudyKept:
+    return StudyKept(
+        study=manifest.study_id,
+        name=manifest.study.name,
+        proposer=roster.member(proposer).name,
+        proposal=out,
+    )
+
+
+def _line(manifest: Manifest, history: History, roster: Roster | None) -> StudyLine:
+    past = history.study(manifest.study_id)
+    proposer = SiteId(past.proposer)
+    known = roster is not None and proposer in roster
+    return StudyLine(
+        study=manifest.study_id,
+        name=manifest.study.name,
+        proposer=roster.member(proposer).name if roster and known else proposer.hex()[:12],
+        standing=past.standing.value,
+        rounds_done=len(past.averaged),
+        rounds=manifest.study.rounds_total,
+        expires_s=manifest.study.expires_s,
+    )
+
+
+def require_standing(history: History, study: StudyId, *allowed: Standing) -> None:
+    """Raises OperatorError unless this site's decision about the study is one of `allowed`."""
+    standing = history.study(study).standing
+    if standing not in allowed:
+        raise OperatorError(
+            f"Study {study.hex()[:12]} is {standing.value} here.",
+            fix="See `p2pfl study show` for what was decided and when.",
+            exit_code=EXIT_REFUSED,
+        )
+
+
+def _read(path: Path, bytes_max: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(bytes_max + 1)
+    except OSError as error:
+        raise OperatorError(
+            f"{path} cannot be read: {error.strerror}.",
+            fix="Check the path.",
+            exit_code=EXIT_NO_INPUT,
+        ) from error
+    if len(raw) > bytes_max:
+        raise OperatorError(
+            f"{path} is larger than {bytes_max} bytes.",
+            fix="It is not a file that this command reads.",
+            exit_code=EXIT_DATA,
+        )
+    return raw

@@ -1,0 +1,140 @@
+"""A study in words that a data manager can decide on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gossip.roster import Roster
+from p2pfl.averaging import topology
+from p2pfl.core.history import StudyHistory
+from p2pfl.core.manifest import Manifest, PrivacyTerms
+
+_UNITS = {"patient": "one patient", "record": "one record (a patient may have several)"}
+
+
+@dataclass(frozen=True, slots=True)
+class StudySummary:
+    """What `study show` and `study validate` tell."""
+
+    study: bytes
+    name: str
+    proposer: str
+    standing: str
+    sites: tuple[str, ...]
+    sites_min: int
+    neighbours_min: int
+    rounds: int
+    consensus_rounds: int
+    rounds_done: int
+    expires_s: int
+    plan: str
+    arguments: tuple[str, ...]
+    parameters: int
+    data: str
+    privacy: str
+    averaging: str
+    robustness: str
+
+
+def summary(manifest: Manifest, roster: Roster | None, past: StudyHistory | None) -> StudySummary:
+    """Describe a study; `past` is what this site recorded about it, if anything."""
+    study = manifest.study
+
+    def name_of(site: bytes) -> str:
+        for card in roster.members if roster else ():
+            if card.site == site:
+                return card.name
+        return site.hex()[:12]
+
+    return StudySummary(
+        study=manifest.study_id,
+        name=study.name,
+        proposer=name_of(past.proposer) if past and past.proposer else "",
+        standing=past.standing.value if past else "not recorded",
+        sites=tuple(name_of(site) for site in study.sites),
+        sites_min=study.sites_min,
+        neighbours_min=study.neighbours_min,
+        rounds=study.rounds,
+        consensus_rounds=study.consensus_rounds,
+        rounds_done=len(past.averaged) if past else 0,
+        expires_s=study.expires_s,
+        plan=manifest.plan.name,
+        arguments=tuple(
+            f"{name} = {value}{_steerable(manifest, name)}"
+            for name, value in sorted(manifest.plan.arguments.items())
+        ),
+        parameters=study.parameters,
+        data=data_words(manifest),
+        privacy=privacy_words(manifest.privacy, study.rounds),
+        averaging=averaging_words(manifest),
+        robustness=robustness_words(manifest),
+    )
+
+
+def data_words(manifest: Manifest) -> str:
+    """What a site's table has to hold."""
+    data = manifest.data
+    columns = ", ".join(column.name for column in data.columns)
+    return (
+        f'{data.patients_min} patients or more; columns {columns}; predicts "{data.target.column}"'
+        f" > {data.target.positive_above:g}; {data.holdout:.0%} of them are never trained on"
+    )
+
+
+def privacy_words(privacy: PrivacyTerms, rounds: int) -> str:
+    """What the privacy terms promise, without symbols nobody explained."""
+    if not privacy.is_private:
+        return (
+            "NONE. Updates are computed from patients without protection: whoever receives them "
+            "may be able to tell whether a certain patient was in the data."
+        )
+    factor = math.exp(min(privacy.epsilon, 50.0))
+    sampled = (
+        f"all patients, {privacy.steps_per_round} step(s) a round"
+        if privacy.sampling == "full"
+        else f"a random {privacy.sampling_rate:.2%} of the patients in each of "
+        f"{privacy.steps_per_round} steps a round"
+    )
+    return (
+        f"Differential privacy for {_UNITS[privacy.unit]}: ε = {privacy.epsilon:g} over all "
+        f"{rounds} rounds at δ = {privacy.delta}. Whether any one of them was in the data changes "
+        f"the probability of anything that leaves the site by a factor of at most {factor:.3g} "
+        f"(except with probability δ). Each contribution is clipped to {privacy.clip_norm:g} and "
+        f"drowned in noise of {privacy.noise_multiplier:g} times that; {sampled}."
+    )
+
+
+def averaging_words(manifest: Manifest) -> str:
+    """How sites mix models."""
+    terms, study = manifest.averaging, manifest.study
+    shares = (
+        f"weighted by patients, no site above {terms.share_max:.0%}"
+        if terms.weighting == "patients"
+        else "all sites weighted alike"
+    )
+    return (
+        f"{terms.rule} on a {terms.topology} graph, {shares}; a round counts with "
+        f"{study.neighbours_min} neighbour(s) or more, waits {study.round_deadline_s:g} s for them"
+    )
+
+
+def robustness_words(manifest: Manifest) -> str:
+    """What the graph bears if the declared share of sites lies."""
+    terms, sites = manifest.averaging, manifest.study.sites
+    graph = topology.neighbours(
+        terms.topology,
+        sites,
+        degree=terms.degree,
+        seed=manifest.study.seed,
+        edges=terms.edges,
+    )
+    # Before decisions are known every site counts alike; at most β of the sites may lie.
+    weights = topology.all_mixing_weights_u(graph, topology.uniform_shares_u(sites))
+    hostile = max(1, math.floor(terms.byzantine * len(sites))) if terms.byzantine else 0
+    return topology.breakdown(graph, weights, min(hostile, len(sites) - 1)).sentence
+
+
+def _steerable(manifest: Manifest, name: str) -> str:
+    pair = manifest.plan.ranges.get(name)
+    return f" (may be steered within {pair[0]:g} to {pair[1]:g})" if pair else ""
