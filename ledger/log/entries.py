@@ -13,8 +13,9 @@ Source: LEDGER.md, Formulas.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
-from typing import NewType
+from typing import NewType, cast
 
 import msgpack
 
@@ -47,10 +48,15 @@ NONCE_BYTES = 32
 # An entry's overhead around its body: array, three bin headers, key id, signature.
 RAW_BYTES_MAX = BYTES_MAX + 96
 
-_is_kind = re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){0,2}", re.ASCII).fullmatch
-_is_actor = re.compile(r"[A-Za-z0-9._:@/-]{1,128}", re.ASCII).fullmatch
+# Kinds and actors repeat; hostile ones only push each other out of the cache.
+_is_kind = lru_cache(1024)(re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){0,2}", re.ASCII).fullmatch)
+_is_actor = lru_cache(1024)(re.compile(r"[A-Za-z0-9._:@/-]{1,128}", re.ASCII).fullmatch)
 _is_deployment = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII).fullmatch
 _BODY_KEYS = ("a", "b", "k", "l", "p", "s", "t", "v")
+_BODY_TYPES = (str, dict, str, bytes, bytes, int, int, int)
+_BodyValues = tuple[str, dict[str, Value], str, bytes, bytes, int, int, int]
+# How many bytes of an entry precede its body, by the msgpack type of the body's length.
+_BODY_STARTS = {0xC4: 3, 0xC5: 4, 0xC6: 6}
 _TAIL_BYTES = 2 + KEY_ID_BYTES + 2 + SIGNATURE_BYTES
 
 
@@ -85,7 +91,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class LogIdentity:
-    """Whose log it is, as bound by its genesis entry."""
+    """Whose log it is, as bound by its genesis entry. Entries name the log key by `key_id`."""
 
     log_id: LogId
     origin: str
@@ -94,16 +100,12 @@ class LogIdentity:
     log_pk: bytes
     witness_pk: bytes
     nonce: bytes
+    key_id: bytes
 
     @property
     def verifier_key(self) -> VerifierKey:
         """The key that signs this log's checkpoints."""
         return VerifierKey(self.origin, KeyType.ED25519, self.log_pk)
-
-    @property
-    def key_id(self) -> bytes:
-        """The four bytes by which entries name the log key."""
-        return key_id_of(self.origin, KeyType.ED25519, self.log_pk)
 
 
 def log_id_of(identity_pk: bytes, nonce: bytes) -> LogId:
@@ -151,22 +153,15 @@ def parse_entry(raw: bytes) -> Entry:
     fields = decode(body_bytes)
     if not isinstance(fields, dict) or tuple(fields) != _BODY_KEYS:
         raise EntryFieldWrong(expected="keys a b k l p s t v")
-    match fields:
-        case {
-            "a": str(actor),
-            "b": dict(body),
-            "k": str(kind),
-            "l": bytes(log_id),
-            "p": bytes(prev),
-            "s": int(seq),
-            "t": int(time_us),
-            "v": int(version),
-        } if version == FORMAT_VERSION and type(version) is int:
-            _check_fields(kind, actor, seq, time_us)
-        case _:
-            raise EntryFieldWrong("types")
+    values = tuple(fields.values())
+    if tuple(map(type, values)) != _BODY_TYPES:
+        raise EntryFieldWrong("types")
+    actor, body, kind, log_id, prev, seq, time_us, version = cast(_BodyValues, values)
+    if version != FORMAT_VERSION:
+        raise EntryFieldWrong("v", expected=FORMAT_VERSION, actual=version)
     if len(log_id) != HASH_BYTES or len(prev) != HASH_BYTES:
         raise EntryFieldWrong("l and p", expected="32 bytes each")
+    _check_fields(kind, actor, seq, time_us)
     return Entry(
         LogId(log_id), seq, prev, time_us, kind, actor, body, key_id, signature, raw, leaf_hash(raw)
     )
@@ -179,7 +174,7 @@ def split_raw(raw: bytes) -> tuple[bytes, bytes, bytes]:
     """
     if len(raw) > RAW_BYTES_MAX:
         raise TooManyBytes(expected=f"at most {RAW_BYTES_MAX}", actual=len(raw))
-    start = {0xC4: 3, 0xC5: 4, 0xC6: 6}.get(raw[1] if len(raw) > 1 else 0, 0)
+    start = _BODY_STARTS.get(raw[1] if len(raw) > 1 else 0, 0)
     body = raw[start : len(raw) - _TAIL_BYTES]
     key_id = raw[len(raw) - SIGNATURE_BYTES - 2 - KEY_ID_BYTES : len(raw) - SIGNATURE_BYTES - 2]
     signature = raw[len(raw) - SIGNATURE_BYTES :]
@@ -194,9 +189,9 @@ def _check_fields(kind: str, actor: str, seq: int, time_us: int) -> None:
         raise EntryFieldWrong("kind", expected="dotted lower-case words", actual=kind[:80])
     if not _is_actor(actor):
         raise EntryFieldWrong("actor", expected="[A-Za-z0-9._:@/-]{1,128}", actual=actor[:80])
-    if type(seq) is not int or not 0 <= seq <= INT_MAX:
+    if not 0 <= seq <= INT_MAX:
         raise EntryFieldWrong("seq", expected="0 … 2^63−1", actual=seq)
-    if type(time_us) is not int or not 0 <= time_us <= INT_MAX:
+    if not 0 <= time_us <= INT_MAX:
         raise EntryFieldWrong("time", expected="0 … 2^63−1 µs", actual=time_us)
 
 
@@ -209,8 +204,8 @@ def verify_entry(entry: Entry, identity: LogIdentity) -> None:
         raise ForeignEntry(expected=identity.log_id, actual=entry.log_id)
     if entry.key_id != identity.key_id:
         raise EntryKeyUnknown(expected=identity.key_id, actual=entry.key_id)
-    body, _, signature = split_raw(entry.raw)
-    if not verify(identity.log_pk, ENTRY_DOMAIN + body, signature):
+    body = entry.raw[_BODY_STARTS[entry.raw[1]] : -_TAIL_BYTES]
+    if not verify(identity.log_pk, ENTRY_DOMAIN + body, entry.signature):
         raise EntrySignatureInvalid(actual=f"entry {entry.seq}")
 
 
@@ -274,7 +269,8 @@ def identity_from_body(body: Mapping[str, Value]) -> LogIdentity:
         raise GenesisInvalid("the identity key did not sign these bindings")
     log_id = log_id_of(identity_pk, nonce)
     origin = origin_of(deployment, log_id)
-    return LogIdentity(log_id, origin, deployment, identity_pk, log_pk, witness_pk, nonce)
+    key_id = key_id_of(origin, KeyType.ED25519, log_pk)
+    return LogIdentity(log_id, origin, deployment, identity_pk, log_pk, witness_pk, nonce, key_id)
 
 
 def parse_genesis(raw: bytes) -> LogIdentity:
