@@ -119,6 +119,11 @@ class Driver:
         """Tell the core that something happened. Called on the loop's thread."""
         self._events.put_nowait(event)
 
+    def set_roster(self, roster: Roster) -> None:
+        """Talk to these members from now on; connections with sites that left are closed."""
+        self.core.roster = roster
+        self.exchange.set_roster(roster)
+
     async def append(self, drafts: Sequence[Draft]) -> Recorded:
         """Append entries for a person's command; the core learns of them like of its own."""
         return await self.writer.append(drafts)

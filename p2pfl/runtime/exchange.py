@@ -75,6 +75,12 @@ class Exchange:
         scope = dis.Everyone() if sites is None else dis.Sites(sites)
         self._handle(dis.Offer(key, raw, digest_of(raw), scope, expires_s))
 
+    def set_roster(self, roster: Roster) -> None:
+        """Members from now on."""
+        self._roster = roster
+        self._transport.set_roster(roster)
+        self._handle(dis.RosterChanged(roster))
+
     def withdraw(self, key: str) -> None:
         """Stop offering what is under this key."""
         self._handle(dis.Withdraw(key))

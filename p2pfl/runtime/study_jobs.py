@@ -23,7 +23,7 @@ from p2pfl.core.gathering import blob_size_bytes
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.runtime.averaging_job import Mixed, averaging_environment, mix
 from p2pfl.runtime.blobs import BlobStore, vector_of
-from p2pfl.runtime.errors import BlobError, NotFinite
+from p2pfl.runtime.errors import BlobError, NotFinite, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.training_process import TrainingError, TrainingProcess
 
@@ -128,7 +128,7 @@ class StudyJobs:
         if previous is not None:
             await previous.kill()
         try:
-            data = self._dataset_file(effect.dataset)
+            data = await asyncio.to_thread(self._dataset_file, effect.dataset)
             errors = self._home.logs / f"training-{study.hex()[:12]}.log"
             process = await TrainingProcess.start(errors, self._work(study))
             self._training[study] = process
@@ -145,6 +145,8 @@ class StudyJobs:
             )
         except TrainingError as error:
             self._failed(study, error)
+        except OperatorError as error:
+            self._failed(study, TrainingError("dataset", f"{error.message} {error.fix}"))
         except OSError as error:
             self._failed(study, TrainingError("cannot-start", f"{error.strerror}"))
         else:

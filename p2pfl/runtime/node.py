@@ -1,0 +1,198 @@
+"""One hospital's node: opens the home, wires transport, driver and control socket, runs until told.
+
+Everything it holds it gives back, in the order that keeps promises: first nothing more is
+released, then training processes die, then the ledger's last commit ends."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossip.errors import TransportError
+from gossip.identifiers import SiteId
+from gossip.keys import SiteKeys, read_keys
+from gossip.roster import Roster
+from ledger.log import Draft, Entry, Log, Signer
+from p2pfl.core import events as ev
+from p2pfl.core.errors import ManifestError
+from p2pfl.core.manifest import Manifest, parse_manifest
+from p2pfl.core.names import DatasetId
+from p2pfl.runtime.blobs import BlobStore
+from p2pfl.runtime.commands.opening import required_roster
+from p2pfl.runtime.config import Config, read_config
+from p2pfl.runtime.datasets import check_unchanged, dataset_of
+from p2pfl.runtime.driver import Driver, Surroundings
+from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError
+from p2pfl.runtime.home import Home, write_durably
+from p2pfl.runtime.lock import hold_home
+from p2pfl.runtime.observer import NodeObserver, open_log
+from p2pfl.runtime.study_jobs import DatasetFile
+
+__all__ = ["NodeLedger", "run_node"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLedger:
+    """The ledger as a person's command sees it while the node holds it. Used from threads."""
+
+    log: Log
+    driver: Driver
+    loop: asyncio.AbstractEventLoop
+
+    def append(self, drafts: "list[Draft]") -> tuple[Entry, ...]:
+        """Commit the drafts through the node's own writer, so that the core learns of them."""
+        recorded = asyncio.run_coroutine_threadsafe(self.driver.append(drafts), self.loop)
+        return recorded.result().entries
+
+    def entries(self) -> Iterator[Entry]:
+        """Everything on record."""
+        return self.log.entries()
+
+    def put_secret(self, seq: int, name: str, salt: bytes, value: bytes) -> None:
+        """Keep an erasable value."""
+        self.log.put_secret(seq, name, salt, value)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAudience:
+    """Tells the running core what a command changed besides the ledger."""
+
+    driver: Driver
+    loop: asyncio.AbstractEventLoop
+
+    def manifest_kept(self, manifest: Manifest, proposer: SiteId) -> None:
+        """A study's manifest was stored and recorded."""
+        event = ev.ManifestKept(manifest, proposer)
+        self.loop.call_soon_threadsafe(self.driver.submit, event)
+
+    def roster_installed(self, roster: Roster) -> None:
+        """Another roster is in force from now on."""
+        self.loop.call_soon_threadsafe(self.driver.set_roster, roster)
+
+
+def now_s() -> float:
+    """The wall clock: the only place where the node reads it."""
+    return time.time()  # noqa: TID251 - the driver's clock, handed in from here as an argument
+
+
+async def run_node(home: Home, echo: Callable[[str], None]) -> None:
+    """Run until SIGINT or SIGTERM.
+
+    echo: prints one line for the person at the terminal.
+    Raises OperatorError, LedgerError or KeyFileError when the node cannot start or go on."""
+    config = read_config(home.config)
+    with hold_home(home, purpose="node start"):
+        keys, roster = read_keys(home.keys), required_roster(home)
+        _check_membership(keys, roster, config)
+        log = Log.open(home.path, log=Signer(keys.log))
+        try:
+            observer = NodeObserver(open_log(home.node_log), echo, home.logs / "bugs.log")
+            with _pid_file(home):
+                await _serve(home, config, keys, roster, log, observer)
+        finally:
+            log.close()
+
+
+async def _serve(
+    home: Home,
+    config: Config,
+    keys: SiteKeys,
+    roster: Roster,
+    log: Log,
+    observer: NodeObserver,
+) -> None:
+    from gossip.libp2p_transport import Libp2pTransport
+
+    started_s = time.perf_counter()
+    stop = _stop_signals()
+    driver = Driver(
+        Surroundings(
+            home=home,
+            site=keys.site,
+            transport_seed=keys.transport,
+            roster=roster,
+            log=log,
+            blobs=BlobStore(home.blobs),
+            transport=Libp2pTransport(keys.transport, roster, config.listen),
+            dataset_file=lambda ds: _dataset_file(home, ds),
+            clock_s=now_s,
+            random=np.random.default_rng().random,
+            observer=observer,
+        )
+    )
+    control = _control(home, keys, log, driver, observer)
+    try:
+        await control.start()
+        try:
+            await driver.start(_manifests(home, observer))
+        except TransportError as error:
+            raise OperatorError(
+                f"The node cannot listen on {config.listen}: {error}.",
+                fix="Free the address, or change `listen` in config.toml; is another node running?",
+                exit_code=EXIT_UNAVAILABLE,
+            ) from error
+        ready_s = time.perf_counter() - started_s
+        observer.log.info("node_ready", site=keys.site.hex(), listen=config.listen)
+        observer.started(config.name, config.listen, len(roster.members) - 1, ready_s)
+        await _until_stopped(stop, driver)
+    finally:
+        await control.stop()
+        await driver.stop()
+        observer.log.info("node_stopped")
+
+
+async def _until_stopped(stop: asyncio.Event, driver: Driver) -> None:
+    """Return on a signal; raise what made the driver unable to go on."""
+    stopping = asyncio.create_task(stop.wait())
+    failing = asyncio.create_task(driver.wait())
+    done, pending = await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    if failing in done:
+        await failing
+
+
+def _stop_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _check_membership(keys: SiteKeys, roster: Roster, config: Config) -> None:
+    if keys.site not in roster:
+        raise OperatorError(
+            f"The roster of {roster.consortium} does not list this site ({config.name}).",
+            fix="Ask the other sites to create and sign a roster with this site's card.",
+        )
+
+
+def _manifests(home: Home, observer: NodeObserver) -> list[Manifest]:
+    manifests = []
+    for path in sorted(home.studies.glob("*.toml")):
+        try:
+            manifests.append(parse_manifest(path.read_bytes()))
+        except ManifestError as error:
+            observer.log.error("manifest_damaged", file=path.name, reason=str(error))
+    return manifests
+
+
+def _dataset_file(home: Home, dataset: DatasetId) -> DatasetFile:
+    local = dataset_of(home, dataset)
+    check_unchanged(home, local)
+    return DatasetFile(local.file, local.patient_column)
+
+
+@contextlib.contextmanager
+def _pid_file(home: Home) -> Iterator[None]:
+    write_durably(home.node_pid, f"{os.getpid()}\n".encode())
+    try:
+        yield
+    finally:
+        home.node_pid.unlink(missing_ok=True)
