@@ -25,9 +25,11 @@ from ledger.log.reader import LogReader, OnDamage
 from ledger.log.tree import verify_consistency, verify_inclusion
 from ledger.log.verification import verify_log
 from ledger.log.view import LogView, PeerHead
+from ledger.log.witness import Answer, Status, Witness, WitnessStore
 from ledger.log.writer import Committed, Log, Repair
 
 __all__ = [
+    "Answer",
     "Checkpoint",
     "Committed",
     "Digest",
@@ -50,9 +52,12 @@ __all__ = [
     "Secret",
     "SigCheck",
     "Signer",
+    "Status",
     "Value",
     "Verification",
     "VerifierKey",
+    "Witness",
+    "WitnessStore",
     "admit_public_key",
     "commitment_of",
     "cosign",

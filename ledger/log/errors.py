@@ -270,6 +270,11 @@ class CheckpointMalformed(NoteError):
     rule = "a checkpoint is origin, size and base64 root, one line each"
 
 
+class WitnessRequestMalformed(LedgerError):
+    rule = "a request to a witness is an old size, proof hashes, an empty line and a note"
+    exit_code = ExitCode.USAGE
+
+
 # --- store -------------------------------------------------------------------------------------
 
 

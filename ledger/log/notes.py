@@ -68,7 +68,7 @@ class VerifierKey:
     def parse(cls, text: str) -> "VerifierKey":
         """Read `name+hex8+base64`. Raises VerifierKeyMalformed or KeyRefused."""
         parts = text.split("+", 2)
-        data = _base64(parts[2].encode()) if len(parts) == 3 else None
+        data = decode_base64(parts[2]) if len(parts) == 3 else None
         if not data or data[0] not in KeyType.__members__.values():
             raise VerifierKeyMalformed(actual=text)
         key = cls(parts[0], KeyType(data[0]), data[1:])
@@ -121,7 +121,7 @@ class Checkpoint:
         size = int(size_text) if _DECIMAL.fullmatch(size_text) else -1
         if not 0 <= size <= INT_MAX:
             raise CheckpointMalformed("size", expected="a decimal int64", actual=size_text[:40])
-        root = _base64(root_text.encode())
+        root = decode_base64(root_text)
         if root is None or len(root) != HASH_BYTES:
             raise CheckpointMalformed("root", expected="base64 of 32 bytes", actual=root_text[:80])
         return cls(origin, size, root)
@@ -168,6 +168,14 @@ def note_verify(note: bytes, *keys: VerifierKey) -> Note:
     return Note(text, tuple(verified.values()))
 
 
+def note_text(note: bytes) -> str:
+    """The text of a well-formed note, *no signature verified*: to find out whose key to ask for.
+
+    Raises: NoteTooLarge, NoteMalformed.
+    """
+    return _split_note(note)[0]
+
+
 def _verified(key: VerifierKey, text: str, signature: bytes) -> NoteSignature:
     match key.type:
         case KeyType.ED25519:
@@ -205,7 +213,7 @@ def _split_signature(line: str) -> tuple[str, bytes, bytes]:
     parts = line.split(" ")
     if len(parts) != 3 or parts[0] != "—" or not _is_name(parts[1]):
         raise NoteMalformed(actual=line[:80])
-    data = _base64(parts[2].encode())
+    data = decode_base64(parts[2])
     if data is None or len(data) <= KEY_ID_BYTES:
         raise NoteMalformed("signature", actual=parts[2][:80])
     return parts[1], data[:KEY_ID_BYTES], data[KEY_ID_BYTES:]
@@ -215,10 +223,12 @@ def _is_name(name: str) -> bool:
     return bool(name) and "+" not in name and not any(map(str.isspace, name))
 
 
-def _base64(data: bytes) -> bytes | None:
-    """Decoded standard base64, or None unless `data` is its one encoding."""
+def decode_base64(text: str) -> bytes | None:
+    """Decoded standard base64, or None unless `text` is the one encoding of its bytes."""
+    if not text.isascii():
+        return None
     try:
-        decoded = b64decode(data, validate=True)
+        decoded = b64decode(text, validate=True)
     except Base64Error:
         return None
-    return decoded if b64encode(decoded) == data else None
+    return decoded if b64encode(decoded).decode() == text else None

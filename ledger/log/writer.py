@@ -34,7 +34,7 @@ from ledger.log.errors import (
     WriteFailed,
 )
 from ledger.log.heads_file import HeadRecord, HeadsFile
-from ledger.log.notes import NOTE_BYTES_MAX, Checkpoint
+from ledger.log.notes import Checkpoint, note_text
 from ledger.log.opening import (
     examine,
     read_identity,
@@ -252,7 +252,7 @@ class Log(LogView):
         """Keep the head of another log if it is larger than the one held.
 
         The caller has verified `note`; here it must only state this size and root.
-        Raises: CheckpointMalformed, PeerHeadConflict (same size, another root: a fork), LogStopped,
+        Raises: NoteError, PeerHeadConflict (same size, another root: a fork), LogStopped,
         WriteFailed.
         """
         _check_states(note, size, root)
@@ -302,9 +302,6 @@ class Log(LogView):
 
 def _check_states(note: bytes, size: int, root: bytes) -> None:
     """The held note must be the evidence of exactly this size and root."""
-    if len(note) > NOTE_BYTES_MAX:
-        raise CheckpointMalformed(expected=f"at most {NOTE_BYTES_MAX} bytes", actual=len(note))
-    text = note.partition(b"\n\n")[0].decode(errors="replace")
-    stated = Checkpoint.parse(text + "\n")
+    stated = Checkpoint.parse(note_text(note))
     if (stated.size, stated.root) != (size, root):
         raise CheckpointMalformed("the note states another head", expected=size, actual=stated.size)

@@ -1,0 +1,168 @@
+"""The witness rule: cosign a log's head only if it extends the last one cosigned.
+
+Responsible for: parsing a request and answering it, in the order the protocol prescribes.
+Must not know: HTTP, files, or the clock. The store makes compare-and-persist atomic and durable.
+Source: c2sp.org/tlog-witness; LEDGER.md, Witness rule.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from ledger.log.ed25519 import Signer
+from ledger.log.errors import (
+    LedgerError,
+    NoteError,
+    ProofLengthWrong,
+    ProofRefused,
+    RootMismatch,
+    WitnessRequestMalformed,
+)
+from ledger.log.notes import (
+    NOTE_BYTES_MAX,
+    Checkpoint,
+    VerifierKey,
+    cosign,
+    decode_base64,
+    note_text,
+    note_verify,
+)
+from ledger.log.tree import EMPTY_ROOT, HASH_BYTES, verify_consistency
+
+PROOF_HASHES_MAX = 63
+REQUEST_BYTES_MAX = NOTE_BYTES_MAX + 4_096
+_OLD = re.compile(r"old (0|[1-9][0-9]{0,18})", re.ASCII)
+
+
+class Status(IntEnum):
+    """The answers of a witness, by their HTTP status."""
+
+    COSIGNED = 200
+    MALFORMED = 400
+    BAD_SIGNATURE = 403
+    UNKNOWN_LOG = 404
+    OTHER_SIZE = 409
+    BAD_PROOF = 422
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Please cosign `note`, which extends the head of `old_size` by `proof`."""
+
+    old_size: int
+    proof: tuple[bytes, ...]
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`body`: cosignature lines for 200, the size last cosigned for 409, else a reason."""
+
+    status: Status
+    body: bytes
+
+
+class WitnessStore(Protocol):
+    """What a witness must remember. Every method may be called from one thread at a time."""
+
+    def log_key(self, origin: str) -> VerifierKey | None:
+        """The key that signs this log's heads; None for a log we do not witness."""
+
+    def cosigned(self, origin: str) -> Checkpoint | None:
+        """The last head cosigned for this log."""
+
+    def advance(self, old: Checkpoint | None, new: Checkpoint, note: bytes) -> bool:
+        """Durably replace `old` by `new`, atomically; False if something else is stored now."""
+
+    def keep_evidence(self, old: Checkpoint, request: bytes) -> None:
+        """Keep a signed head that does not extend `old`: it may prove a fork."""
+
+
+def parse_request(data: bytes) -> Request:
+    """Read `old N`, proof lines, an empty line and a note. Raises WitnessRequestMalformed."""
+    if len(data) > REQUEST_BYTES_MAX:
+        raise WitnessRequestMalformed(
+            expected=f"at most {REQUEST_BYTES_MAX} bytes", actual=len(data)
+        )
+    head, separator, note = data.partition(b"\n\n")
+    lines = head.decode(errors="replace").split("\n")
+    old = _OLD.fullmatch(lines[0])
+    if not separator or not old:
+        raise WitnessRequestMalformed(expected="old <size>", actual=lines[0][:80])
+    if len(lines) - 1 > PROOF_HASHES_MAX:
+        raise WitnessRequestMalformed(
+            expected=f"at most {PROOF_HASHES_MAX} hashes", actual=len(lines) - 1
+        )
+    proof = []
+    for line in lines[1:]:
+        node = decode_base64(line)
+        if node is None or len(node) != HASH_BYTES:
+            raise WitnessRequestMalformed(expected="base64 of 32 bytes", actual=line[:80])
+        proof.append(node)
+    return Request(int(old[1]), tuple(proof), note)
+
+
+class Witness:
+    """Answers requests for cosignatures under one name and key."""
+
+    def __init__(self, name: str, signer: Signer, store: WitnessStore) -> None:
+        self._name = name
+        self._signer = signer
+        self._store = store
+
+    def answer(self, data: bytes, now_s: int) -> Answer:
+        """What to answer the request `data` at `now_s` (unix time); never raises for its content.
+
+        A cosignature is returned only after the store has persisted the head.
+        """
+        try:
+            request = parse_request(data)
+            new = Checkpoint.parse(note_text(request.note))
+        except LedgerError as error:
+            return Answer(Status.MALFORMED, f"{error}\n".encode())
+        key = self._store.log_key(new.origin)
+        if key is None:
+            return Answer(Status.UNKNOWN_LOG, b"unknown log\n")
+        try:
+            note_verify(request.note, key)
+        except NoteError as error:
+            return Answer(Status.BAD_SIGNATURE, f"invalid signature: {error}\n".encode())
+        if request.old_size > new.size:
+            return Answer(Status.MALFORMED, b"old size is larger than the checkpoint's\n")
+        return self._judge(request, new, data, now_s)
+
+    def _judge(self, request: Request, new: Checkpoint, data: bytes, now_s: int) -> Answer:
+        """The head is really the log's: does it extend what was cosigned?"""
+        old = self._store.cosigned(new.origin)
+        old_size = old.size if old else 0
+        if request.old_size != old_size:
+            return _other_size(old_size)
+        try:
+            _check_extends(old, new, request.proof)
+        except ProofRefused as error:
+            if old:
+                self._store.keep_evidence(old, data)
+            if old and old.size == new.size and not request.proof:
+                # Two signed heads of one size: the protocol answers like any other conflict.
+                return _other_size(old_size)
+            return Answer(Status.BAD_PROOF, f"invalid consistency proof: {error}\n".encode())
+        if not self._store.advance(old, new, request.note):
+            # Another request came first; the asker starts again from what is stored now.
+            stored = self._store.cosigned(new.origin)
+            return _other_size(stored.size if stored else 0)
+        return Answer(Status.COSIGNED, cosign(new.text, self._name, self._signer, now_s))
+
+
+def _other_size(size: int) -> Answer:
+    return Answer(Status.OTHER_SIZE, f"{size}\n".encode())
+
+
+def _check_extends(old: Checkpoint | None, new: Checkpoint, proof: tuple[bytes, ...]) -> None:
+    """Raises a ProofRefused unless `proof` shows that `new` extends `old`."""
+    if old and old.size:
+        verify_consistency(old.size, new.size, old.root, new.root, proof)
+    elif proof:
+        raise ProofLengthWrong(expected=0, actual=len(proof))
+    elif new.size == 0 and new.root != EMPTY_ROOT:
+        raise RootMismatch(expected=EMPTY_ROOT, actual=new.root)
