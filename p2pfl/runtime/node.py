@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +23,17 @@ from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import Manifest, parse_manifest
 from p2pfl.core.names import DatasetId
 from p2pfl.runtime.blobs import BlobStore
-from p2pfl.runtime.commands.opening import required_roster
+from p2pfl.runtime.commands.catalogue import perform_request
+from p2pfl.runtime.commands.opening import required_roster, site_around
 from p2pfl.runtime.config import Config, read_config
+from p2pfl.runtime.control import ControlServer, Dispatcher
 from p2pfl.runtime.datasets import check_unchanged, dataset_of
 from p2pfl.runtime.driver import Driver, Surroundings
 from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.home import Home, write_durably
+from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.lock import hold_home
+from p2pfl.runtime.node_status import STATUS_COMMAND, status
 from p2pfl.runtime.observer import NodeObserver, open_log
 from p2pfl.runtime.study_jobs import DatasetFile
 
@@ -44,7 +48,7 @@ class NodeLedger:
     driver: Driver
     loop: asyncio.AbstractEventLoop
 
-    def append(self, drafts: "list[Draft]") -> tuple[Entry, ...]:
+    def append(self, drafts: Sequence[Draft]) -> tuple[Entry, ...]:
         """Commit the drafts through the node's own writer, so that the core learns of them."""
         recorded = asyncio.run_coroutine_threadsafe(self.driver.append(drafts), self.loop)
         return recorded.result().entries
@@ -125,7 +129,7 @@ async def _serve(
             observer=observer,
         )
     )
-    control = _control(home, keys, log, driver, observer)
+    control = ControlServer(home, _dispatcher(home, keys, log, driver), observer.bug)
     try:
         await control.start()
         try:
@@ -144,6 +148,28 @@ async def _serve(
         await control.stop()
         await driver.stop()
         observer.log.info("node_stopped")
+
+
+def _dispatcher(home: Home, keys: SiteKeys, log: Log, driver: Driver) -> Dispatcher:
+    """Perform people's commands on the running node, one at a time, off the event loop."""
+    loop, one_at_a_time = asyncio.get_running_loop(), asyncio.Lock()
+    ledger, audience = NodeLedger(log, driver, loop), NodeAudience(driver, loop)
+
+    def perform(command: str, arguments: Mapping[str, Json]) -> Json:
+        site = site_around(home, keys, ledger, audience, _now_us, os.urandom)
+        return perform_request(site, command, arguments)
+
+    async def dispatch(command: str, arguments: Mapping[str, Json]) -> Json:
+        if command == STATUS_COMMAND:
+            return status(driver)
+        async with one_at_a_time:
+            return await asyncio.to_thread(perform, command, arguments)
+
+    return dispatch
+
+
+def _now_us() -> int:
+    return int(now_s() * 1_000_000)
 
 
 async def _until_stopped(stop: asyncio.Event, driver: Driver) -> None:
