@@ -144,7 +144,7 @@ def vector_of(data: bytes, expected_d: int) -> NDArray[np.float32]:
     """
     import numpy as np
 
-    length = _vector_length(data)
+    length = vector_length(data)
     if length != expected_d:
         raise WrongLength(expected=expected_d, actual=length)
     vector = np.frombuffer(data, dtype="<f4", offset=len(data) - 4 * length).astype(np.float32)
@@ -152,7 +152,7 @@ def vector_of(data: bytes, expected_d: int) -> NDArray[np.float32]:
     return vector
 
 
-def _vector_length(data: bytes) -> int:
+def vector_length(data: bytes) -> int:
     """The d of a safetensors file that holds `vector` and nothing else. Raises NotAVector.
 
     The header is compared with the only one the serialiser writes for d values, byte for byte:

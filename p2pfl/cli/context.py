@@ -1,0 +1,85 @@
+"""What every command knows: which home is meant, what time it is, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from p2pfl.runtime.home import Home
+
+DEFAULT_HOME = "~/.p2pfl"
+HOME_VARIABLE = "P2PFL_HOME"
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def chosen_home(context: typer.Context) -> Path:
+    """The home that --home, P2PFL_HOME or the default names; it need not exist."""
+    given = context.find_root().params.get("home")
+    return Path(given or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).expanduser().absolute()
+
+
+def opened_home(context: typer.Context) -> Home:
+    """The home, which has to exist. Raises OperatorError."""
+    from p2pfl.runtime.home import existing_home
+
+    return existing_home(chosen_home(context))
+
+
+def now_us() -> int:
+    """The wall clock in microseconds: commands get it from here as an argument."""
+    return time.time_ns() // 1000
+
+
+def say(text: str = "") -> None:
+    """One line on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def say_json(value: object) -> None:
+    """A result as JSON, indented, keys as the result's fields."""
+    from p2pfl.runtime.jsonable import to_json
+
+    say(json.dumps(to_json(value), indent=2, ensure_ascii=False))
+
+
+def say_fields(fields: Sequence[tuple[str, str]], *, width: int = 80) -> None:
+    """Name and value per line, values wrapped and aligned, within `width` columns."""
+    import textwrap
+
+    left = max((len(name) for name, _ in fields), default=0) + 2
+    for name, value in fields:
+        lines = textwrap.wrap(value, width - left, break_on_hyphens=False) or [""]
+        say(f"{name:<{left}}{lines[0]}")
+        for line in lines[1:]:
+            say(" " * left + line)
+
+
+def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of at most 80 columns; coloured on a terminal, plain when piped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    table = Table(*headers, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, width=min(80, console.width) if console.is_terminal else 80)
+
+
+def short(digest: bytes) -> str:
+    """The first 12 hex digits: enough to name a study or a site on a command line."""
+    return digest.hex()[:12]
+
+
+def day(moment_s: int) -> str:
+    """A date in UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(moment_s))

@@ -1,0 +1,157 @@
+"""`p2pfl data`: add, list, show, revoke."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2pfl.cli.context import (
+    JsonOption,
+    now_us,
+    opened_home,
+    say,
+    say_fields,
+    say_json,
+    say_table,
+)
+
+if TYPE_CHECKING:
+    from p2pfl.runtime.commands.datasets import DatasetSeen
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Register and withdraw datasets; data never leaves the site.",
+)
+
+_NameArgument = Annotated[str, typer.Argument(help="A name from `p2pfl data list`.")]
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A CSV file with a header line.")],
+    name: Annotated[str, typer.Option(help="Short name to use at this site.")],
+    patient_column: Annotated[
+        str, typer.Option(help="Column that tells patients apart; without it one row is one.")
+    ] = "",
+    schema: Annotated[
+        Path | None,
+        typer.Option(
+            "--schema", "--study", help="TOML file with the [data] section to check against."
+        ),
+    ] = None,
+    epsilon_cap: Annotated[
+        float, typer.Option(help="Largest ε over all studies [default: the policy's].")
+    ] = 0.0,
+    delta: Annotated[str, typer.Option(help="δ of the dataset [default: the policy's].")] = "",
+    legal_basis: Annotated[
+        str, typer.Option(help="Code of the legal basis, like gdpr-9-2-j.")
+    ] = "not-stated",
+    dpia: Annotated[
+        str, typer.Option(help="Code of the impact assessment, like dpia-2026-04.")
+    ] = "not-stated",
+    json: JsonOption = False,
+) -> None:
+    """Check a table and register it. It stays where it is; the ledger gets public facts only."""
+    from p2pfl.runtime.commands import catalogue, datasets
+
+    request = datasets.DataAdd(
+        file=file.absolute(),
+        name=name,
+        patient_column=patient_column,
+        schema=schema.absolute() if schema else None,
+        epsilon_cap=epsilon_cap,
+        delta=delta,
+        legal_basis=legal_basis,
+        dpia=dpia,
+    )
+    seen = catalogue.perform(
+        opened_home(context),
+        catalogue.DATA_ADD,
+        request,
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    _tell(seen, as_json=json)
+
+
+@app.command("list")
+def list_(context: typer.Context, json: JsonOption = False) -> None:
+    """All datasets of this site."""
+    from p2pfl.runtime.commands import datasets
+
+    found = datasets.data_list(opened_home(context))
+    if json:
+        say_json(found)
+        return
+    if not found:
+        say("No datasets yet: register one with `p2pfl data add`.")
+        return
+    say_table(
+        ("name", "patients", "public", "ε spent", "ε cap", "state"),
+        [
+            (
+                seen.name,
+                str(seen.patients),
+                str(seen.patients_bucket),
+                f"{seen.epsilon_spent:.3f}",
+                f"{seen.epsilon_cap:g}",
+                seen.state,
+            )
+            for seen in found
+        ],
+    )
+
+
+@app.command()
+def show(context: typer.Context, name: _NameArgument, json: JsonOption = False) -> None:
+    """One dataset."""
+    from p2pfl.runtime.commands import datasets
+
+    _tell(datasets.data_show(opened_home(context), name), as_json=json)
+
+
+@app.command()
+def revoke(
+    context: typer.Context,
+    name: _NameArgument,
+    reason: Annotated[str, typer.Option(help="A code without spaces.")] = "withdrawn",
+    json: JsonOption = False,
+) -> None:
+    """Withdraw a dataset for good: training on it stops at once."""
+    from p2pfl.runtime.commands import catalogue, datasets
+
+    seen = catalogue.perform(
+        opened_home(context),
+        catalogue.DATA_REVOKE,
+        datasets.DataRevoke(name, reason),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    _tell(seen, as_json=json)
+
+
+def _tell(seen: DatasetSeen, *, as_json: bool) -> None:
+    if as_json:
+        say_json(seen)
+        return
+    labels = "" if seen.positives is None else f", {seen.positives} rows positive"
+    say_fields(
+        [
+            ("dataset", f"{seen.name} ({seen.state})"),
+            ("id", seen.ds.hex()),
+            ("file", str(seen.file)),
+            ("patients", f"{seen.patients} (public: {seen.patients_bucket or '-'})"),
+            ("rows", f"{seen.rows}{labels}"),
+            (
+                "privacy",
+                f"ε {seen.epsilon_spent:.3f} spent, {seen.epsilon_reserved:.3f} reserved, "
+                f"cap {seen.epsilon_cap:g}, δ = {seen.delta or '-'}",
+            ),
+            *[("note", note) for note in seen.notes],
+        ]
+    )

@@ -1,0 +1,63 @@
+"""`p2pfl init`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from p2pfl.cli.context import JsonOption, chosen_home, now_us, say, say_fields, say_json
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    name: Annotated[str, typer.Option(help="Short name of the site, like charite.")],
+    listen: Annotated[str, typer.Option(help="host:port the node listens on.")],
+    consortium: Annotated[str, typer.Option(help="Name of the consortium, the same everywhere.")],
+    announce: Annotated[
+        list[str] | None,
+        typer.Option(help="host:port other sites dial, if not the listening one. Repeatable."),
+    ] = None,
+    allow_no_privacy: Annotated[
+        bool,
+        typer.Option(
+            "--allow-no-privacy",
+            help="Write a policy under which studies without privacy may be approved.",
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Create this site's home: keys, ledger, configuration, policy and card."""
+    import os
+
+    from p2pfl.runtime.commands import founding
+    from p2pfl.runtime.config import make_config
+    from p2pfl.runtime.home import Home
+    from p2pfl.runtime.policy import Policy
+
+    config = make_config(name, listen, tuple(announce or ()), consortium)
+    done = founding.init(
+        Home(chosen_home(context)),
+        config,
+        Policy(allow_no_privacy=allow_no_privacy),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    if json:
+        say_json(done)
+        return
+    say_fields(
+        [
+            ("site", done.name),
+            ("id", done.site.hex()),
+            ("fingerprint", done.fingerprint),
+            ("home", str(done.home)),
+            ("card", str(done.card)),
+        ]
+    )
+    say()
+    say("Next: give the card to whoever makes the roster, and read the fingerprint to them by")
+    say("telephone. Back up keys/: whoever has them is this site.")

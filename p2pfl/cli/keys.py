@@ -1,0 +1,41 @@
+"""`p2pfl keys show`."""
+
+from __future__ import annotations
+
+import typer
+
+from p2pfl.cli.context import JsonOption, opened_home, say_fields, say_json
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="This site's public keys.")
+
+
+@app.callback()
+def family() -> None:
+    """This site's public keys."""
+
+
+@app.command()
+def show(context: typer.Context, json: JsonOption = False) -> None:
+    """Public keys, site id and fingerprint; secret keys are never shown."""
+    from gossip.card import decode_card
+    from gossip.identifiers import fingerprint
+    from p2pfl.runtime.config import read_config
+
+    home = opened_home(context)
+    config = read_config(home.config)
+    card = decode_card(home.card(config.name).read_bytes())
+    shown = {
+        "name": card.name,
+        "site": card.site.hex(),
+        "fingerprint": fingerprint(card.site),
+        "identity": card.identity_pk.hex(),
+        "transport": card.transport_pk.hex(),
+        "log": card.log_pk.hex(),
+        "witness": card.witness_pk.hex(),
+        "log_id": card.log_id.hex(),
+        "card": str(home.card(config.name)),
+    }
+    if json:
+        say_json(shown)
+    else:
+        say_fields(list(shown.items()))

@@ -1,0 +1,121 @@
+"""`p2pfl ledger`: verify, audit, show, head. All of them read a snapshot beside a running node."""
+
+from __future__ import annotations
+
+import json as json_text
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_fields, say_json
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Verify, audit and read this site's ledger.",
+)
+
+
+class Signatures(Enum):
+    """Which signatures are verified."""
+
+    ALL = "all"
+    HEADS = "heads"
+    NONE = "none"
+
+
+class Format(Enum):
+    """How a report is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    sigs: Annotated[Signatures, typer.Option(help="Which signatures to verify.")] = Signatures.ALL,
+    start: Annotated[int, typer.Option("--from", min=0, help="First entry to verify.")] = 0,
+    json: JsonOption = False,
+) -> int:
+    """Verify bytes, chain, tree, heads and signatures. Exit codes: 0 clean, 10 broken, 11 lost."""
+    from p2pfl.runtime.commands import ledger_reading as reading
+
+    checked = reading.verify_log(
+        opened_home(context).path, sigs=reading.SigCheck(sigs.value), start=start
+    )
+    if json:
+        say_json(
+            {
+                "exit_code": int(checked.exit_code),
+                "size": checked.size,
+                "root": checked.root,
+                "findings": checked.findings,
+            }
+        )
+        return int(checked.exit_code)
+    for finding in checked.findings:
+        place = "" if finding.seq is None else f"entry {finding.seq}: "
+        say(f"{finding.code.value:<18}{place}{finding.detail}")
+    root = checked.root.hex() if checked.root else "not computable"
+    say(f"{checked.size} entries, {len(checked.findings)} findings, root {root}")
+    return int(checked.exit_code)
+
+
+@app.command()
+def audit(
+    context: typer.Context,
+    replay: Annotated[
+        bool, typer.Option(help="Compute every average again.")
+    ] = True,
+    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TEXT,
+    json: JsonOption = False,
+) -> int:
+    """Check every rule: approvals, budgets, artefacts, averages. Exit codes: see `verify`, and 13
+    rule violated, 14 evidence incomplete."""
+    from ledger.provenance import report
+    from p2pfl.runtime.commands import ledger_reading as reading
+
+    found = reading.run_audit(opened_home(context), replay=replay, now_us=now_us())
+    as_json = json or format_ is Format.JSON
+    say((report.to_json(found) if as_json else report.to_text(found)).rstrip("\n"))
+    return int(found.exit_code)
+
+
+@app.command()
+def head(context: typer.Context, json: JsonOption = False) -> None:
+    """The newest signed head (a C2SP checkpoint)."""
+    from p2pfl.runtime.commands import ledger_reading as reading
+
+    seen = reading.ledger_head(opened_home(context))
+    if json:
+        say_json(seen)
+    else:
+        say(seen.note.rstrip("\n"))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    start: Annotated[
+        int, typer.Option("--from", help="First entry; negative counts from the end.")
+    ] = -20,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 20,
+    json: JsonOption = False,
+) -> None:
+    """Entries in plain words."""
+    from p2pfl.runtime.commands import ledger_reading as reading
+
+    found = reading.ledger_show(opened_home(context), start, count)
+    if json:
+        say_json(found)
+        return
+    for entry in found:
+        say(f"{entry.seq}  {entry.time}  {entry.kind}  by {entry.actor}")
+        say_fields([(f"    {key}", _words(value)) for key, value in entry.body.items()])
+
+
+def _words(value: object) -> str:
+    text = value if isinstance(value, str) else json_text.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 300 else text[:297] + "..."

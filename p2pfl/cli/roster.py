@@ -1,0 +1,113 @@
+"""`p2pfl roster`: create, sign, install, show."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2pfl.cli.context import (
+    JsonOption,
+    now_us,
+    opened_home,
+    say,
+    say_json,
+    say_table,
+)
+
+if TYPE_CHECKING:
+    from p2pfl.runtime.commands.founding import RosterSeen
+
+app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Who belongs to the consortium."
+)
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    cards: Annotated[list[Path], typer.Argument(help="The founders' card files.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The roster file to write.")],
+    json: JsonOption = False,
+) -> None:
+    """Make the list of founders from their cards; then everyone signs it."""
+    from p2pfl.runtime.commands import founding
+    from p2pfl.runtime.config import read_config
+
+    home = opened_home(context)
+    consortium = read_config(home.config).consortium
+    request = founding.RosterCreate(tuple(path.absolute() for path in cards), out.absolute())
+    _tell(founding.roster_create(home, consortium, request), as_json=json)
+
+
+@app.command()
+def sign(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The roster file; it is changed in place.")],
+    json: JsonOption = False,
+) -> None:
+    """Add this site's signature; the last one needed puts the roster into force here."""
+    from p2pfl.runtime.commands import catalogue, founding
+
+    seen = catalogue.perform(
+        opened_home(context),
+        catalogue.ROSTER_SIGN,
+        founding.RosterFile(file.absolute()),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    _tell(seen, as_json=json)
+
+
+@app.command()
+def install(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="The signed roster, or several copies.")],
+    json: JsonOption = False,
+) -> None:
+    """Put a roster that every founder signed into force at this site."""
+    from p2pfl.runtime.commands import catalogue, founding
+
+    seen = catalogue.perform(
+        opened_home(context),
+        catalogue.ROSTER_INSTALL,
+        founding.RosterCopies(tuple(file.absolute() for file in files)),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    _tell(seen, as_json=json)
+
+
+@app.command()
+def show(context: typer.Context, json: JsonOption = False) -> None:
+    """The roster in force."""
+    from p2pfl.runtime.commands import founding
+
+    _tell(founding.roster_show(opened_home(context)), as_json=json)
+
+
+def _tell(seen: RosterSeen, *, as_json: bool) -> None:
+    if as_json:
+        say_json(seen)
+        return
+    say(f"{seen.consortium}, version {seen.version}, digest {seen.digest.hex()}")
+    say_table(
+        ("name", "fingerprint", "address", "signed"),
+        [
+            (
+                member.name,
+                member.fingerprint,
+                " ".join(member.addresses) or "dials only",
+                "yes" if member.signed else "no",
+            )
+            for member in seen.members
+        ],
+    )
+    if seen.missing:
+        say(f"Not signed yet by {', '.join(seen.missing)}: `p2pfl roster sign {seen.path.name}`")
+    elif seen.installed:
+        say("In force at this site.")
+    else:
+        say(f"Complete: `p2pfl roster install {seen.path.name}` puts it into force here.")

@@ -1,0 +1,246 @@
+"""`p2pfl study`: validate, propose, import, list, show, approve, refuse, revoke (and `new`)."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2pfl.cli import study_new
+from p2pfl.cli.context import (
+    JsonOption,
+    day,
+    now_us,
+    opened_home,
+    say,
+    say_fields,
+    say_json,
+    say_table,
+    short,
+)
+
+if TYPE_CHECKING:
+    from p2pfl.runtime.commands.decisions import Decided
+    from p2pfl.runtime.commands.studies import StudyKept
+    from p2pfl.runtime.commands.study_words import StudySummary
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Draft, propose, read and decide on studies.",
+)
+app.command("new")(study_new.new)
+
+_IdArgument = Annotated[str, typer.Argument(help="Beginning of the study's id, 6 digits or more.")]
+_ReasonOption = Annotated[str, typer.Option(help="A code without spaces; it stays on record.")]
+
+
+@app.command()
+def validate(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A manifest.")],
+    json: JsonOption = False,
+) -> None:
+    """Check a manifest and say what it means. Nothing is recorded."""
+    from p2pfl.runtime.commands import studies
+
+    request = studies.StudyFile(file.absolute())
+    _tell(studies.study_validate(opened_home(context), request), as_json=json)
+
+
+@app.command()
+def propose(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The manifest.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Proposal file for other sites [default: FILE.study]."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Propose a study: record it here and seal it for the others."""
+    from p2pfl.runtime.commands import catalogue, studies
+
+    target = (out or file.with_suffix(".study")).absolute()
+    kept = catalogue.perform(
+        opened_home(context),
+        catalogue.STUDY_PROPOSE,
+        studies.StudyPropose(file.absolute(), target),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    _tell_kept(kept, as_json=json)
+
+
+@app.command("import")
+def import_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A proposal file from another site.")],
+    json: JsonOption = False,
+) -> None:
+    """Take over a study that another site proposed."""
+    from p2pfl.runtime.commands import catalogue, studies
+
+    kept = catalogue.perform(
+        opened_home(context),
+        catalogue.STUDY_IMPORT,
+        studies.StudyFile(file.absolute()),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    _tell_kept(kept, as_json=json)
+
+
+@app.command("list")
+def list_(context: typer.Context, json: JsonOption = False) -> None:
+    """All studies known at this site."""
+    from p2pfl.runtime.commands import studies
+
+    found = studies.study_list(opened_home(context))
+    if json:
+        say_json(found)
+        return
+    if not found:
+        say("No studies yet: `p2pfl study new`, or `p2pfl study import` another site's.")
+        return
+    say_table(
+        ("study", "name", "proposer", "here", "rounds", "expires"),
+        [
+            (
+                short(line.study),
+                line.name,
+                line.proposer,
+                line.standing,
+                f"{line.rounds_done}/{line.rounds}",
+                day(line.expires_s),
+            )
+            for line in found
+        ],
+    )
+
+
+@app.command()
+def show(context: typer.Context, study: _IdArgument, json: JsonOption = False) -> None:
+    """What a study asks for and promises, in words."""
+    from p2pfl.runtime.commands import studies
+
+    _tell(studies.study_show(opened_home(context), study), as_json=json)
+
+
+@app.command()
+def approve(
+    context: typer.Context,
+    study: _IdArgument,
+    data: Annotated[str, typer.Option(help="The dataset it may train on.")],
+    role: Annotated[
+        str, typer.Option(help="In which role you approve [default: the policy's first].")
+    ] = "",
+    approver: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            help="Who approves; kept erasable, recorded as a commitment [default: you].",
+        ),
+    ] = "",
+    json: JsonOption = False,
+) -> None:
+    """Let a study train on a dataset; its whole planned ε is reserved."""
+    from p2pfl.runtime.commands import catalogue, decisions
+
+    decided = catalogue.perform(
+        opened_home(context),
+        catalogue.STUDY_APPROVE,
+        decisions.StudyApprove(study, data, approver or getpass.getuser(), role),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    _tell_decided(decided, as_json=json)
+
+
+@app.command()
+def refuse(
+    context: typer.Context,
+    study: _IdArgument,
+    reason: _ReasonOption,
+    json: JsonOption = False,
+) -> None:
+    """Refuse a study, on record."""
+    from p2pfl.runtime.commands import catalogue, decisions
+
+    decided = catalogue.perform(
+        opened_home(context),
+        catalogue.STUDY_REFUSE,
+        decisions.StudyDecide(study, reason),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    _tell_decided(decided, as_json=json)
+
+
+@app.command()
+def revoke(
+    context: typer.Context,
+    study: _IdArgument,
+    reason: _ReasonOption = "withdrawn",
+    json: JsonOption = False,
+) -> None:
+    """Take an approval back: training stops at once, nothing more is released."""
+    from p2pfl.runtime.commands import catalogue, decisions
+
+    decided = catalogue.perform(
+        opened_home(context),
+        catalogue.STUDY_REVOKE,
+        decisions.StudyDecide(study, reason),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    _tell_decided(decided, as_json=json)
+
+
+def _tell(seen: StudySummary, *, as_json: bool) -> None:
+    if as_json:
+        say_json(seen)
+        return
+    proposed = f", proposed by {seen.proposer}" if seen.proposer else ""
+    say_fields(
+        [
+            ("study", f"{seen.name}{proposed}; here: {seen.standing}"),
+            ("id", seen.study.hex()),
+            ("sites", f"{', '.join(seen.sites)}; {seen.sites_min} approvals start it"),
+            (
+                "rounds",
+                f"{seen.rounds} with training, {seen.consensus_rounds} without at the end; "
+                f"{seen.rounds_done} done here; expires {day(seen.expires_s)}",
+            ),
+            ("plan", f"{seen.plan}, {seen.parameters} parameters; {'; '.join(seen.arguments)}"),
+            ("data", seen.data),
+            ("privacy", seen.privacy),
+            ("averaging", seen.averaging),
+            ("robustness", seen.robustness),
+        ]
+    )
+
+
+def _tell_kept(kept: StudyKept, *, as_json: bool) -> None:
+    if as_json:
+        say_json(kept)
+        return
+    say(f"{kept.name}, proposed by {kept.proposer}, is on record: {kept.study.hex()}")
+    if kept.proposal:
+        say(f"For the other sites: {kept.proposal} (a running node also tells them itself).")
+    say(f"Next: p2pfl study show {short(kept.study)}, then approve or refuse it.")
+
+
+def _tell_decided(decided: Decided, *, as_json: bool) -> None:
+    if as_json:
+        say_json(decided)
+        return
+    say(f"{decided.name} ({short(decided.study)}) is {decided.decision}, entry {decided.seq}.")
+    if decided.decision == "approved" and decided.delta:
+        say(
+            f"ε of the dataset: {decided.epsilon_before:.3f} before, {decided.epsilon_after:.3f} "
+            f"after all rounds, cap {decided.epsilon_cap:g} (δ = {decided.delta})."
+        )

@@ -1,0 +1,135 @@
+"""`p2pfl study new`: a manifest from a few words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_json
+
+if TYPE_CHECKING:
+    from p2pfl.core.manifest import Scalar
+
+
+def new(
+    context: typer.Context,
+    data: Annotated[str, typer.Option(help="A dataset of this site, registered with --schema.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write.")],
+    name: Annotated[str, typer.Option(help="Name of the study: a-z, 0-9, -.")] = "study",
+    schema: Annotated[
+        Path | None, typer.Option(help="TOML with [data] [default: the dataset's].")
+    ] = None,
+    plan: Annotated[
+        str, typer.Option(help="tabular-logistic or tabular-mlp.")
+    ] = "tabular-logistic",
+    argument: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of the plan, repeatable.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds with training.")] = 30,
+    consensus_rounds: Annotated[int, typer.Option(help="Rounds without, at the end.")] = 3,
+    privacy: Annotated[str, typer.Option(help="gaussian or none.")] = "gaussian",
+    epsilon: Annotated[float, typer.Option(help="ε over the whole study.")] = 3.0,
+    delta: Annotated[str, typer.Option(help="δ [default: the dataset's].")] = "",
+    clip_norm: Annotated[float, typer.Option(help="Largest norm of one contribution.")] = 2.0,
+    unit: Annotated[str, typer.Option(help="patient or record.")] = "patient",
+    sampling_rate: Annotated[
+        float, typer.Option(help="Share of patients per step [default: chosen].")
+    ] = 0.0,
+    steps_per_round: Annotated[int, typer.Option(help="Private steps [default: chosen].")] = 0,
+    rule: Annotated[str, typer.Option(help="Averaging rule.")] = "gm_clip",
+    rule_parameter: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of the rule, repeatable.")
+    ] = None,
+    topology: Annotated[str, typer.Option(help="Who averages with whom.")] = "complete",
+    degree: Annotated[int, typer.Option(help="Neighbours, for random-regular.")] = 0,
+    weighting: Annotated[str, typer.Option(help="patients or uniform.")] = "patients",
+    share_max: Annotated[float, typer.Option(help="Largest weight share of a site.")] = 0.5,
+    byzantine: Annotated[float, typer.Option(help="Weight share that may lie.")] = 0.2,
+    sites_min: Annotated[int, typer.Option(help="Approvals to start [default: all].")] = 0,
+    neighbours_min: Annotated[int, typer.Option(help="Neighbours a round needs [default: 2].")] = 0,
+    round_deadline: Annotated[float, typer.Option(help="Seconds to wait for neighbours.")] = 30.0,
+    expires_days: Annotated[int, typer.Option(help="Days until the study ends anyway.")] = 365,
+    seed: Annotated[int, typer.Option(help="Of everything that is not noise.")] = 1,
+    patients_min: Annotated[int, typer.Option(help="Patients a site needs [default: schema].")] = 0,
+    holdout: Annotated[float, typer.Option(help="Share held out [default: schema].")] = 0.0,
+    json: JsonOption = False,
+) -> None:
+    """Write a complete manifest; sites, noise and the initial model are filled in and said."""
+    from p2pfl.runtime.commands import study_drafting
+    from p2pfl.runtime.commands.opening import read_history
+
+    request = study_drafting.StudyNew(
+        out=out.absolute(),
+        data=data,
+        name=name,
+        schema=schema.absolute() if schema else None,
+        plan=plan,
+        arguments=_pairs("--argument", argument),
+        rounds=rounds,
+        consensus_rounds=consensus_rounds,
+        privacy=cast(Literal["gaussian", "none"], _one_of("--privacy", privacy, "gaussian none")),
+        epsilon=epsilon,
+        delta=delta,
+        clip_norm=clip_norm,
+        unit=cast(Literal["patient", "record"], _one_of("--unit", unit, "patient record")),
+        sampling_rate=sampling_rate,
+        steps_per_round=steps_per_round,
+        rule=rule,
+        topology=topology,
+        degree=degree,
+        weighting=cast(
+            Literal["patients", "uniform"], _one_of("--weighting", weighting, "patients uniform")
+        ),
+        share_max=share_max,
+        byzantine=byzantine,
+        rule_parameters=_pairs("--rule-parameter", rule_parameter),
+        sites_min=sites_min,
+        neighbours_min=neighbours_min,
+        round_deadline_s=round_deadline,
+        expires_days=expires_days,
+        seed=seed,
+        patients_min=patients_min,
+        holdout=holdout,
+    )
+    home = opened_home(context)
+    now_s = now_us() // 1_000_000
+    drafted = study_drafting.study_new(home, read_history(home), request, now_s=now_s)
+    if json:
+        say_json(drafted)
+        return
+    say(f"{drafted.file} is written; its id will be {drafted.study.hex()}.")
+    for choice in drafted.choices:
+        say(f"{choice}.")
+    say(f"The initial model has {drafted.parameters} parameters and is kept here.")
+    say(f"Next: p2pfl study validate {drafted.file}, then propose it.")
+
+
+def _one_of(option: str, value: str, choices: str) -> str:
+    if value not in choices.split():
+        listed = " or ".join(choices.split())
+        raise typer.BadParameter(f'is "{value}", expected {listed}', param_hint=option)
+    return value
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, Scalar]:
+    found: dict[str, Scalar] = {}
+    for pair in given or ():
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f'"{pair}" is not NAME=VALUE', param_hint=option)
+        found[name] = _scalar(value)
+    return found
+
+
+def _scalar(text: str) -> Scalar:
+    """A number where it is one, true and false, else the text itself."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,194 @@
+"""Verifying and auditing the site's own ledger, from a snapshot, beside a running node."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gossip.identifiers import site_id_of
+from ledger.log import Entry, ExitCode, LogReader, OnDamage
+from ledger.log.findings import SigCheck, Verification
+from ledger.log.verification import verify_log
+from ledger.provenance.audit import AuditReport, audit
+from ledger.provenance.findings import AuditContext, DpEvent, Replay, Replayed
+from ledger.provenance.kinds import AggDone
+from p2pfl.averaging import AveragingError
+from p2pfl.core.errors import ManifestError
+from p2pfl.core.manifest import parse_manifest
+from p2pfl.privacy import accounting
+from p2pfl.privacy.errors import PrivacyError
+from p2pfl.privacy.events import DpEvent as PrivacyEvent
+from p2pfl.privacy.events import parse_event
+from p2pfl.runtime.averaging_job import averaging_environment, mix
+from p2pfl.runtime.blobs import BlobStore, bytes_of_vector, vector_length
+from p2pfl.runtime.commands.opening import installed_roster
+from p2pfl.runtime.datasets import local_datasets
+from p2pfl.runtime.errors import BlobError, OperatorError
+from p2pfl.runtime.home import Home
+from p2pfl.runtime.jsonable import Json
+from p2pfl.runtime.policy import read_policy
+
+__all__ = ["ExitCode", "SigCheck", "Verification", "run_audit", "verify_log"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSeen:
+    """The newest signed head of this site's log."""
+
+    origin: str
+    size: int
+    root: bytes
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntrySeen:
+    """One entry, for people and programs; bytes as hex."""
+
+    seq: int
+    time: str
+    kind: str
+    actor: str
+    leaf: bytes
+    body: Mapping[str, Json]
+
+
+def ledger_head(home: Home) -> HeadSeen:
+    """The last released head. Raises LedgerError."""
+    reader = LogReader.open(home.path)
+    try:
+        head = reader.checkpoint
+        return HeadSeen(head.origin, head.size, head.root, reader.note.decode())
+    finally:
+        reader.close()
+
+
+def ledger_show(home: Home, start: int, count: int) -> tuple[EntrySeen, ...]:
+    """Entries from `start` on; a negative start counts from the end. Raises LedgerError."""
+    reader = LogReader.open(home.path, on_damage=OnDamage.SHOW)
+    try:
+        first = start if start >= 0 else max(0, reader.checkpoint.size + start)
+        return tuple(_seen(entry) for entry in reader.entries(first, first + count))
+    finally:
+        reader.close()
+
+
+def run_audit(home: Home, *, replay: bool, now_us: int) -> AuditReport:
+    """Every rule over the whole log, with ε recomputed and averages computed again.
+
+    Raises LedgerError if there is no log to read at all.
+    """
+    verification = verify_log(home.path, sigs=SigCheck.ALL)
+    reader = LogReader.open(home.path, on_damage=OnDamage.SHOW)
+    try:
+        store = BlobStore(home.blobs)
+        context = AuditContext(
+            site=site_id_of(reader.identity.identity_pk),
+            verification=verification,
+            now_us=now_us,
+            origin=reader.origin,
+            names=_site_names(home),
+            study_names=_study_names(home),
+            dataset_names=_dataset_names(home),
+            approver_roles=_approver_roles(home),
+            blob=lambda digest: store.path(digest) if store.has(digest) else None,
+        )
+        return audit(
+            reader.entries(),
+            context,
+            epsilon_of=epsilon_of,
+            replay=_replay(store) if replay else None,
+        )
+    finally:
+        reader.close()
+
+
+def epsilon_of(events: Sequence[DpEvent], delta: float) -> float:
+    """ε of recorded events by the node's own accountant. Raises ValueError."""
+    try:
+        return accounting.epsilon([_event(event) for event in events], delta)
+    except PrivacyError as error:
+        raise ValueError(str(error)) from error
+
+
+def _event(event: DpEvent) -> PrivacyEvent:
+    return parse_event(event.mech, repr(event.sigma), repr(event.q), event.steps)
+
+
+def _replay(store: BlobStore) -> Replay:
+    def replayed(done: AggDone, files: Mapping[bytes, Path]) -> Replayed:
+        """Average the recorded inputs again, from the files kept under their digests."""
+        del files  # the store verifies each digest as it reads
+        try:
+            d = vector_length(store.read_bytes(done.out_hash))
+            recorded = store.read_vector(done.out_hash, d)
+            inputs = [(item.hash, item.weight_u) for item in done.inputs]
+            mixed = mix(store, done.rule, done.rule_params, done.own.hash, inputs, d)
+        except (BlobError, AveragingError) as error:
+            raise ValueError(str(error)) from error
+        gap = np.abs(mixed.value.astype(np.float64) - recorded.astype(np.float64))
+        return Replayed(
+            out_hash=hashlib.sha256(bytes_of_vector(mixed.value)).digest(),
+            distance=float(gap.max(initial=0.0)),
+            same_environment=done.env_hash == averaging_environment(),
+        )
+
+    return replayed
+
+
+def _site_names(home: Home) -> dict[bytes, str]:
+    roster = installed_roster(home)
+    return {card.site: card.name for card in roster.members} if roster else {}
+
+
+def _study_names(home: Home) -> dict[bytes, str]:
+    names: dict[bytes, str] = {}
+    for path in sorted(home.studies.glob("*.toml")):
+        try:
+            manifest = parse_manifest(path.read_bytes())
+        except ManifestError:
+            continue  # an audit reads what it can; the entry still names the study
+        names[manifest.study_id] = manifest.study.name
+    return names
+
+
+def _dataset_names(home: Home) -> dict[bytes, str]:
+    try:
+        return {dataset.ds: dataset.name for dataset in local_datasets(home)}
+    except OperatorError:
+        return {}
+
+
+def _approver_roles(home: Home) -> frozenset[str]:
+    policy, _ = read_policy(home.policy)
+    return frozenset(policy.roles)
+
+
+def _seen(entry: Entry) -> EntrySeen:
+    moment = datetime.datetime.fromtimestamp(entry.time_us / 1e6, datetime.UTC)
+    return EntrySeen(
+        seq=entry.seq,
+        time=moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        kind=entry.kind,
+        actor=entry.actor,
+        leaf=entry.leaf,
+        body={key: _plain(value) for key, value in entry.body.items()},
+    )
+
+
+def _plain(value: object) -> Json:
+    match value:
+        case bytes():
+            return value.hex()
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case bool() | int() | str():
+            return value
+    raise TypeError(f"{type(value).__name__} does not occur in an entry")
