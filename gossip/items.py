@@ -145,10 +145,6 @@ class ItemStore:
         for item in list(self._relayed.get(origin, _Relayed()).items):
             self._remove(item)
 
-    def origins(self) -> tuple[SiteId, ...]:
-        """Authors of relayed items."""
-        return tuple(self._relayed)
-
     def tidy(self, now_s: float) -> int:
         """Forget expired items and old send times. Returns how many items expired."""
         expired = [item for item in self._by_digest.values() if item.expires_s <= now_s]

@@ -1,7 +1,7 @@
 """Sites with fixed keys, so that every test and every vector speaks of the same ones."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from gossip.card import Card, sign_card
@@ -64,10 +64,11 @@ def roster_of(count: int) -> Roster:
 
 @cache
 def founded(count: int) -> Roster:
-    roster = roster_of(count)
+    unsigned = roster_of(count)
+    signatures: dict[SiteId, bytes] = {}
     for each in people(count):
-        roster = sign_roster(roster, each.keys.identity)
-    return roster
+        signatures |= sign_roster(unsigned, each.keys.identity).signatures
+    return replace(unsigned, signatures=signatures)
 
 
 def update(label: str = "update", inline: bytes = b"model") -> UpdateAnnounced:
