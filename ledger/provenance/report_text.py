@@ -232,20 +232,22 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> It
             narrower = max(8, widths[column] + room)
             room += widths[column] - min(widths[column], narrower)
             widths[column] = min(widths[column], narrower)
-    numbers = [_is_numeric([row[column] for row in rows]) for column in range(len(head))]
+    aligns = [_align([row[column] for row in rows]) for column in range(len(head))]
     for line in lines:
-        fitted = zip(line, widths, numbers, strict=True)
-        cells = [_fit(cell, room, numeric) for cell, room, numeric in fitted]
+        fitted = zip(line, widths, aligns, strict=True)
+        cells = [_fit(cell, room, align) for cell, room, align in fitted]
         yield ("  " + "  ".join(cells).rstrip())[:width]
 
 
-def _is_numeric(cells: Sequence[str]) -> bool:
-    return all(cell[:1].isdigit() or cell in ("", "–", "unknown") for cell in cells)
+def _align(cells: Sequence[str]) -> str:
+    """Numbers stand to the right."""
+    numeric = all(cell[:1].isdigit() or cell in ("", "–", "unknown") for cell in cells)
+    return ">" if numeric else "<"
 
 
-def _fit(cell: str, room: int, numeric: bool) -> str:
+def _fit(cell: str, room: int, align: str) -> str:
     text = cell if len(cell) <= room else cell[: room - 1] + "…"
-    return f"{text:>{room}}" if numeric else f"{text:<{room}}"
+    return f"{text:{align}{room}}"
 
 
 def _epsilon(micro: int) -> str:

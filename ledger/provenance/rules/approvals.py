@@ -3,6 +3,7 @@
 What counts is the order of the entries, not the clock; the clock decides on expiry alone."""
 
 from collections.abc import Iterator
+from typing import assert_never
 
 from ledger.provenance.fields import decimal_of
 from ledger.provenance.findings import AuditContext, AuditFinding, Check, Rule, look_with
@@ -75,6 +76,8 @@ def _judge(
                 yield EXPIRED.broken(
                     logged.seq, f"{did} after the approval of entry {decision.seq} had expired."
                 )
+        case _:  # pragma: no cover -- the union is closed
+            assert_never(decision.record)
 
 
 def _find_wrong_roles(timeline: Timeline, context: AuditContext) -> Iterator[AuditFinding]:
