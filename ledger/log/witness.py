@@ -25,7 +25,6 @@ from ledger.log.notes import (
     VerifierKey,
     cosign,
     decode_base64,
-    note_text,
     note_verify,
 )
 from ledger.log.tree import EMPTY_ROOT, HASH_BYTES, verify_consistency
@@ -118,8 +117,10 @@ class Witness:
         """
         try:
             request = parse_request(data)
-            new = Checkpoint.parse(note_text(request.note))
-        except LedgerError as error:
+            # The same split as note_verify's, so that what is judged below is what was signed.
+            text, _, _ = request.note.decode().rpartition("\n\n")
+            new = Checkpoint.parse(text + "\n")
+        except (LedgerError, UnicodeDecodeError) as error:
             return Answer(Status.MALFORMED, f"{error}\n".encode())
         key = self._store.log_key(new.origin)
         if key is None:
