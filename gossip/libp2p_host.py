@@ -13,6 +13,7 @@ import trio
 from libp2p.crypto.keys import KeyPair
 from libp2p.host.basic_host import BasicHost
 from libp2p.identity_utils import create_identity_from_seed
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.exceptions import SwarmException
@@ -71,6 +72,16 @@ class Doors:
                 self._waiting.remove(scope)
 
 
+class NoAutoConnector(AutoConnector):  # type: ignore[misc] # libp2p is untyped here
+    """libp2p's dialling on its own, switched off (danger 6)."""
+
+    async def start(self) -> None:
+        """Do not start."""
+
+    async def maybe_connect(self) -> None:
+        """Do not connect."""
+
+
 class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
     """Connections with members: at most two each, one of them in use.
 
@@ -88,7 +99,6 @@ class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
         access: Access,
         on_change: Callable[[ID], None],
     ) -> None:
-        # The watermarks of 0 switch off libp2p's AutoConnector and its pruner (danger 6).
         config = ConnectionConfig(
             max_connections=2 * MEMBERS_MAX * limits.connections_per_peer_max,
             min_connections=0,
@@ -100,7 +110,6 @@ class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
             outbound_upgrade_timeout=limits.connect_s,
             inbound_stream_protocol_negotiation_timeout=limits.negotiate_s,
             outbound_stream_protocol_negotiation_timeout=limits.negotiate_s,
-            auto_connect_interval=86400.0,
         )
         super().__init__(
             peer_id,
@@ -112,6 +121,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
         )
         # A peer that came back must be dialable at once (danger 5).
         self._negative_peer_cache._ttl = 1.0
+        self.auto_connector = NoAutoConnector(swarm=self, auto_connect_interval=86400.0)
         self._limits = limits
         self._refusals = refusals
         self._access = access

@@ -10,7 +10,7 @@ which the caller may or may not be told.
 
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,23 +49,24 @@ class FrameReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> Iterator[bytes]:
         """The payloads that `data` completes, without signs of life. Raises FrameError."""
         self._buffer += data
-        frames: list[bytes] = []
         start = 0
-        while len(self._buffer) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer, start)
-            if length > ENVELOPE_BYTES_MAX:
-                raise FrameError(f"frame of {length} bytes, allowed {ENVELOPE_BYTES_MAX}")
-            end = start + _LENGTH.size + length
-            if end > len(self._buffer):
-                break
-            if length:
-                frames.append(bytes(self._buffer[start + _LENGTH.size : end]))
-            start = end
-        del self._buffer[:start]
-        return frames
+        try:
+            while len(self._buffer) - start >= _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(self._buffer, start)
+                if length > ENVELOPE_BYTES_MAX:
+                    raise FrameError(f"frame of {length} bytes, allowed {ENVELOPE_BYTES_MAX}")
+                end = start + _LENGTH.size + length
+                if end > len(self._buffer):
+                    break
+                payload = bytes(self._buffer[start + _LENGTH.size : end])
+                start = end
+                if payload:
+                    yield payload
+        finally:
+            del self._buffer[:start]
 
 
 async def write_shielded(stream: Any, data: bytes, timeout_s: float) -> None:

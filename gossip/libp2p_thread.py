@@ -17,6 +17,9 @@ import trio
 
 T = TypeVar("T")
 
+HALT_S = 5.0
+"""How long a run may take to end in good order."""
+
 
 class ThreadDown(Exception):
     """The trio run is not there now; it may come back."""
@@ -48,15 +51,15 @@ class Reply:
 class TrioThread:
     """Runs `main` in trio in a thread of its own, again and again until `stop`.
 
-    main: gets a nursery for the jobs of `call`; it should run until it is cancelled. A run that
-        ends without `stop` counts as dead, whether or not it raised.
+    main: gets a nursery for the jobs of `call`, and an event that asks it to end in good order; it
+        is cancelled HALT_S later. A run that ends before that counts as dead, raised or not.
     on_death: called on the asyncio loop with the error after each unwanted end.
     pause_s: between a death and the next run.
     """
 
     def __init__(
         self,
-        main: Callable[[trio.Nursery], Awaitable[None]],
+        main: Callable[[trio.Nursery, trio.Event], Awaitable[None]],
         *,
         name: str,
         on_death: Callable[[BaseException], None],
@@ -69,6 +72,7 @@ class TrioThread:
         self._lock = threading.Lock()
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
+        self._halt: trio.Event | None = None
         self._waiting: set[Reply] = set()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -86,7 +90,7 @@ class TrioThread:
         """End the run, fail who still waits, and wait for the thread."""
         self._stopping.set()
         with contextlib.suppress(ThreadDown):
-            self.soon(self._cancel_run)
+            self.soon(self._begin_halt)
         thread = self._thread
         if thread is not None and thread.is_alive():
             await asyncio.to_thread(thread.join)
@@ -160,9 +164,10 @@ class TrioThread:
             # The error belongs to the caller; here it would end everybody's run.
             reply.settle(None, error)
 
-    def _cancel_run(self) -> None:
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
+    def _begin_halt(self) -> None:
+        if self._nursery is not None and self._halt is not None:
+            self._halt.set()
+            self._nursery.cancel_scope.deadline = trio.current_time() + HALT_S
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -192,7 +197,7 @@ class TrioThread:
             with self._lock:
                 self._token = trio.lowlevel.current_trio_token()
                 self._nursery = nursery
-            if self._stopping.is_set():
-                return
-            await self._main(nursery)
+                self._halt = trio.Event()
+            if not self._stopping.is_set():
+                await self._main(nursery, self._halt)
             nursery.cancel_scope.cancel()

@@ -216,7 +216,7 @@ class Libp2pTransport:
 
     # In the trio thread
 
-    async def _run(self, nursery: trio.Nursery) -> None:
+    async def _run(self, nursery: trio.Nursery, halt: trio.Event) -> None:
         target = await listening_address(self._listen)
         host = build_host(
             self._seed,
@@ -238,7 +238,7 @@ class Libp2pTransport:
                 self._thread.post(self._listens, _listening_on(host))
                 running.neighbours.start(nursery, running.pubsub)
                 try:
-                    await trio.sleep_forever()
+                    await halt.wait()
                 finally:
                     await _close_all(host)
         finally:
