@@ -20,9 +20,16 @@ from ledger.log.entries import (
     verify_entry,
     verify_link,
 )
-from ledger.log.errors import Corrupt, HeadsCut, LedgerError, NoLedger, Rollback
+from ledger.log.errors import Corrupt, HeadsCut, LedgerError, NoLedger, ProofRefused, Rollback
 from ledger.log.heads_file import HeadRecord, Tail
-from ledger.log.tree import Frontier, Node, frontier_at
+from ledger.log.tree import (
+    Frontier,
+    Node,
+    frontier_at,
+    leaf_hash,
+    prove_inclusion,
+    verify_inclusion,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,20 @@ def check_released(database: Database, identity: LogIdentity, last: HeadRecord) 
     root = frontier_at(last.size, database.node_at).root()
     if root != last.root:
         raise Corrupt(f"root at size {last.size}", expected=last.root, actual=root)
+    _check_last_leaf(database, last)
+
+
+def _check_last_leaf(database: Database, last: HeadRecord) -> None:
+    """The next entry will name this leaf, which the root above may not have touched."""
+    seq = last.size - 1
+    leaf = b"".join(leaf_hash(row.raw) for row in database.rows(seq, last.size))
+    proof = prove_inclusion(seq, last.size, database.node_at)
+    try:
+        verify_inclusion(leaf, seq, last.size, proof, last.root)
+    except ProofRefused as error:
+        raise Corrupt(f"entry {seq}: {error}") from error
+    if leaf != database.node_at(0, seq):
+        raise Corrupt(f"entry {seq} does not fit its leaf hash")
 
 
 def reread_commit(
