@@ -69,8 +69,10 @@ class Worker:
         except OSError as error:
             return _failed(echoed, "file", f"{error.strerror}")
         except Exception as error:
-            # The node must learn of our bug, but not its traceback: that may quote data.
+            # The node must learn of our bug, but not its traceback: that may quote data. What the
+            # bug left behind in model and optimizer is not trained on.
             traceback.print_exc(file=sys.stderr)
+            self._study = None
             return _failed(echoed, "internal", f"unexpected {type(error).__name__}, see the log")
 
     def _perform(self, request: Body) -> Body:
