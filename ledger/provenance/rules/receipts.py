@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ledger.provenance.findings import AuditContext, AuditFinding, Check, Rule, look_with
-from ledger.provenance.kinds import RosterChanged, UpdateReceived
+from ledger.provenance.kinds import AggDone, RosterChanged, UpdateReceived
 from ledger.provenance.timeline import Logged, Timeline
 
 _COMPARE = (
@@ -17,7 +17,7 @@ STRANGER = Rule("receipt.stranger", _COMPARE)
 
 
 def _find_receipts(timeline: Timeline, context: AuditContext) -> Iterator[AuditFinding]:
-    first: dict[tuple[bytes, int, bytes], int] = {}
+    first: dict[tuple[bytes, int, bytes], Logged[UpdateReceived]] = {}
     leaves: dict[bytes, Logged[UpdateReceived]] = {}
     rosters = timeline.of(RosterChanged)
     roster_seq = rosters[-1].seq if rosters else 0
@@ -27,11 +27,15 @@ def _find_receipts(timeline: Timeline, context: AuditContext) -> Iterator[AuditF
         sender = context.site_name(record.sender)
         update = f"update of round {record.round} of {context.study_name(record.study)}"
         earlier = leaves.setdefault(record.from_leaf, received)
-        if key in first:
+        before = first.setdefault(key, received)
+        if before is not received:
+            if _is_of_catch_up(timeline, before, received):
+                first[key] = received
+                continue
             yield REPEATED.broken(
                 received.seq,
                 f"The {update} from {sender} was accepted a second time; entry "
-                f"{first[key]} is the first.",
+                f"{before.seq} is the first.",
             )
         elif earlier is not received:
             yield REPLAYED.broken(
@@ -39,13 +43,35 @@ def _find_receipts(timeline: Timeline, context: AuditContext) -> Iterator[AuditF
                 f"{sender} passed off one publication twice: as the {update}, and before in entry "
                 f"{earlier.seq}.",
             )
-        first.setdefault(key, received.seq)
         if record.sender == context.site:
             yield OWN.broken(received.seq, f"The {update} came from this site itself.")
         elif context.names and received.seq > roster_seq and record.sender not in context.names:
             yield STRANGER.broken(
                 received.seq, f"{sender} was not on the roster when the {update} was accepted."
             )
+
+
+def _is_of_catch_up(
+    timeline: Timeline, before: Logged[UpdateReceived], again: Logged[UpdateReceived]
+) -> bool:
+    """Whether a catch-up took the very same publication early, before its own round came.
+
+    Then it is received twice, because each average records what it takes in."""
+    first, second = before.record, again.record
+    if (first.from_leaf, first.from_seq, first.hash) != (
+        second.from_leaf,
+        second.from_seq,
+        second.hash,
+    ):
+        return False
+    return any(
+        before.seq < averaged.seq < again.seq
+        and averaged.record.own.seq == -1
+        and averaged.record.round < first.round
+        and (first.sender, first.from_seq) in [(x.site, x.seq) for x in averaged.record.inputs]
+        for averaged in timeline.of(AggDone)
+        if averaged.record.study == first.study
+    )
 
 
 def accepted(timeline: Timeline) -> Iterator[Logged[UpdateReceived]]:

@@ -595,7 +595,12 @@ def _catch_up(teller: Teller, plan: Plan, round_: int, target: int) -> int:
         for at, peer in zip(newer, plan.peers, strict=True)
     ]
     average(teller, plan, target, InputRef(-1, plan.model), received)
-    ahead = max(newer)
-    for skipped in range(target + 1, ahead + 1):
-        teller.tell(RoundSkipped(plan.study, skipped, "catch-up"))
-    return ahead + 1
+    ahead = [update for update in received if update.round > target]
+    if not ahead:
+        return target + 1
+    own = step(teller, plan, target + 1)
+    assert own is not None
+    for update in ahead:
+        teller.tell(update)  # taken in once more, now in its own round
+    average(teller, plan, target + 1, own, ahead)
+    return target + 2

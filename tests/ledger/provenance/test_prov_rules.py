@@ -152,6 +152,12 @@ WRONG: dict[str, Wrong] = {
     ),
     # -- received updates -------------------------------------------------------------------
     "accepted an update twice": Wrong("receipt.repeated", lambda s: _again(s, UpdateReceived, 0)),
+    "accepted a second, other update": Wrong(
+        "receipt.repeated",
+        lambda s: s.insert(
+            s.place(UpdateReceived) + 1, replace(s.record(UpdateReceived), from_leaf=NOBODY)
+        ),
+    ),
     "accepted a replayed publication": Wrong(
         "receipt.replayed",
         lambda s: s.change(UpdateReceived, 3, from_leaf=s.record(UpdateReceived, 0).from_leaf),
