@@ -66,9 +66,7 @@ def verify(
 @app.command()
 def audit(
     context: typer.Context,
-    replay: Annotated[
-        bool, typer.Option(help="Compute every average again.")
-    ] = True,
+    replay: Annotated[bool, typer.Option(help="Compute every average again.")] = True,
     format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TEXT,
     json: JsonOption = False,
 ) -> int:
@@ -99,8 +97,8 @@ def head(context: typer.Context, json: JsonOption = False) -> None:
 def show(
     context: typer.Context,
     start: Annotated[
-        int, typer.Option("--from", help="First entry; negative counts from the end.")
-    ] = -20,
+        int | None, typer.Option("--from", min=0, help="First entry [default: the last ones].")
+    ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 20,
     json: JsonOption = False,
 ) -> None:

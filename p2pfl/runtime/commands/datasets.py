@@ -245,9 +245,9 @@ def _check_new_patients(
         if dataset.fingerprint == facts.fingerprint or shared > by_chance * len(given):
             raise OperatorError(
                 f'{shared} of these {len(given)} patients are registered already, in "'
-                f'{dataset.name}".',
-                fix=f'Use "{dataset.name}", or register only the patients that are new: a '
-                "privacy budget belongs to patients, not to files.",
+                f'{dataset.name}" ({_state(history, dataset)}).',
+                fix="Register only patients that are new: a privacy budget belongs to patients, "
+                "not to files, and stays spent under another name.",
                 exit_code=EXIT_REFUSED,
             )
 

@@ -68,11 +68,11 @@ def ledger_head(home: Home) -> HeadSeen:
         reader.close()
 
 
-def ledger_show(home: Home, start: int, count: int) -> tuple[EntrySeen, ...]:
-    """Entries from `start` on; a negative start counts from the end. Raises LedgerError."""
+def ledger_show(home: Home, start: int | None, count: int) -> tuple[EntrySeen, ...]:
+    """`count` entries from `start` on, or the last ones. Raises LedgerError."""
     reader = LogReader.open(home.path, on_damage=OnDamage.SHOW)
     try:
-        first = start if start >= 0 else max(0, reader.checkpoint.size + start)
+        first = max(0, reader.checkpoint.size - count) if start is None else start
         return tuple(_seen(entry) for entry in reader.entries(first, first + count))
     finally:
         reader.close()
