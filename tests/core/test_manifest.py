@@ -9,92 +9,22 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ops_manifests import AVERAGING, DATA, PLAN, PRIVACY, SITES, STUDY, rendered
 
-from gossip.identifiers import Digest, SiteId
-from p2pfl.averaging import RULES as AVERAGING_RULES
-from p2pfl.averaging.topology import TOPOLOGIES as AVERAGING_TOPOLOGIES
 from p2pfl.core import errors
 from p2pfl.core.manifest import (
     MANIFEST_BYTES_MAX,
     NO_PRIVACY,
-    RULES,
-    TOPOLOGIES,
-    AveragingTerms,
     CategoryColumn,
-    DataTerms,
     NumberColumn,
     PlanTerms,
     PrivacyTerms,
-    StudyTerms,
-    Target,
     parse_data_section,
     parse_manifest,
-    render_manifest,
 )
 from p2pfl.core.manifest_writing import render_data
 
-SITES = tuple(SiteId(bytes([index]) * 32) for index in range(5))
-STUDY = StudyTerms(
-    name="heart-disease",
-    rounds=30,
-    consensus_rounds=3,
-    sites=SITES,
-    sites_min=4,
-    neighbours_min=2,
-    round_deadline_s=30.0,
-    expires_s=1_900_000_000,
-    seed=7,
-    initial_model=Digest(bytes(range(32))),
-    parameters=17,
-)
-PLAN = PlanTerms(
-    name="tabular-logistic",
-    arguments={"learning_rate": 0.5, "local_steps": 10, "momentum_reset": False},
-    ranges={"learning_rate": (0.01, 2.0)},
-)
-DATA = DataTerms(
-    kind="tabular",
-    patients_min=20,
-    holdout=0.34,
-    target=Target("num", 0.0),
-    columns=(
-        NumberColumn("age", 20.0, 90.0, 55.0, (0.0,)),
-        CategoryColumn("cp", (1.0, 2.0, 3.0, 4.0), ()),
-    ),
-)
-PRIVACY = PrivacyTerms(
-    mechanism="gaussian",
-    epsilon=3.0,
-    delta="1e-3",
-    clip_norm=2.0,
-    unit="patient",
-    sampling="full",
-    sampling_rate=1.0,
-    noise_multiplier=9.1,
-    steps_per_round=1,
-)
-AVERAGING = AveragingTerms(
-    rule="gm_clip",
-    topology="complete",
-    degree=0,
-    edges=(),
-    weighting="patients",
-    share_max=0.5,
-    byzantine=0.2,
-    parameters={},
-)
-
 EXPIRES = "expires = 2030-03-17 17:46:40+00:00"
-
-
-def rendered(
-    study: StudyTerms = STUDY,
-    plan: PlanTerms = PLAN,
-    data: DataTerms = DATA,
-    privacy: PrivacyTerms = PRIVACY,
-    averaging: AveragingTerms = AVERAGING,
-) -> bytes:
-    return render_manifest(study=study, plan=plan, data=data, privacy=privacy, averaging=averaging)
 
 
 def with_line(old: str, new: str) -> bytes:
@@ -328,50 +258,6 @@ def test_ranges_may_be_left_out() -> None:
 def test_rule_parameters_may_be_left_out() -> None:
     raw = rendered().replace(b"[averaging.parameters]\n", b"")
     assert parse_manifest(raw).averaging.parameters == {}
-
-
-@pytest.mark.parametrize(
-    ("averaging", "what"),
-    [
-        (replace(AVERAGING, parameters={"stepz": 3}), "no parameter"),
-        (replace(AVERAGING, parameters={"steps": 3000}), "does not fit the rule"),
-        (replace(AVERAGING, topology="torus"), "cannot be drawn"),
-        (replace(AVERAGING, topology="custom", edges=((SITES[0], SITES[1]),)), "cannot be drawn"),
-        (replace(AVERAGING, degree=2), "means nothing"),
-        (replace(AVERAGING, edges=((SITES[0], SITES[1]),)), "means nothing"),
-        (replace(AVERAGING, share_max=0.1), "do not add up"),
-    ],
-)
-def test_averaging_that_cannot_run_is_refused(averaging: AveragingTerms, what: str) -> None:
-    with pytest.raises(errors.Inconsistent, match=what):
-        parse_manifest(rendered(averaging=averaging))
-
-
-def test_more_neighbours_than_the_graph_has_are_refused() -> None:
-    ring = replace(AVERAGING, topology="ring")
-    study = replace(STUDY, neighbours_min=3)
-    with pytest.raises(errors.Inconsistent, match="gives a site 2 neighbours"):
-        parse_manifest(rendered(study=study, averaging=ring))
-
-
-def test_custom_and_random_graphs_come_back() -> None:
-    edges = tuple((SITES[at], SITES[(at + 1) % 5]) for at in range(5))
-    custom = replace(AVERAGING, topology="custom", edges=edges)
-    assert parse_manifest(rendered(averaging=custom)).averaging == custom
-    random = replace(AVERAGING, topology="random-regular", degree=2)
-    assert parse_manifest(rendered(averaging=random)).averaging == random
-
-
-@pytest.mark.parametrize("edges", ["[[0, 9]]", "[[0]]", "[[true, 1]]", "[3]"])
-def test_edges_have_to_be_pairs_of_sites(edges: str) -> None:
-    raw = with_line('topology = "complete"', f'topology = "custom"\nedges = {edges}')
-    with pytest.raises((errors.OutOfRange, errors.WrongType), match=r"averaging\.edges\[0\]"):
-        parse_manifest(raw)
-
-
-def test_names_of_rules_and_topologies_are_those_of_averaging() -> None:
-    assert set(RULES) == set(AVERAGING_RULES)
-    assert set(TOPOLOGIES) == set(AVERAGING_TOPOLOGIES)
 
 
 @pytest.mark.parametrize(
