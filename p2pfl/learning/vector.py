@@ -152,9 +152,14 @@ def write_vector(path: Path, vector: Vector) -> bytes:
 
 
 def replace_file(path: Path, raw: bytes) -> None:
-    """Put `raw` at `path` in one step, durable before it becomes visible. Raises OSError."""
+    """Put `raw` at `path` in one step, durable before it is visible, readable by the owner only.
+
+    Raises OSError.
+    """
     partial = _partial(path)
-    with partial.open("wb") as file:
+    partial.unlink(missing_ok=True)  # what a crash left may have another mode
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(raw)
         file.flush()
         os.fsync(file.fileno())

@@ -124,9 +124,11 @@ def test_a_missing_or_longer_file_is_refused(tmp_path: Path) -> None:
         read_vector(path, 9)
 
 
-def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+def test_a_file_is_replaced_in_one_step_for_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "file"
+    (tmp_path / "file.partial").write_bytes(b"left by a crash")
     replace_file(path, b"old")
     replace_file(path, b"new")
     assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
