@@ -8,6 +8,7 @@ every entry. A row that fails it is diagnosed, so that it may be strict but neve
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -33,16 +34,15 @@ _STUDY = b"\xa5study\xc4"
 class FastCheck:
     """Chain, number and index columns of rows, at about a microsecond each."""
 
-    __slots__ = ("_kinds", "_link")
+    __slots__ = ("_link",)
 
     def __init__(self, identity: LogIdentity) -> None:
         # "l": log id, "p": 32 bytes follow
         self._link = b"\xa1l\xc4\x20" + identity.log_id + b"\xa1p\xc4\x20"
-        self._kinds: dict[str, bytes] = {}
 
     def doubtful(self, rows: Sequence[Columns], leaves: Sequence[bytes], prev: bytes) -> list[int]:
         """Positions of rows to diagnose. leaves: hashes of `rows`; prev: leaf before the first."""
-        link, kinds, doubts = self._link, self._kinds, []
+        link, doubts = self._link, []
         prev_at = len(link)
         seq_at = prev_at + HASH_BYTES
         for position, (seq, leaf, kind, study, raw) in enumerate(rows):
@@ -51,18 +51,22 @@ class FastCheck:
                 leaf != leaves[position]
                 or not raw.startswith(prev, found + prev_at)
                 or not raw.startswith(b"\xa1s" + msgpack.packb(seq), found + seq_at)
-                or not raw.endswith(kinds.get(kind) or self._kind(kind), 0, found)
-                or (_STUDY in raw if study is None else _STUDY + b"\x20" + study not in raw)
+                or not raw.endswith(_packed_kind(kind), 0, found)
+                or (_STUDY in raw if study is None else _packed_study(study) not in raw)
             ):
                 doubts.append(position)
             prev = leaf
         return doubts
 
-    def _kind(self, kind: str) -> bytes:
-        encoded = b"\xa1k" + bytes(msgpack.packb(kind))
-        if len(self._kinds) < 1_000:
-            self._kinds[kind] = encoded
-        return encoded
+
+@lru_cache(1_024)
+def _packed_kind(kind: str) -> bytes:
+    return b"\xa1k" + bytes(msgpack.packb(kind))
+
+
+@lru_cache(1_024)
+def _packed_study(study: bytes) -> bytes:
+    return b"\xa5study" + bytes(msgpack.packb(study))
 
 
 def are_well_typed(rows: Sequence[Columns]) -> bool:

@@ -4,6 +4,7 @@ Responsible for: the closed list of findings and their exit codes.
 Must not know: how they are found.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 
@@ -84,18 +85,21 @@ class Verification:
 
 
 class Findings:
-    """Findings as they come in: each (code, seq) once, at most `FINDINGS_MAX`."""
+    """Findings as they come in: each (code, seq) once, at most `FINDINGS_MAX` of a code."""
 
-    __slots__ = ("_found",)
+    __slots__ = ("_counts", "_found")
 
     def __init__(self) -> None:
+        self._counts: Counter[FindingCode] = Counter()
         self._found: dict[tuple[FindingCode, int | None], Finding] = {}
 
     def add(self, *findings: Finding) -> None:
         """Keep `findings` that are new, while there is room."""
         for finding in findings:
-            if len(self._found) < FINDINGS_MAX:
-                self._found.setdefault((finding.code, finding.seq), finding)
+            key = (finding.code, finding.seq)
+            if key not in self._found and self._counts[finding.code] < FINDINGS_MAX:
+                self._found[key] = finding
+                self._counts[finding.code] += 1
 
     def report(self, code: FindingCode, detail: str, seq: int | None = None) -> None:
         """Add one finding."""

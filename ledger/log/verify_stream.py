@@ -59,15 +59,20 @@ class HeadStream:
         self._jobs = jobs
         self._findings = findings
         self._next = next(heads, None)
+        self._agreed_size = 0
         self._unverified: list[HeadRecord] = []
 
     def skip_to(self, size: int) -> None:
         """Leave out heads that end at or before `size`."""
         while self._next and self._next.size <= size:
+            self._agreed_size = self._next.size
             self._next = next(self._heads, None)
 
-    def compare(self, tree: BlockTree) -> int | None:
-        """Compare the heads that `tree` has reached; the size of the first that differs."""
+    def compare(self, tree: BlockTree) -> range | None:
+        """Compare the heads that `tree` has reached.
+
+        Returns the entries between the last head that agrees and the first that differs.
+        """
         while (head := self._next) and head.size <= tree.size:
             root = tree.root_at(head.size)
             if root != head.root:
@@ -75,7 +80,8 @@ class HeadStream:
                 self._findings.report(FindingCode.ROOT_MISMATCH, detail)
                 # Every later head differs, too, and would say nothing new.
                 self._next = None
-                return head.size
+                return range(self._agreed_size, head.size)
+            self._agreed_size = head.size
             self._unverified.append(head)
             if len(self._unverified) >= _HEADS_PER_JOB:
                 self.verify()
@@ -127,7 +133,7 @@ class EntryStream:
         tree = BlockTree(frontier_at(start, self._database.node_at), self._database.nodes)
         prev: bytes | None = self._database.node_at(0, start - 1) if start else NO_PREVIOUS
         heads.skip_to(start)
-        complete, agreed_size = True, start
+        complete = True
         for first in range(start, size, BLOCK_LEAVES):
             stop = min(first + BLOCK_LEAVES, size)
             leaves = self._check_block(first, stop, prev)
@@ -136,7 +142,7 @@ class EntryStream:
             complete = complete and len(known) == len(leaves)
             if complete:
                 self._check_nodes(tree, known)
-                agreed_size = self._check_heads(tree, heads, agreed_size)
+                self._check_heads(tree, heads)
         heads.verify()
         return tree.root_at(size) if complete else None
 
@@ -146,19 +152,13 @@ class EntryStream:
             detail = f"level {level}, under entries {first} … {first + len(leaves) - 1}"
             self._findings.report(FindingCode.NODE_ALTERED, detail, first)
 
-    def _check_heads(self, tree: BlockTree, heads: HeadStream, agreed_size: int) -> int:
-        """The size up to which released heads cover these entries."""
-        differing = heads.compare(tree)
-        if differing is None:
-            return tree.size
-        if self._sigs is SigCheck.HEADS:
-            # The tree says only that something before this head was changed: find the entry.
-            self._diagnose_range(agreed_size - agreed_size % BLOCK_LEAVES, differing)
-        return agreed_size
-
-    def _diagnose_range(self, start: int, stop: int) -> None:
-        for first in range(start, stop, BLOCK_LEAVES):
-            rows = self._database.columns(first, min(first + BLOCK_LEAVES, stop))
+    def _check_heads(self, tree: BlockTree, heads: HeadStream) -> None:
+        suspects = heads.compare(tree)
+        if suspects is None or self._sigs is not SigCheck.HEADS:
+            return
+        # The tree says only that something in this range was changed: find the entry.
+        for first in range(suspects.start, suspects.stop, BLOCK_LEAVES):
+            rows = self._database.columns(first, min(first + BLOCK_LEAVES, suspects.stop))
             self._findings.add(*_diagnosed([(row, None) for row in rows], self._identity))
 
     def _check_block(self, first: int, stop: int, prev: bytes | None) -> list[bytes | None]:
