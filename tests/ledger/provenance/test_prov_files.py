@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from histories import (
+from prov_stories import (
     MICRO,
-    TERMS,
     Story,
     audited,
     codes,
@@ -17,9 +16,9 @@ from histories import (
     digest,
     epsilon_of,
     is_clean,
-    plain_story,
     write,
 )
+from prov_teller import TERMS, plain_story
 
 from ledger.log import (
     Draft,

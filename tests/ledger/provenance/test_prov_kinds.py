@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from histories import ME, PEERS, TERMS, Story, Told, digest, plain_story, write
+from prov_stories import ME, PEERS, Story, Told, digest, write
+from prov_teller import TERMS, plain_story
 
 from ledger.log import Entry, LogReader
 from ledger.provenance.fields import FieldError

@@ -4,9 +4,10 @@ import json
 import tempfile
 from pathlib import Path
 
-from histories import audited, is_clean, random_story
+from histories import random_story
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prov_stories import audited, is_clean
 
 from ledger.provenance.report import to_json, to_text
 

@@ -6,26 +6,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from histories import (
-    DAY_US,
-    ME,
-    MICRO,
-    NO_PRIVACY,
-    PEERS,
-    START_US,
-    TERMS,
-    Plan,
-    Story,
-    Teller,
-    approve,
-    audited,
-    average,
-    digest,
-    finish,
-    is_clean,
-    plain_story,
-    step,
-)
+from prov_stories import DAY_US, ME, MICRO, PEERS, START_US, Story, audited, digest, is_clean
+from prov_teller import NO_PRIVACY, TERMS, Plan, Teller, approve, average, finish, plain_story, step
 
 from ledger.log import ExitCode, Finding, FindingCode, Verification
 from ledger.provenance.audit import LIMITS

@@ -6,21 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from histories import (
-    DAY_US,
-    ME,
-    MICRO,
-    NO_PRIVACY,
-    PEERS,
-    START_US,
-    TERMS,
-    Story,
-    audited,
-    codes,
-    digest,
-    is_clean,
-    plain_story,
-)
+from prov_stories import DAY_US, ME, MICRO, PEERS, START_US, Story, audited, codes, digest, is_clean
+from prov_teller import NO_PRIVACY, TERMS, plain_story
 
 from ledger.log import ExitCode
 from ledger.provenance import rules
