@@ -9,6 +9,7 @@ exception that a peer can provoke leaves its own connection.
 import collections
 import contextlib
 import socket
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ import trio
 from libp2p.crypto.ed25519 import Ed25519PublicKey
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as new_noise_keys
+from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.stream.exceptions import StreamError
@@ -108,6 +110,11 @@ def address_of(connection: Any) -> str:
     return "unknown address"
 
 
+def shielded(timeout_s: float) -> trio.CancelScope:
+    """A scope that no cancellation from outside ends, but time does."""
+    return trio.CancelScope(deadline=trio.current_time() + timeout_s, shield=True)
+
+
 class NotAMember(NoiseFailure):  # type: ignore[misc] # libp2p is untyped here
     """The peer proved a key that is not on the roster."""
 
@@ -162,6 +169,19 @@ class GuardedYamux(Yamux):  # type: ignore[misc] # libp2p is untyped here
         body: bytes = await super()._read_data_body(length)
         return body
 
+    async def _write_frame(self, data: bytes) -> None:
+        """Write one frame as a whole (danger 3).
+
+        A write that is cancelled half-way leaves the two ends' ciphers out of step, and reading
+        writes too: window updates. One that takes too long costs the connection.
+        """
+        with shielded(self.limits.chunk_s) as scope:
+            await super()._write_frame(data)
+        if scope.cancelled_caught:
+            self._count("WriteTooSlow")
+            await self.secured_conn.close()
+            raise ConnectionClosedError("the peer takes nothing", transport="tcp")
+
     async def accept_stream(self) -> Any:
         """The next inbound stream, while there are not too many of them."""
         while True:
@@ -213,10 +233,19 @@ class NoiseYamuxUpgrader(TransportUpgrader):  # type: ignore[misc] # libp2p is u
 
 
 class BoundedTCPStream(TrioTCPStream):  # type: ignore[misc] # libp2p is untyped here
-    """Never asks the kernel for more bytes than a message can have.
+    """Never asks the kernel for more bytes than a message can have, and never loses in silence.
 
-    libp2p passes a length that the peer announced straight to `recv`, which allocates it.
+    libp2p passes a length that the peer announced straight to `recv`, which allocates it, and
+    takes a write to a closed socket for done.
     """
+
+    async def write(self, data: bytes) -> None:
+        """All of it. Raises ConnectionClosedError."""
+        async with self.write_lock:
+            try:
+                await self.stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise ConnectionClosedError(str(error), transport="tcp") from error
 
     async def read(self, n: int | None = None) -> bytes:
         """At most READ_BYTES_MAX bytes."""
@@ -224,20 +253,35 @@ class BoundedTCPStream(TrioTCPStream):  # type: ignore[misc] # libp2p is untyped
         return data
 
 
-def tune_socket(stream: trio.SocketStream, limits: NetLimits) -> None:
-    """Let the kernel notice a peer that does not acknowledge any more."""
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    if option is not None:
-        with contextlib.suppress(OSError):
-            stream.setsockopt(socket.IPPROTO_TCP, option, int(limits.idle_s * 1000))
+class Sockets:
+    """Every socket of a host, so that none outlives it, whatever libp2p forgets."""
+
+    def __init__(self, limits: NetLimits) -> None:
+        self._limits = limits
+        self._known: weakref.WeakSet[BoundedTCPStream] = weakref.WeakSet()
+
+    def adopt(self, stream: trio.SocketStream) -> BoundedTCPStream:
+        """Wrap a new socket, and let the kernel notice a peer that acknowledges nothing more."""
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)
+        if option is not None:
+            with contextlib.suppress(OSError):
+                stream.setsockopt(socket.IPPROTO_TCP, option, int(self._limits.idle_s * 1000))
+        bounded = BoundedTCPStream(stream)
+        self._known.add(bounded)
+        return bounded
+
+    def close(self) -> None:
+        """Close all that are still open, without a word."""
+        for bounded in list(self._known):
+            bounded.stream.socket.close()
 
 
 class PlainTCP(TCP):  # type: ignore[misc] # libp2p is untyped here
     """TCP whose connections are bounded also before the handshake."""
 
-    def __init__(self, limits: NetLimits) -> None:
+    def __init__(self, sockets: Sockets) -> None:
         super().__init__()
-        self._limits = limits
+        self._sockets = sockets
 
     async def dial(self, maddr: Any) -> Any:
         """Connect to /ip4|ip6/…/tcp/…; names were resolved before. Raises OpenConnectionError."""
@@ -247,16 +291,10 @@ class PlainTCP(TCP):  # type: ignore[misc] # libp2p is untyped here
             stream = await trio.open_tcp_stream(host, port)
         except OSError as error:
             raise OpenConnectionError(f"{host}:{port}: {error}") from error
-        tune_socket(stream, self._limits)
-        return RawConnection(BoundedTCPStream(stream), True)
+        return RawConnection(self._sockets.adopt(stream), True)
 
 
 StreamHandler = Callable[[Any], Awaitable[None]]
-
-
-def shielded(timeout_s: float) -> trio.CancelScope:
-    """A scope for cleaning up: no cancellation from outside, but an end of its own."""
-    return trio.CancelScope(deadline=trio.current_time() + timeout_s, shield=True)
 
 
 def guarded(

@@ -26,17 +26,17 @@ from multiaddr import Multiaddr
 from gossip.addresses import split_address
 from gossip.libp2p_guards import (
     Access,
-    BoundedTCPStream,
     NoiseYamuxUpgrader,
     PlainTCP,
     Refusals,
     RosterNoise,
+    Sockets,
     StreamHandler,
     address_of,
     close_connection,
     guarded,
     reset_quietly,
-    tune_socket,
+    shielded,
 )
 from gossip.libp2p_limits import NetLimits
 from gossip.limits import MEMBERS_MAX
@@ -111,11 +111,12 @@ class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
             inbound_stream_protocol_negotiation_timeout=limits.negotiate_s,
             outbound_stream_protocol_negotiation_timeout=limits.negotiate_s,
         )
+        self._sockets = Sockets(limits)
         super().__init__(
             peer_id,
             peerstore,
             upgrader,
-            transports=[PlainTCP(limits)],
+            transports=[PlainTCP(self._sockets)],
             retry_config=RetryConfig(max_retries=0),
             connection_config=config,
         )
@@ -129,6 +130,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
         self._doors = Doors(limits)
         self._current: dict[ID, Any] = {}
         self._born_s: dict[Any, float] = {}
+        self._leaving = False
 
     # Dialling: only `dial_addr`, called by our own loop.
 
@@ -147,8 +149,9 @@ class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
         libp2p's own method keeps a task and a place for every connection that ever was, until
         no place is left; this one lets go.
         """
-        tune_socket(closer.stream, self._limits)
-        raw = RawConnection(BoundedTCPStream(closer.stream), False)
+        if self._leaving:
+            return
+        raw = RawConnection(self._sockets.adopt(closer.stream), False)
         muxed: Any = None
         try:
             with self._doors.enter() as scope:
@@ -165,6 +168,9 @@ class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
         """Admit a proved connection, unless the peer has too many. Raises SwarmException."""
         peer = muxed_conn.peer_id
         site = self._access.site_of(peer)
+        if self._leaving:
+            await muxed_conn.close()
+            raise SwarmException("this host is closing")
         alive = [conn for conn in self.connections.get(peer, []) if not conn.is_closed]
         if site is None or len(alive) >= self._limits.connections_per_peer_max:
             who = address_of(muxed_conn) if site is None else site.hex()
@@ -218,6 +224,19 @@ class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
         with trio.move_on_after(self._limits.linger_s):
             await conn.event_closed.wait()
         await close_connection(conn)
+
+    async def leave(self) -> None:
+        """Close every connection, so that neighbours notice at once, and make no more."""
+        self._leaving = True
+        connections = [conn for conns in self.connections.values() for conn in conns]
+        with shielded(2.0):
+            async with trio.open_nursery() as nursery:
+                for conn in connections:
+                    nursery.start_soon(close_connection, conn)
+
+    def abandon(self) -> None:
+        """Close what is left of the sockets."""
+        self._sockets.close()
 
     def current(self, peer: ID) -> Any | None:
         """The connection to use for a peer."""

@@ -137,6 +137,12 @@ class Neighbourhood:
         nursery.start_soon(self._mend, pubsub)
         self.follow_roster()
 
+    def stop(self) -> None:
+        """Dial nobody any more."""
+        for neighbour in self._neighbours.values():
+            neighbour.scope.cancel()
+            neighbour.writer.close("this site stops")
+
     def follow_roster(self) -> None:
         """Take in new members, let go of removed ones."""
         if self._nursery is None:

@@ -22,7 +22,7 @@ from gossip.blob_spool import Spool
 from gossip.errors import FetchInterrupted, TransportError, TransportStopped, Unreachable
 from gossip.identifiers import Digest, SiteId
 from gossip.libp2p_blobs import BLOB, BlobClient, BlobServer
-from gossip.libp2p_guards import Access, Refusals, close_connection, shielded
+from gossip.libp2p_guards import Access, Refusals
 from gossip.libp2p_host import GuardedHost, ListenFailed, build_host, listening_address
 from gossip.libp2p_limits import NetLimits
 from gossip.libp2p_neighbours import Neighbourhood
@@ -240,10 +240,12 @@ class Libp2pTransport:
                 try:
                     await halt.wait()
                 finally:
-                    await _close_all(host)
+                    running.neighbours.stop()
+                    await host.get_network().leave()
         finally:
             self._running = None
             running.pubsub.close()
+            host.get_network().abandon()
 
     def _assemble(self, host: GuardedHost) -> _Running:
         access, refusals, limits = self._access, self._refusals, self._limits
@@ -342,17 +344,6 @@ def _listening_on(host: GuardedHost) -> str:
     if "/ip6/" in str(address):
         return f"[{address.value_for_protocol('ip6')}]:{port}"
     return f"{address.value_for_protocol('ip4')}:{port}"
-
-
-async def _close_all(host: GuardedHost) -> None:
-    """Say good-bye on every connection, so that neighbours notice at once."""
-    connections = [
-        conn for conns in list(host.get_network().connections.values()) for conn in list(conns)
-    ]
-    with shielded(2.0):
-        async with trio.open_nursery() as nursery:
-            for conn in connections:
-                nursery.start_soon(close_connection, conn)
 
 
 def _first_cause(error: BaseException) -> str:
