@@ -1,4 +1,4 @@
-"""The [averaging] section of a manifest: a study that cannot run is refused before it is approved."""
+"""The [averaging] section: a study that cannot run is refused before anyone approves it."""
 
 from __future__ import annotations
 
