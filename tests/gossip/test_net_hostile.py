@@ -320,6 +320,24 @@ def test_streams_that_are_reset_or_say_nothing_do_no_harm(protocol: str) -> None
     with_net(run)
 
 
+def test_a_handler_that_raises_costs_only_its_stream() -> None:
+    async def run(net: Net) -> None:
+        a = net.nodes[0]
+
+        async def fails(stream: object) -> None:
+            raise ZeroDivisionError
+
+        host = transport(a)._running.host
+        transport(a)._thread.soon(host.set_stream_handler, "/test/fails", fails)
+        async with hostile(net.nodes[2].keys.transport) as member:
+            await member.connect(a)
+            stream = await member.open(a, "/test/fails")
+            assert await member.read(stream, 1) == b""
+            await counted(a, "StreamError.ZeroDivisionError")
+
+    with_net(run)
+
+
 def test_garbage_in_the_negotiation_of_a_stream_does_no_harm() -> None:
     async def run(net: Net) -> None:
         a = net.nodes[0]

@@ -94,6 +94,30 @@ def test_sites_that_dial_each_other_at_once_keep_one_connection() -> None:
         with_net(run, NetLimits(yield_s=0.0))
 
 
+def test_cancelling_again_and_again_does_not_break_the_connection(tmp_path: Path) -> None:
+    async def run(net: Net) -> None:
+        a, b = await net.start(2)
+        data = os.urandom(32 * MIB)
+        b.offer(data, tmp_path / "served")
+        for turn in range(10):
+            enough = asyncio.Event()
+
+            def progress(had: int, enough: asyncio.Event = enough, turn: int = turn) -> None:
+                if had > turn * MIB:
+                    enough.set()
+
+            fetching = asyncio.create_task(a.fetch(b, data, tmp_path / "had", progress))
+            await enough.wait()
+            fetching.cancel()
+            await asyncio.wait([fetching])
+            await a.send(b, b"%d" % turn)
+        await a.fetch(b, data, tmp_path / "had")
+        await b.inbox.until(lambda inbox: len(inbox.got) == 10)
+        assert a.inbox.events == [("connected", b.site)]
+
+    with_net(run)
+
+
 async def connections(node: Node) -> int:
     async def count() -> int:
         running = transport(node)._running

@@ -230,6 +230,24 @@ class TransportConformance:
         assert nodes[0].inbox.payloads() == [b"the end"]
 
     @on_net
+    async def test_a_burst_of_broadcasts_arrives_also_from_a_restarted_site(
+        self, net: Net, tmp: Path
+    ) -> None:
+        nodes = await net.start(4)
+        for turn in range(2):
+            sent = {b"turn %d, decision %d" % (turn, n) for n in range(40)}
+            for raw in sorted(sent):
+                await nodes[0].transport.broadcast(raw)
+            for node in nodes[1:]:
+                await node.inbox.until(lambda inbox, sent=sent: sent <= set(inbox.payloads()))
+            if turn == 0:
+                await nodes[0].stop()
+                for node in nodes[1:]:
+                    await node.inbox.until(lambda inbox: nodes[0].site not in inbox.online)
+                await nodes[0].start()
+                await net.meet(nodes)
+
+    @on_net
     async def test_too_large_and_empty_messages_are_our_own_bug(self, net: Net, tmp: Path) -> None:
         a, b = await net.start(2)
         for raw in (b"", bytes(ENVELOPE_BYTES_MAX + 1)):
