@@ -17,7 +17,7 @@ setup: ## Make .venv with everything needed (does nothing when nothing changed)
 	@scripts/setup.sh
 
 demo: setup ## Four hospitals train together on this machine; options in ARGS="--rounds 5"
-	@$(BIN)/p2pfl demo $(ARGS)
+	@$(BIN)/p2pfl demo --keep --home demo-homes $(ARGS)
 
 test: setup lint ## Style, types, import rules and all tests that need no root
 	$(BIN)/coverage erase

@@ -60,8 +60,8 @@ def _run(terms: DemoTerms, keep: bool, json_file: Path | None) -> None:
     started_s = time.monotonic()
     stage = set_stage(terms, say)
     say()
-    say(f"Privacy: {stage.privacy}")
-    say(f"Robustness: {stage.robustness}")
+    demo_result.say_wrapped(f"Privacy: {stage.privacy}")
+    demo_result.say_wrapped(f"Robustness: {stage.robustness}")
     say()
     say(f"{len(stage.sites)} nodes start, each as `p2pfl --home … node start`:")
     with demo_nodes.running_nodes(stage.sites) as watched:

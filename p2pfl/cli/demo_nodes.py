@@ -66,9 +66,10 @@ class Watched:
         done = self.rounds[-1]
         auc = "  –  " if done["auc"] is None else f"{done['auc']:.3f}"
         eps = f"ε {done['eps_total_u'] / 1e6:.2f}" if done["eps_total_u"] else "no DP"
+        work = f"loss {done['loss']:6.3f}" if done["phase"] == "training" else "mixing only"
         return (
             f"{self.site.name:<12} round {done['round'] + 1:>3}/{done['rounds']}  "
-            f"loss {done['loss']:6.3f}  AUC {auc}  heard {done['heard']}/{done['expected']}  {eps}"
+            f"{work}  AUC {auc}  heard {done['heard']}/{done['expected']}  {eps}"
         )
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from ledger.log import LogReader
 from ledger.provenance import kinds
 from p2pfl.cli.demo_nodes import Watched
-from p2pfl.cli.demo_stage import DATASET, DemoSite, DemoTerms, Stage
+from p2pfl.cli.demo_stage import DATASET, DemoSite, DemoTerms, Stage, typed_program
 from p2pfl.core.history import History
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.home import Home
@@ -205,6 +206,11 @@ def _percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
 
 
+def say_wrapped(text: str) -> None:
+    """A sentence, in lines of at most 80 columns."""
+    say(textwrap.fill(text, 80, subsequent_indent="  ", break_on_hyphens=False))
+
+
 def say(text: str = "") -> None:
     """One line on standard output, at once."""
     sys.stdout.write(text + "\n")
@@ -233,7 +239,7 @@ def tell(
             f"{privacy.received:>16}{privacy.rejected:>11}   exit {audit.exit_code}"
         )
     for site, audit in zip(stage.sites, audited, strict=True):
-        say(f"  {site.name}: {audit.verdict}")
+        say_wrapped(f"{site.name}: {audit.verdict}")
     say()
     times = result["round_s"]
     say(
@@ -246,14 +252,15 @@ def tell(
 def _tell_where(terms: DemoTerms, stage: Stage, keep: bool) -> None:
     if not keep:
         say("The homes were temporary. Keep them and look around:")
-        say("  p2pfl demo --keep --home demo-homes")
+        say(f"  {typed_program()} demo --keep --home demo-homes")
         return
     home = _shortened(stage.sites[0].home)
     say(f"Everything lies in {_shortened(terms.folder)}: one home per hospital, with its keys,")
     say("ledger (ledger.db, heads.log), models/ and logs/. Three commands to try next:")
-    say(f"  p2pfl --home {home} ledger audit")
-    say(f"  p2pfl --home {home} study show {stage.study[:12]}")
-    say(f"  p2pfl --home {home} privacy status")
+    p2pfl = typed_program()
+    say(f"  {p2pfl} --home {home} ledger audit")
+    say(f"  {p2pfl} --home {home} study show {stage.study[:12]}")
+    say(f"  {p2pfl} --home {home} privacy status")
 
 
 def _shortened(path: Path) -> str:

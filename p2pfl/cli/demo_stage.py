@@ -6,7 +6,9 @@ import contextlib
 import io
 import json
 import shlex
+import shutil
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ DELTA: Final = "1e-3"
 EPSILON_CAP: Final = 8.0
 SHARE_MAX: Final = 0.3
 """Four sites with quite different patient counts then still are at the limit, not beyond it."""
+
+COLUMNS: Final = 80
 
 Say = Callable[[str], None]
 
@@ -93,7 +97,7 @@ def command(home: Path | None, *words: str, say: Say) -> str:
     from p2pfl.cli.main import main
 
     arguments = [*(("--home", str(home)) if home is not None else ()), *words]
-    say(f"$ p2pfl {shlex.join(_shortened(arguments))}")
+    say(_as_typed(arguments))
     printed, complained = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complained):
         code = main(arguments)
@@ -111,9 +115,26 @@ def _quiet(_line: str) -> None:
     """The same command for the next hospital is not worth another line."""
 
 
-def _shortened(arguments: Sequence[str]) -> list[str]:
+def typed_program() -> str:
+    """How the person at this terminal starts p2pfl: by name if that finds this installation."""
+    script = Path(sys.executable).with_name("p2pfl")
+    found = shutil.which("p2pfl")
+    if found is not None and Path(found).resolve() == script.resolve():
+        return "p2pfl"
+    return str(script).removeprefix(f"{Path.cwd()}/")
+
+
+def _as_typed(arguments: Sequence[str]) -> str:
+    """A command as it can be pasted: paths from here, lines of at most 80 columns."""
     here = f"{Path.cwd()}/"
-    return [argument.removeprefix(here) for argument in arguments]
+    words = [typed_program(), *(argument.removeprefix(here) for argument in arguments)]
+    lines, line = [], "$"
+    for word in map(shlex.quote, words):
+        if len(line) + len(word) > COLUMNS - 3 and line.strip() not in ("$", ""):
+            lines.append(f"{line} \\")
+            line = "   "
+        line += f" {word}"
+    return "\n".join([*lines, line])
 
 
 def _make_data(terms: DemoTerms) -> tuple[tuple[DemoSite, ...], Path]:
