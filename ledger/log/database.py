@@ -67,9 +67,12 @@ def corrupt_if_unreadable() -> Iterator[None]:
     """A database that SQLite cannot read is Corrupt; a disk that fails is a StoreError."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise StoreError(str(error)) from error
     except sqlite3.DatabaseError as error:
+        # A statement of ours that is wrong for this file (SQLITE_ERROR) or text that is none
+        # (no code at all) means that somebody changed the tables.
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR:
+            raise StoreError(str(error)) from error
         raise Corrupt(f"{DATABASE_NAME}: {error}") from error
 
 
@@ -109,10 +112,12 @@ class Database:
         """Open an existing ledger read-only. Raises NoLedger, FormatUnknown, Corrupt."""
         try:
             return cls._open(home, "mode=ro")
+        except (NoLedger, FormatUnknown):
+            raise
         except StoreError:
             # Without a WAL file, on a read-only medium, SQLite must be told that nobody writes.
             wal = home / f"{DATABASE_NAME}-wal"
-            if not (home / DATABASE_NAME).exists() or (wal.exists() and wal.stat().st_size):
+            if wal.exists() and wal.stat().st_size:
                 raise
             return cls._open(home, "mode=ro&immutable=1")
 
@@ -204,11 +209,14 @@ class Database:
 
     def columns(self, start: int, stop: int) -> list[tuple[Any, ...]]:
         """(seq, leaf, kind, study, raw) of [start, stop) as stored, whatever their types."""
-        return self._all(
-            """SELECT seq, leaf, kind, study, raw FROM entry
-            WHERE seq >= ? AND seq < ? ORDER BY seq""",
-            (start, stop),
-        )
+        query = """SELECT seq, leaf, kind, study, raw FROM entry
+            WHERE seq >= ? AND seq < ? ORDER BY seq"""
+        try:
+            return self._all(query, (start, stop))
+        except Corrupt:
+            # Perhaps a text column that is not UTF-8: show it rather than nothing.
+            self._connection.text_factory = _readable_text
+            return self._all(query, (start, stop))
 
     def rows_of_study(self, study: bytes, start: int, stop: int, count_max: int) -> list[Row]:
         """The first `count_max` entries of [start, stop) that carry `study`. Raises Corrupt."""
@@ -305,6 +313,10 @@ class Database:
     def _all(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with corrupt_if_unreadable():
             return self._connection.execute(query, parameters).fetchall()
+
+
+def _readable_text(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 def _row_of(columns: tuple[Any, ...]) -> Row:

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ledger.log.entries import LogIdentity
-from ledger.log.errors import Corrupt, HeadsCut, Locked, NoLedger
+from ledger.log.errors import Corrupt, HeadsCut, LedgerExists, Locked, NoLedger
 from ledger.log.notes import Checkpoint, note_verify, signature_line
 
 HEADS_NAME = "heads.log"
 RECORD_BYTES = 108
 _CRC_BYTES = 4
 _FILE_MODE = 0o600
+_HEADER_BYTES_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,17 @@ class HeadsFile:
             os.close(descriptor)
             raise Locked(str(home)) from None
         self._file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
+
+    def start(self, origin: str) -> None:
+        """Begin the file of a new log. Raises LedgerExists if a head was ever written to it."""
+        self._file.seek(0)
+        # Two whole lines and more: a record. Less was left by a creation that did not finish.
+        lines = self._file.read(_HEADER_BYTES_MAX).split(b"\n", 2)
+        if len(lines) == 3 and lines[2]:
+            raise LedgerExists(f"{HEADS_NAME} holds heads")
+        self._file.truncate(0)
+        self._write(file_header(origin))
+        self._sync_directory()
 
     def tail(self, origin: str) -> Tail:
         """How the file ends. Raises Corrupt."""

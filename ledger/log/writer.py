@@ -6,6 +6,7 @@ Source: LEDGER.md, Storage and commit.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -117,16 +118,18 @@ class Log(LogView):
         )
         owner = identity_from_body(draft.body)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        heads = HeadsFile(home)
-        try:
+        with ExitStack() as undo:
+            heads = HeadsFile(home)
+            undo.callback(heads.close)
             writing = Database.create(home)
+            undo.callback(writing.close)
             if writing.head() is not None:
-                writing.close()
                 raise LedgerExists(str(home))
-            tail = heads.tail(owner.origin)
-            heads.repair(tail, owner.origin)
+            heads.start(owner.origin)
+            reading = Database.open_for_reading(home)
+            undo.callback(reading.close)
             created = cls(
-                reading=Database.open_for_reading(home),
+                reading=reading,
                 writing=writing,
                 heads=heads,
                 identity=owner,
@@ -135,10 +138,8 @@ class Log(LogView):
                 frontier=Frontier(),
                 last_leaf=NO_PREVIOUS,
             )
-        except BaseException:
-            heads.close()
-            raise
-        created.append([draft], now_us)
+            created.append([draft], now_us)
+            undo.pop_all()
         return created
 
     @classmethod
@@ -148,18 +149,14 @@ class Log(LogView):
         Raises: NoLedger, Locked, FormatUnknown, LogKeyWrong, Rollback, HeadsCut, Corrupt,
         StoreError. After Rollback, HeadsCut or Corrupt read it with LogReader and `verify_log`.
         """
-        reading = Database.open_for_reading(home)
-        try:
+        with ExitStack() as undo:
+            reading = Database.open_for_reading(home)
+            undo.callback(reading.close)
             heads = HeadsFile(home)
-        except BaseException:
-            reading.close()
-            raise
-        try:
-            return cls._opened(home, reading, heads, log)
-        except BaseException:
-            reading.close()
-            heads.close()
-            raise
+            undo.callback(heads.close)
+            opened = cls._opened(home, reading, heads, log)
+            undo.pop_all()
+        return opened
 
     @classmethod
     def _opened(cls, home: Path, reading: Database, heads: HeadsFile, log: Signer) -> "Log":

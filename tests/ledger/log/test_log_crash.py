@@ -1,5 +1,6 @@
 """Stopped at any instant: what opening a log makes of what it finds."""
 
+import resource
 import shutil
 import sqlite3
 from contextlib import closing
@@ -9,7 +10,13 @@ import pytest
 from log_samples import LOG_KEY, NOW_US, closed_log, draft, new_log
 
 from ledger.log import FindingCode, Log, LogReader, OnDamage, Repair, errors, verify_log
-from ledger.log.heads_file import RECORD_BYTES, file_header, pack_record
+from ledger.log.heads_file import (
+    RECORD_BYTES,
+    HeadRecord,
+    HeadsFile,
+    file_header,
+    pack_record,
+)
 
 COMMITS = (3, 1, 5)
 
@@ -224,11 +231,21 @@ def test_a_creation_cut_before_its_first_commit_can_be_done_again(tmp_path):
     home = tmp_path / "home"
     new_log(home).close()
     sql(home, ("DELETE FROM entry",), ("DELETE FROM head",))
-    (home / "heads.log").write_bytes(b"dl-led")
-    with pytest.raises(errors.NoLedger):
-        Log.open(home, log=LOG_KEY)
-    new_log(home).close()
-    assert not verify_log(home).findings
+    header = (home / "heads.log").read_bytes()[:-RECORD_BYTES]
+    for left_over in (b"", b"dl-led", header):
+        (home / "heads.log").write_bytes(left_over)
+        with pytest.raises(errors.NoLedger):
+            Log.open(home, log=LOG_KEY)
+        again = tmp_path / f"again{len(left_over)}"
+        shutil.copytree(home, again)
+        new_log(again, nonce=b"\1" * 32).close()
+        assert not verify_log(again).findings
+
+
+def test_a_lost_database_is_not_replaced_by_a_new_log(home):
+    (home / "ledger.db").unlink()
+    with pytest.raises(errors.LedgerExists):
+        new_log(home)
 
 
 def test_a_creation_cut_before_its_tables_can_be_done_again(tmp_path):
@@ -303,6 +320,87 @@ def test_a_commit_that_reads_back_differently_is_never_released(home):
         log.append([draft(1)], NOW_US)
     assert log.checkpoint.size == 10
     log.close()
+
+
+def test_a_commit_that_vanishes_is_never_released(home):
+    log = Log.open(home, log=LOG_KEY)
+    trigger = """CREATE TRIGGER lose AFTER INSERT ON entry BEGIN
+        DELETE FROM entry WHERE seq = new.seq; END"""
+    log._writing._connection.execute(trigger)
+    with pytest.raises(errors.Corrupt):
+        log.append([draft(1)], NOW_US)
+    log.close()
+
+
+def test_a_head_written_in_part_counts_as_not_written(tmp_path):
+    heads = HeadsFile(tmp_path)
+    heads.start("tests/origin")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(file_header("tests/origin")) + 50, before[1]))
+    try:
+        with pytest.raises(OSError, match="wrote 50 of 108"):
+            heads.append(HeadRecord(1, bytes(32), bytes(64)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert heads.tail("tests/origin").torn_bytes == 50
+    heads.close()
+
+
+def test_secrets_on_a_full_disk_are_refused(home):
+    log = Log.open(home, log=LOG_KEY)
+    log._writing._connection.execute("PRAGMA max_page_count = 1")
+    refused = 0
+    for seq in range(10):
+        try:
+            log.put_secret(seq, "reason", bytes(32), bytes(4_096))
+        except errors.WriteFailed:
+            refused += 1
+    assert refused
+    log.close()
+    assert not verify_log(home).findings
+
+
+def test_a_table_that_is_gone_is_damage(home):
+    sql(home, ("DROP TABLE node",))
+    with pytest.raises(errors.Corrupt):
+        Log.open(home, log=LOG_KEY)
+    assert codes(home) == {FindingCode.UNREADABLE}
+
+
+def test_a_database_that_cannot_be_opened_is_an_input_output_error(tmp_path):
+    (tmp_path / "ledger.db").mkdir()
+    for _ in range(2):
+        with pytest.raises(errors.StoreError) as caught:
+            LogReader.open(tmp_path)
+        assert caught.value.exit_code == 74
+        # With a write-ahead log beside it, nobody may say that nobody writes.
+        (tmp_path / "ledger.db-wal").write_bytes(b"not empty")
+
+
+def test_a_log_is_readable_where_sqlite_cannot_make_its_side_files(home):
+    (home / "ledger.db-shm").mkdir()
+    reader = LogReader.open(home)
+    assert len(list(reader.entries())) == 10
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM entry WHERE seq = 3",
+        "UPDATE entry SET raw = zeroblob(90) WHERE seq = 3",
+        "UPDATE entry SET leaf = zeroblob(32) WHERE seq = 3",
+        "UPDATE entry SET study = NULL WHERE seq = 2",
+        "UPDATE entry SET kind = CAST(x'ff' AS TEXT) WHERE seq = 3",
+        "UPDATE entry SET raw = (SELECT raw FROM entry WHERE seq = 4) WHERE seq = 3",
+    ],
+)
+def test_reading_stops_at_a_damaged_entry(home, statement):
+    sql(home, (statement,))
+    reader = LogReader.open(home)
+    with pytest.raises(errors.Corrupt):
+        list(reader.entries())
+    reader.close()
 
 
 def test_bytes_that_sqlite_cannot_read_are_named(home):

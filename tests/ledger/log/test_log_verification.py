@@ -187,6 +187,7 @@ def test_1_without_signatures_a_rehashed_tree_does_not_fit_the_released_heads(ta
         "leaf = 'text'",
         "kind = 'other'",
         "kind = 7",
+        "kind = CAST(x'ff' AS TEXT)",
         "study = NULL",
         "study = zeroblob(32)",
         "study = 'text'",
@@ -428,6 +429,14 @@ def test_11_a_truncated_heads_log(home):
 def test_a_changed_stored_head(tamper, change, code):
     tamper.run(change)
     assert code in {code for code, _ in tamper.found()[0]}
+
+
+def test_more_blocks_than_jobs_in_flight(tmp_path):
+    log = new_log(tmp_path)
+    log.append([draft(number) for number in range(6_000)], NOW_US)
+    log.close()
+    result = verify_log(tmp_path)
+    assert (result.findings, result.size) == ((), 6_001)
 
 
 def test_many_heads_are_verified(tmp_path):
