@@ -124,17 +124,17 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        return _explain(error, as_json="--json" in arguments)
+        return _explain(error, arguments)
     return result if isinstance(result, int) else 0
 
 
-def _explain(error: Exception, *, as_json: bool) -> int:
+def _explain(error: Exception, arguments: Sequence[str]) -> int:
     from p2pfl.runtime.commands.failures import as_operator_error
 
     known = as_operator_error(error)
     if known is None:
-        return _report_bug(error)
-    if as_json:
+        return _report_bug(error, arguments)
+    if "--json" in arguments:
         import json
 
         content = {"message": known.message, "fix": known.fix, "exit_code": known.exit_code}
@@ -144,8 +144,8 @@ def _explain(error: Exception, *, as_json: bool) -> int:
     return known.exit_code
 
 
-def _report_bug(error: Exception) -> int:
-    log = _bug_log()
+def _report_bug(error: Exception, arguments: Sequence[str]) -> int:
+    log = _bug_log(arguments)
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     report = f"{stamp}\n{''.join(traceback.format_exception(error))}\n"
     try:
@@ -160,12 +160,15 @@ def _report_bug(error: Exception) -> int:
     return EXIT_BUG
 
 
-def _bug_log() -> Path:
+def _bug_log(arguments: Sequence[str]) -> Path:
     """In the home if there is one, else where the person stands."""
     from p2pfl.cli.context import DEFAULT_HOME, HOME_VARIABLE
 
-    arguments = _home_first(sys.argv[1:])
-    given = arguments[1] if arguments[:1] == ["--home"] and len(arguments) > 1 else ""
+    match _home_first(arguments):
+        case ["--home", given, *_]:
+            pass
+        case _:
+            given = ""
     home = Path(given or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).expanduser()
     return home / "logs" / "cli.log" if (home / "logs").is_dir() else Path("p2pfl-bug.log")
 

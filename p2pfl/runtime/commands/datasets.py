@@ -16,6 +16,7 @@ from p2pfl.core.manifest import DataTerms, checked_delta, parse_data_section
 from p2pfl.core.manifest_writing import render_data
 from p2pfl.core.names import DatasetId
 from p2pfl.privacy.buckets import PATIENTS_MIN, patients_bucket
+from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.opening import Site, read_history
 from p2pfl.runtime.datasets import (
     FINGERPRINT_FIELD,
@@ -87,6 +88,7 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
     history = site.history()
     _check_name(site.home, history, request.name)
     cap, delta = _cap_and_delta(site, request)
+    legal_basis, dpia = checked_code(request.legal_basis), checked_code(request.dpia)
     terms = _terms(request.schema) if request.schema else None
     key = data_key(site.home)
     file = request.file.absolute()
@@ -110,8 +112,8 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
         fp_commit=commitment_of(FINGERPRINT_FIELD, key, facts.fingerprint),
         patients_bucket=patients_bucket(dataset.patients),
         schema_hash=hashlib.sha256(schema or "\0".join(facts.header).encode()).digest(),
-        legal_basis=request.legal_basis,
-        dpia=request.dpia,
+        legal_basis=legal_basis,
+        dpia=dpia,
         cap_u=math.floor(cap * MICRO),
         delta=delta,
     )
@@ -137,7 +139,9 @@ def data_revoke(site: Site, request: DataRevoke) -> DatasetSeen:
             fix="There is nothing left to revoke.",
             exit_code=EXIT_REFUSED,
         )
-    site.record(kinds.DatasetRevoked(dataset.ds, request.reason).draft("data-manager"))
+    site.record(
+        kinds.DatasetRevoked(dataset.ds, checked_code(request.reason)).draft("data-manager")
+    )
     return _seen(dataset, site.history(), None)
 
 

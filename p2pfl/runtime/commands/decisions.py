@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from ledger.log import Entry, commitment_of
@@ -20,19 +19,18 @@ from p2pfl.runtime.commands.budgets import (
     released,
     reserved,
 )
+from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.datasets import usable_dataset
 from p2pfl.runtime.commands.opening import Site
 from p2pfl.runtime.commands.studies import find_study, read_manifest, require_standing
 from p2pfl.runtime.datasets import check_unchanged, data_key
-from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_USAGE, OperatorError
+from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.policy import objections
 from p2pfl.runtime.table_check import check_table
 
 APPROVER_FIELD = "study.approver"
 MEANING = "train-and-release-updates"
 """What an approval lets the node do with the dataset."""
-
-_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/+()=-]{0,95}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ def study_refuse(site: Site, request: StudyDecide) -> Decided:
     history = site.history()
     study = find_study(site.home, history, request.study)
     require_standing(history, study, Standing.UNDECIDED)
-    draft = kinds.StudyRefused(study, _reason(request.reason)).draft(site.policy.roles[0])
+    draft = kinds.StudyRefused(study, checked_code(request.reason)).draft(site.policy.roles[0])
     name = read_manifest(site.home, study).study.name
     return Decided(study, name, "refused", site.record(draft)[-1].seq)
 
@@ -145,7 +143,7 @@ def study_revoke(site: Site, request: StudyDecide) -> Decided:
     history = site.history()
     study = find_study(site.home, history, request.study)
     require_standing(history, study, Standing.APPROVED)
-    draft = kinds.StudyRevoked(study, _reason(request.reason)).draft(site.policy.roles[0])
+    draft = kinds.StudyRevoked(study, checked_code(request.reason)).draft(site.policy.roles[0])
     name = read_manifest(site.home, study).study.name
     return Decided(study, name, "revoked", site.record(draft)[-1].seq)
 
@@ -159,17 +157,6 @@ def _role(site: Site, given: str) -> str:
             exit_code=EXIT_REFUSED,
         )
     return role
-
-
-def _reason(text: str) -> str:
-    if _CODE.fullmatch(text) is None:
-        raise OperatorError(
-            f'"{text[:80]}" is not a code.',
-            fix="Give a short code without spaces, like not-our-patients; the ledger keeps no "
-            "free text.",
-            exit_code=EXIT_USAGE,
-        )
-    return text
 
 
 def _check_open(site: Site, manifest: Manifest) -> None:
