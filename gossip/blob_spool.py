@@ -61,10 +61,9 @@ class Spool:
         self._rehash(present)
 
     def _rehash(self, present: int) -> None:
-        while self.have_bytes < present:
-            block = os.pread(self._file, _HASH_BLOCK_BYTES, self.have_bytes)
-            if not block:
-                break
+        while block := os.pread(
+            self._file, min(_HASH_BLOCK_BYTES, present - self.have_bytes), self.have_bytes
+        ):
             self._hash.update(block)
             self.have_bytes += len(block)
         self.resumed_bytes = self.have_bytes

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from libp2p.host.exceptions import StreamFailure
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_varint_prefixed
 from net_hostile import Hostile, ask, hostile, multistream
@@ -331,8 +332,10 @@ def test_a_handler_that_raises_costs_only_its_stream() -> None:
         transport(a)._thread.soon(host.set_stream_handler, "/test/fails", fails)
         async with hostile(net.nodes[2].keys.transport) as member:
             await member.connect(a)
-            stream = await member.open(a, "/test/fails")
-            assert await member.read(stream, 1) == b""
+            # The reset may overtake the end of the negotiation.
+            with contextlib.suppress(StreamFailure):
+                stream = await member.open(a, "/test/fails")
+                assert await member.read(stream, 1) == b""
             await counted(a, "StreamError.ZeroDivisionError")
 
     with_net(run)
