@@ -1,12 +1,11 @@
 """The local cases of the tamper list, each found by name and by entry number."""
 
-import shutil
-import sqlite3
 import threading
 
 import msgpack
 import pytest
 from log_samples import LOG_KEY, NOW_US, STUDY, draft, new_log
+from log_tampering import SIZE
 
 from ledger.log import (
     Draft,
@@ -15,83 +14,11 @@ from ledger.log import (
     Log,
     SigCheck,
     verify_log,
-    worst_of,
 )
 from ledger.log.dm1 import decode, encode
 from ledger.log.entries import ENTRY_DOMAIN, split_raw
-from ledger.log.findings import FINDINGS_MAX, Findings
-from ledger.log.heads_file import RECORD_BYTES
-from ledger.log.tree import Frontier, leaf_hash
 
-SIZE = 2_600
 BOTH = pytest.mark.parametrize("sigs", [SigCheck.ALL, SigCheck.HEADS])
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """A closed log of 2,600 entries: two full blocks and a part, heads at odd sizes."""
-    home = tmp_path_factory.mktemp("original")
-    log = new_log(home)
-    number = 0
-    for count in (1, 6, 500, 900, 1, 1_100, 91):
-        drafts = [draft(i, study=STUDY if i % 2 else None) for i in range(number, number + count)]
-        log.append(drafts, NOW_US)
-        number += count
-    assert log.checkpoint.size == SIZE
-    log.close()
-    return home
-
-
-@pytest.fixture
-def home(original, tmp_path):
-    shutil.copytree(original, tmp_path / "home")
-    return tmp_path / "home"
-
-
-class Tampering:
-    """Someone with write access to the files but without the keys."""
-
-    def __init__(self, home):
-        self.home = home
-        self.connection = sqlite3.connect(home / "ledger.db", isolation_level=None)
-
-    def run(self, statement, *parameters):
-        return self.connection.execute(statement, parameters).fetchall()
-
-    def raw(self, seq):
-        return self.run("SELECT raw FROM entry WHERE seq = ?", seq)[0][0]
-
-    def write_raw(self, seq, raw):
-        self.run("UPDATE entry SET raw = ? WHERE seq = ?", raw, seq)
-
-    def flip(self, seq, offset):
-        raw = bytearray(self.raw(seq))
-        raw[offset] ^= 0x04
-        self.write_raw(seq, bytes(raw))
-
-    def rehash(self):
-        """Make leaf columns and the whole tree fit whatever the entries are now."""
-        rows = self.run("SELECT seq, raw FROM entry ORDER BY seq")
-        frontier = Frontier()
-        self.run("DELETE FROM node")
-        for seq, raw in rows:
-            leaf = leaf_hash(raw)
-            self.run("UPDATE entry SET leaf = ? WHERE seq = ?", leaf, seq)
-            self.connection.executemany("INSERT INTO node VALUES (?, ?, ?)", frontier.append(leaf))
-
-    def found(self, sigs=SigCheck.ALL, **arguments):
-        self.connection.close()
-        result = verify_log(self.home, sigs=sigs, **arguments)
-        return {(finding.code, finding.seq) for finding in result.findings}, result
-
-
-@pytest.fixture
-def tamper(home):
-    tampering = Tampering(home)
-    tampering.run("BEGIN")
-    tampering.run("COMMIT")
-    yield tampering
-    tampering.connection.close()
 
 
 @pytest.mark.parametrize("sigs", SigCheck)
@@ -384,78 +311,3 @@ def test_an_entry_replaced_by_the_key_holder_breaks_the_chain(tamper, sigs):
     tamper.rehash()
     found, _ = tamper.found(sigs)
     assert found == {(FindingCode.CHAIN_BROKEN, 1_301), (FindingCode.ROOT_MISMATCH, None)}
-
-
-# --- 9 to 11 and the stored head (see test_log_crash for every cut) --------------------
-
-
-def test_9_a_database_from_an_older_backup(home, tmp_path):
-    shutil.copy(home / "ledger.db", tmp_path / "backup.db")
-    log = Log.open(home, log=LOG_KEY)
-    log.append([draft(1)], NOW_US)
-    log.close()
-    shutil.copy(tmp_path / "backup.db", home / "ledger.db")
-    result = verify_log(home)
-    assert [finding.code for finding in result.findings] == [FindingCode.ROLLBACK]
-    assert result.exit_code == ExitCode.ROLLBACK
-
-
-def test_10_a_torn_write_is_no_damage(home):
-    with (home / "heads.log").open("ab") as file:
-        file.write(b"\1" * 50)
-    result = verify_log(home)
-    assert [finding.code for finding in result.findings] == [FindingCode.TORN_HEAD]
-    assert result.exit_code == ExitCode.CLEAN
-
-
-def test_11_a_truncated_heads_log(home):
-    content = (home / "heads.log").read_bytes()
-    (home / "heads.log").write_bytes(content[: -2 * RECORD_BYTES])
-    result = verify_log(home)
-    assert [finding.code for finding in result.findings] == [FindingCode.HEADS_CUT]
-    assert result.exit_code == ExitCode.ROLLBACK
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ("UPDATE head SET signature = zeroblob(64)", FindingCode.HEAD_ALTERED),
-        ("UPDATE head SET root = zeroblob(32)", FindingCode.ROOT_MISMATCH),
-        ("UPDATE head SET size = size - 1", FindingCode.HEAD_ALTERED),
-        ("UPDATE head SET size = size + 1", FindingCode.TAIL_MISSING),
-        ("DELETE FROM head", FindingCode.HEAD_ALTERED),
-    ],
-)
-def test_a_changed_stored_head(tamper, change, code):
-    tamper.run(change)
-    assert code in {code for code, _ in tamper.found()[0]}
-
-
-def test_more_blocks_than_jobs_in_flight(tmp_path):
-    log = new_log(tmp_path)
-    log.append([draft(number) for number in range(6_000)], NOW_US)
-    log.close()
-    result = verify_log(tmp_path)
-    assert (result.findings, result.size) == ((), 6_001)
-
-
-def test_many_heads_are_verified(tmp_path):
-    log = new_log(tmp_path)
-    for number in range(300):
-        log.append([draft(number)], NOW_US)
-    log.close()
-    assert not verify_log(tmp_path, sigs=SigCheck.HEADS).findings
-    content = bytearray((tmp_path / "heads.log").read_bytes())
-    content[-5] ^= 1
-    (tmp_path / "heads.log").write_bytes(content)
-    assert verify_log(tmp_path, sigs=SigCheck.HEADS).exit_code == ExitCode.CLEAN
-
-
-def test_findings_are_bounded_and_the_worst_decides():
-    findings = Findings()
-    for seq in range(2 * FINDINGS_MAX):
-        findings.report(FindingCode.ENTRY_MISSING, "gone", seq)
-    findings.report(FindingCode.ROLLBACK, "older")
-    assert len(findings.sorted()) == FINDINGS_MAX + 1
-    assert worst_of(ExitCode.INTEGRITY_BROKEN, ExitCode.CLEAN, ExitCode.ROLLBACK) == 11
-    assert worst_of() == ExitCode.CLEAN
