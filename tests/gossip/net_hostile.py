@@ -24,7 +24,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from libp2p.utils.varint import encode_varint_prefixed
-from transport_conformance import Node
+from net_stage import Node
 
 from gossip.addresses import split_address
 from gossip.libp2p_guards import peer_id_of

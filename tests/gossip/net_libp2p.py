@@ -2,7 +2,7 @@
 
 import socket
 
-from transport_conformance import Net
+from net_stage import Net
 
 from gossip.libp2p_limits import NetLimits
 from gossip.libp2p_transport import Libp2pTransport

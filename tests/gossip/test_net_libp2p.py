@@ -1,7 +1,8 @@
 """The libp2p transport keeps the common promises."""
 
 from net_libp2p import libp2p_net
-from transport_conformance import Net, TransportConformance
+from net_stage import Net
+from transport_conformance import TransportConformance
 
 
 class TestLibp2pTransport(TransportConformance):

@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from transport_conformance import Net, TransportConformance
+from net_stage import Net
+from transport_conformance import TransportConformance
 
 from gossip.memory_transport import MemoryTransport, Switchboard
 

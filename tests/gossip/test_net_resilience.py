@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 from net_libp2p import free_ports, libp2p_net
-from transport_conformance import MIB, Net, Node
+from net_stage import MIB, Net, Node
 
 from gossip.errors import FetchFailed, TransportError, TransportStopped, Unreachable
 from gossip.libp2p_limits import NetLimits, redial_pause_s
