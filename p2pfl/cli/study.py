@@ -12,6 +12,7 @@ import typer
 from p2pfl.cli import study_new
 from p2pfl.cli.context import (
     JsonOption,
+    chosen_home,
     day,
     now_us,
     opened_home,
@@ -46,9 +47,10 @@ def validate(
 ) -> None:
     """Check a manifest and say what it means. Nothing is recorded."""
     from p2pfl.runtime.commands import studies
+    from p2pfl.runtime.home import Home
 
     request = studies.StudyFile(file.absolute())
-    _tell(studies.study_validate(opened_home(context), request), as_json=json)
+    _tell(studies.study_validate(Home(chosen_home(context)), request), as_json=json)
 
 
 @app.command()

@@ -7,10 +7,17 @@ is the backup.
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, EXIT_IO, EXIT_NO_INPUT, OperatorError
+from p2pfl.runtime.errors import (
+    EXIT_CANNOT_CREATE,
+    EXIT_DATA,
+    EXIT_IO,
+    EXIT_NO_INPUT,
+    OperatorError,
+)
 
 HOME_VARIABLE = "P2PFL_HOME"
 
@@ -185,6 +192,33 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             fix="Check free space and permissions; nothing was changed.",
             exit_code=EXIT_IO,
         ) from error
+
+
+def read_bounded(path: Path, bytes_max: int) -> bytes:
+    """The bytes of a file that somebody handed over. Raises OperatorError.
+
+    Bounded, and a regular file only: a pipe or a device would never end.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe must not hang before it is recognised as one.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            is_file = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            raw = file.read(bytes_max + 1) if is_file else b""
+    except OSError as error:
+        raise OperatorError(
+            f"{path} cannot be read: {error.strerror}.",
+            fix="Check the path and its permissions.",
+            exit_code=EXIT_NO_INPUT,
+        ) from error
+    if not is_file or len(raw) > bytes_max:
+        what = f"is larger than {bytes_max} bytes" if is_file else "is not a file"
+        raise OperatorError(
+            f"{path} {what}.",
+            fix="It is nothing that this command reads; check the path.",
+            exit_code=EXIT_DATA,
+        )
+    return raw
 
 
 def sync_directory(path: Path) -> None:

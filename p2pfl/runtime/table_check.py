@@ -11,6 +11,7 @@ import csv
 import hashlib
 import hmac
 import math
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,10 @@ def file_fingerprint(path: Path, key: bytes) -> bytes:
     """
     digest = hmac.new(key, _FILE_DOMAIN, hashlib.sha256)
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise _refused(f"{path} is not a file", "Name a CSV file.")
+        if found.st_size > FILE_BYTES_MAX:
             raise _refused(f"{path} is larger than 1 GiB", "Split the table.")
         with path.open("rb") as file:
             while chunk := file.read(1 << 20):

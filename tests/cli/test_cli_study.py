@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -326,3 +327,49 @@ def test_lists_and_budgets_fit_a_terminal(consortium: Path, proposed: str) -> No
         shown = done(*words, "--home", home).out
         assert max(map(len, shown.splitlines())) <= 80, shown
         assert "\x1b" not in shown
+
+
+def test_a_study_is_approved_once(consortium: Path, proposed: str) -> None:
+    home = consortium / "site0"
+    assert approve(home, proposed).code == 0
+    again = approve(home, proposed)
+    assert again.code == EXIT_REFUSED
+    assert "is approved here" in again.err
+
+
+def test_a_sampled_study_takes_the_asked_schedule(consortium: Path) -> None:
+    options = ("--sampling-rate", "0.25", "--steps-per-round", "4", "--rounds", "4")
+    assert draft(consortium / "site0", consortium / "sampled.toml", *options).code == 0
+    manifest = parse_manifest((consortium / "sampled.toml").read_bytes())
+    assert manifest.privacy.accounted == "poisson"
+    assert manifest.privacy.steps_per_round == 4
+    words = ("study", "validate", consortium / "sampled.toml", "--home", consortium / "nowhere")
+    assert "a random 25.00% of the patients" in done(*words).out.replace("\n            ", " ")
+
+
+def test_plan_arguments_and_rule_parameters_are_numbers_and_flags(consortium: Path) -> None:
+    options = ("--argument", "momentum_reset=true", "--argument", "learning_rate=0.1")
+    more = ("--plan", "tabular-mlp", "--argument", "hidden=8", "--rule-parameter", "steps=4")
+    assert draft(consortium / "site0", consortium / "mlp.toml", *options, *more).code == 0
+    manifest = parse_manifest((consortium / "mlp.toml").read_bytes())
+    assert manifest.plan.arguments["momentum_reset"] is True
+    assert manifest.plan.arguments["hidden"] == 8
+    assert manifest.plan.ranges["learning_rate"] == pytest.approx((0.002, 0.4))
+    assert manifest.averaging.parameters == {"steps": 4}
+
+
+@pytest.mark.parametrize("what", ["directory", "pipe", "huge"])
+def test_things_that_are_no_manifest_are_refused_without_hanging(
+    consortium: Path, what: str
+) -> None:
+    path = consortium / what
+    match what:
+        case "directory":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.write_bytes(bytes(1 << 20))
+    refused = p2pfl("study", "validate", path, "--home", consortium / "site0")
+    assert refused.code in (EXIT_DATA, EXIT_NO_INPUT)
+    assert str(path) in refused.err

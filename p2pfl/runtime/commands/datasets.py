@@ -12,7 +12,7 @@ from ledger.log import commitment_of
 from ledger.provenance import kinds
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.history import History
-from p2pfl.core.manifest import DataTerms, checked_delta, parse_data_section
+from p2pfl.core.manifest import MANIFEST_BYTES_MAX, DataTerms, checked_delta, parse_data_section
 from p2pfl.core.manifest_writing import render_data
 from p2pfl.core.names import DatasetId
 from p2pfl.privacy.buckets import PATIENTS_MIN, patients_bucket
@@ -31,12 +31,11 @@ from p2pfl.runtime.datasets import (
 from p2pfl.runtime.errors import (
     EXIT_CANNOT_CREATE,
     EXIT_DATA,
-    EXIT_NO_INPUT,
     EXIT_REFUSED,
     EXIT_USAGE,
     OperatorError,
 )
-from p2pfl.runtime.home import Home
+from p2pfl.runtime.home import Home, read_bounded
 from p2pfl.runtime.table_check import TableFacts, check_table
 
 MICRO = 1_000_000
@@ -211,13 +210,7 @@ def _cap_and_delta(site: Site, request: DataAdd) -> tuple[float, str]:
 
 def _terms(path: Path) -> DataTerms:
     try:
-        return parse_data_section(path.read_bytes())
-    except OSError as error:
-        raise OperatorError(
-            f"{path} cannot be read: {error.strerror}.",
-            fix="Check the path.",
-            exit_code=EXIT_NO_INPUT,
-        ) from error
+        return parse_data_section(read_bounded(path, MANIFEST_BYTES_MAX))
     except ManifestError as error:
         raise OperatorError(
             f"{path}: {error}.",

@@ -76,9 +76,7 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
     history = site.history()
     study = find_study(site.home, history, request.study)
     manifest = read_manifest(site.home, study)
-    require_standing(
-        history, study, Standing.UNDECIDED, Standing.REFUSED, Standing.REVOKED, Standing.APPROVED
-    )
+    require_standing(history, study, Standing.UNDECIDED, Standing.REFUSED, Standing.REVOKED)
     role = _role(site, request.role)
     dataset = usable_dataset(site.home, history, request.data)
     terms = history.datasets[DatasetId(dataset.ds)].terms

@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 
 from gossip.errors import KeyFileError, PeerError
-from ledger.log import LedgerError
+from ledger.log import ExitCode, LedgerError
+from ledger.provenance.kinds import KindError
 from p2pfl.averaging import AveragingError
 from p2pfl.core.errors import ManifestError
 from p2pfl.privacy.errors import PrivacyError
@@ -43,6 +44,12 @@ def as_operator_error(error: Exception) -> OperatorError | None:
                 _sentence(str(error).removesuffix(". " + error.next_step)),
                 fix=fix,
                 exit_code=int(error.exit_code),
+            )
+        case KindError():
+            return OperatorError(
+                _sentence(f"The ledger holds what this version cannot read: {error}"),
+                fix="Use the version that wrote it, or run `p2pfl ledger audit`.",
+                exit_code=int(ExitCode.INTEGRITY_BROKEN),
             )
         case KeyFileError():
             return OperatorError(

@@ -11,6 +11,7 @@ from gossip.card import Card, decode_card, encode_card, sign_card
 from gossip.errors import PeerError
 from gossip.identifiers import SiteId, fingerprint
 from gossip.keys import SiteKeys, generate, write_keys
+from gossip.limits import CARD_BYTES_MAX, ROSTER_BYTES_MAX
 from gossip.roster import (
     Roster,
     decode_roster,
@@ -31,8 +32,8 @@ from p2pfl.runtime.commands.opening import (
 )
 from p2pfl.runtime.config import Config, render_config
 from p2pfl.runtime.datasets import write_data_key
-from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_INPUT, OperatorError
-from p2pfl.runtime.home import Home, create_directories, write_durably
+from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, EXIT_DATA, OperatorError
+from p2pfl.runtime.home import Home, create_directories, read_bounded, write_durably
 from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.policy import Policy, read_policy, render_policy
 
@@ -242,7 +243,7 @@ def _own_card(home: Home, keys: SiteKeys, name: str) -> Card:
 
 def _read_card(path: Path) -> Card:
     try:
-        return decode_card(_read(path))
+        return decode_card(read_bounded(path, CARD_BYTES_MAX))
     except PeerError as error:
         raise OperatorError(
             f"{path} is not a valid card: {error}.",
@@ -253,23 +254,12 @@ def _read_card(path: Path) -> Card:
 
 def _read_roster(path: Path) -> Roster:
     try:
-        return decode_roster(_read(path))
+        return decode_roster(read_bounded(path, ROSTER_BYTES_MAX))
     except PeerError as error:
         raise OperatorError(
             f"{path} is not a valid roster: {error}.",
             fix="Ask whoever made it to send it again.",
             exit_code=EXIT_DATA,
-        ) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise OperatorError(
-            f"{path} cannot be read: {error.strerror}.",
-            fix="Check the path.",
-            exit_code=EXIT_NO_INPUT,
         ) from error
 
 

@@ -102,7 +102,7 @@ def run_audit(home: Home, *, replay: bool, now_us: int) -> AuditReport:
             reader.entries(),
             context,
             epsilon_of=epsilon_of,
-            replay=_replay(store) if replay else None,
+            replay=replay_from(store) if replay else None,
         )
     finally:
         reader.close()
@@ -120,7 +120,9 @@ def _event(event: DpEvent) -> PrivacyEvent:
     return parse_event(event.mech, repr(event.sigma), repr(event.q), event.steps)
 
 
-def _replay(store: BlobStore) -> Replay:
+def replay_from(store: BlobStore) -> Replay:
+    """Average recorded inputs again from the models kept in a store."""
+
     def replayed(done: AggDone, files: Mapping[bytes, Path]) -> Replayed:
         """Average the recorded inputs again, from the files kept under their digests."""
         del files  # the store verifies each digest as it reads

@@ -19,7 +19,7 @@ from p2pfl.runtime.commands.opening import Site, installed_roster, read_history,
 from p2pfl.runtime.commands.study_drafting import build_initial_model
 from p2pfl.runtime.commands.study_words import StudySummary, summary
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, EXIT_REFUSED, EXIT_USAGE, OperatorError
-from p2pfl.runtime.home import Home, write_durably
+from p2pfl.runtime.home import Home, read_bounded, write_durably
 
 PREFIX_DIGITS_MIN = 6
 
@@ -66,9 +66,9 @@ class StudyLine:
 def study_validate(home: Home, request: StudyFile) -> StudySummary:
     """Everything that can be checked about a manifest before proposing it.
 
-    Raises ManifestError or OperatorError.
+    The home need not exist; it gives the sites their names. Raises ManifestError, OperatorError.
     """
-    manifest = parse_manifest(_read(request.file, MANIFEST_BYTES_MAX))
+    manifest = parse_manifest(read_bounded(request.file, MANIFEST_BYTES_MAX))
     return summary(manifest, installed_roster(home), None)
 
 
@@ -78,7 +78,7 @@ def study_propose(site: Site, request: StudyPropose) -> StudyKept:
     Raises OperatorError if a site is not on the roster, the study expired, or the initial model
     is not the one the manifest names.
     """
-    manifest = parse_manifest(_read(request.file, MANIFEST_BYTES_MAX))
+    manifest = parse_manifest(read_bounded(request.file, MANIFEST_BYTES_MAX))
     roster = required_roster(site.home)
     _check_for_us(manifest, roster, site.keys.site, site.now_us())
     _ensure_initial_model(site, manifest)
@@ -96,7 +96,7 @@ def study_import(site: Site, request: StudyFile) -> StudyKept:
     Raises OperatorError, or PeerError if the file is not what a member of the roster sealed.
     """
     roster = required_roster(site.home)
-    envelope = open_envelope(_read(request.file, ENVELOPE_BYTES_MAX), roster)
+    envelope = open_envelope(read_bounded(request.file, ENVELOPE_BYTES_MAX), roster)
     if not isinstance(envelope.message, StudyProposal):
         raise OperatorError(
             f"{request.file} holds a {type(envelope.message).__name__}, not a study.",
@@ -160,7 +160,7 @@ def find_study(home: Home, history: History, prefix: str) -> StudyId:
 def read_manifest(home: Home, study: StudyId) -> Manifest:
     """The stored manifest, its hash verified. Raises OperatorError."""
     path = home.study(study)
-    manifest = parse_manifest(_read(path, MANIFEST_BYTES_MAX))
+    manifest = parse_manifest(read_bounded(path, MANIFEST_BYTES_MAX))
     if manifest.study_id != study:
         raise OperatorError(
             f"{path} was changed: its SHA-256 is {manifest.study_id.hex()}.",
@@ -256,22 +256,3 @@ def require_standing(history: History, study: StudyId, *allowed: Standing) -> No
             fix="See `p2pfl study show` for what was decided and when.",
             exit_code=EXIT_REFUSED,
         )
-
-
-def _read(path: Path, bytes_max: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(bytes_max + 1)
-    except OSError as error:
-        raise OperatorError(
-            f"{path} cannot be read: {error.strerror}.",
-            fix="Check the path.",
-            exit_code=EXIT_NO_INPUT,
-        ) from error
-    if len(raw) > bytes_max:
-        raise OperatorError(
-            f"{path} is larger than {bytes_max} bytes.",
-            fix="It is not a file that this command reads.",
-            exit_code=EXIT_DATA,
-        )
-    return raw

@@ -13,6 +13,7 @@ from gossip.identifiers import Digest, SiteId
 from gossip.roster import Roster
 from p2pfl.core.history import History
 from p2pfl.core.manifest import (
+    MANIFEST_BYTES_MAX,
     NO_PRIVACY,
     AveragingTerms,
     DataTerms,
@@ -35,11 +36,10 @@ from p2pfl.runtime.datasets import schema_of
 from p2pfl.runtime.errors import (
     EXIT_CANNOT_CREATE,
     EXIT_DATA,
-    EXIT_NO_INPUT,
     EXIT_USAGE,
     OperatorError,
 )
-from p2pfl.runtime.home import Home, write_durably
+from p2pfl.runtime.home import Home, read_bounded, write_durably
 
 Privacy = Literal["gaussian", "none"]
 
@@ -166,17 +166,11 @@ def build_initial_model(home: Home, manifest: Manifest) -> tuple[Digest, int]:
 
 
 def _data(home: Home, request: StudyNew) -> DataTerms:
-    if request.schema is not None:
-        try:
-            raw = request.schema.read_bytes()
-        except OSError as error:
-            raise OperatorError(
-                f"{request.schema} cannot be read: {error.strerror}.",
-                fix="Check the path.",
-                exit_code=EXIT_NO_INPUT,
-            ) from error
-    else:
-        raw = schema_of(home, request.data)
+    raw = (
+        read_bounded(request.schema, MANIFEST_BYTES_MAX)
+        if request.schema is not None
+        else schema_of(home, request.data)
+    )
     if not raw:
         raise OperatorError(
             f'The dataset "{request.data}" was registered without a schema.',
