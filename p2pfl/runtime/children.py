@@ -38,7 +38,7 @@ def run_module(
     """
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     # The same code that runs here, wherever it was started from.
-    environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
+    environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
     try:
         # Our own interpreter and module names, nothing from a peer.
         done = subprocess.run(  # noqa: S603
