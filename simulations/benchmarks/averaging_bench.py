@@ -8,14 +8,17 @@ weights, and extra memory in vectors of d float32.
 
 import argparse
 import statistics
+import sys
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from p2pfl.averaging import RULES, average
+from simulations.benchmarks.report import Measured, machine, write_json
 
 # Small inputs are repeated until about so many parameters were read.
 _PARAMETERS_PER_TIMING = 10_000_000
@@ -43,26 +46,45 @@ def extra_vectors(step: Callable[[], object], d: int) -> float:
         tracemalloc.stop()
 
 
-def main() -> None:
-    """Read the sizes, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--models", type=int, default=12, help="own and neighbours, at least 2")
-    parser.add_argument("--parameters", type=int, default=1_000_000)
-    arguments = parser.parse_args()
-    n, d = max(2, arguments.models), arguments.parameters
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", type=int, default=12, help="own and neighbours, ≥ 2 [12]")
+    parser.add_argument("--parameters", type=int, default=1_000_000, help="of a model [1000000]")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table."""
+    options = parse(arguments)
+    n, d = max(2, options.models), options.parameters
     models = np.random.default_rng(0).standard_normal((n, d)).astype(np.float32)
     equal = np.full(n - 1, 1 / n, dtype=np.float32)
     unequal = np.linspace(0.5 / n, 1 / n, n - 1).astype(np.float32)
     repetitions = min(_REPETITIONS_MAX, max(3, _PARAMETERS_PER_TIMING // (n * d)))
-    print(f"{n} models of {d:,} parameters, median of {repetitions}")
-    print(f"{'rule':<18}{'equal ms':>10}{'unequal ms':>12}{'extra vectors':>15}")
-    print(f"{'(read all)':<18}{median_ms(models.sum, repetitions):>10.2f}")
+    read_ms = median_ms(models.sum, repetitions)
+    measured = [Measured("(read all)", read_ms, "ms")]
+    print(machine())
+    print(f"\n{n} models of {d:,} parameters, median of {repetitions}")
+    print(f"{'rule':<18}{'equal ms':>10}{'unequal ms':>12}{'× read all':>12}{'extra vectors':>15}")
+    print(f"{'(read all)':<18}{read_ms:>10.2f}", flush=True)
     for rule in RULES:
         step = partial(average, rule, models[0], models[1:])
         timings = [median_ms(partial(step, weights), repetitions) for weights in (equal, unequal)]
         extra = extra_vectors(partial(step, equal), d)
-        print(f"{rule:<18}{timings[0]:>10.2f}{timings[1]:>12.2f}{extra:>15.2f}")
+        print(
+            f"{rule:<18}{timings[0]:>10.2f}{timings[1]:>12.2f}{timings[0] / read_ms:>12.1f}"
+            f"{extra:>15.2f}",
+            flush=True,
+        )
+        measured.append(Measured(f"{rule}, equal weights", timings[0], "ms"))
+        measured.append(Measured(f"{rule}, unequal weights", timings[1], "ms"))
+    write_json(options.json, {"averaging": measured})
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

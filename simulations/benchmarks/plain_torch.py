@@ -51,7 +51,7 @@ class Site:
             loss = functional.cross_entropy(self.model(self.features), self.labels)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
 
 def round_times(sites: Sequence[Site], rounds: int) -> tuple[list[float], float]:
@@ -94,6 +94,8 @@ def make_site(manifest: Manifest, given: Mapping[str, Any]) -> Site:
         nn.Linear(int(arguments["hidden"]), int(arguments["outputs"])),
     )
     privacy, steps = manifest.privacy, int(arguments["local_steps"])
+    if privacy.sampling == "poisson":
+        raise SystemExit("plain torch here trains over full batches, the study samples them")
     if privacy.is_private:
         model, steps = _with_sample_gradients(model), privacy.steps_per_round
     optimizer: Any = torch.optim.SGD(

@@ -21,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from gossip.identifiers import Digest, SiteId
 from gossip.keys import SiteKeys
 from gossip.libp2p_transport import Libp2pTransport
 from gossip.roster import Roster, draft_roster, sign_roster
+from simulations.benchmarks.report import machine
 
 _TLS_READ_BYTES = 256 * 1024
 _PUSH_BYTES = 3000
@@ -291,19 +292,28 @@ async def run(megabytes: int, repetitions: int) -> None:
             await child.wait()
 
 
-def main() -> None:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=100)
-    parser.add_argument("--repetitions", type=int, default=3)
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--megabytes", type=int, default=100, help="size of the file [100]")
+    parser.add_argument("--repetitions", type=int, default=3, help="of every way [3]")
     parser.add_argument("--serve", default="", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, or be the far end of a measurement."""
+    options = parse(arguments)
     if options.serve:
         folder, one, other, tls, megabytes = json.loads(options.serve)
         asyncio.run(serve(Stage(Path(folder), (one, other), tls, megabytes)))
     else:
+        print(machine(), flush=True)
         asyncio.run(run(options.megabytes, options.repetitions))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""What benchmarks read of running processes, tried on this very process."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from simulations.benchmarks.processes import (
+    NodeWatch,
+    maps_library,
+    peak_megabytes,
+    run_checked,
+    started_s,
+)
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+NOBODY = 2**22 + 1  # above the largest process id of Linux
+
+
+@needs_proc
+def test_memory_start_and_libraries_of_a_process_are_read() -> None:
+    peak, started = peak_megabytes(os.getpid()), started_s(os.getpid())
+    assert peak is not None
+    assert 5 < peak < 100_000
+    assert started is not None
+    # A test of a wall-clock reading needs the wall clock.
+    assert 0 <= time.time() - started < 24 * 3600  # noqa: TID251 - see above
+    assert maps_library(os.getpid(), "no-such-library") is False
+
+
+def test_a_process_that_is_gone_has_no_numbers() -> None:
+    assert peak_megabytes(NOBODY) is None
+    assert started_s(NOBODY) is None
+    assert maps_library(NOBODY, "libc") is None
+
+
+@needs_proc
+def test_running_nodes_are_found_by_their_pid_files(tmp_path: Path) -> None:
+    for name, written in (("north", f"{os.getpid()}\n"), ("south", "\n"), ("west", f"{NOBODY}\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "node.pid").write_text(written, "ascii")
+    watch = NodeWatch(tmp_path)
+    watch.look()
+    watch.look()
+    assert set(watch.started_s) == set(watch.main_mb) == {tmp_path / "north"}
+
+
+def test_a_command_that_fails_ends_the_benchmark_with_its_complaint() -> None:
+    assert run_checked([sys.executable, "-c", "print(6 * 7)"], limit_s=60) == "42\n"
+    failing = "import sys; sys.exit('no such patient')"
+    with pytest.raises(SystemExit, match="status 1:\nno such patient"):
+        run_checked([sys.executable, "-c", failing], limit_s=60)
