@@ -80,20 +80,31 @@ def prepare(path: Path, terms: DataTerms, *, patient_column: str) -> Prepared:
             f"{len(table.rows)} patients, the study asks for at least {terms.patients_min}",
             fix="register a larger dataset, or refuse the study",
         )
+    features, notes = encode_features(table, terms.columns)
+    left_out = (f"{dropped} rows left out: one record per patient",) if dropped else ()
+    return Prepared(
+        features=features,
+        labels=_labels(table, terms),
+        columns=feature_names(terms.columns),
+        patients=_patient_keys(table, patient_column),
+        notes=left_out + notes,
+    )
+
+
+def encode_features(table: CsvTable, columns: Sequence[Column]) -> tuple[Matrix, tuple[str, ...]]:
+    """The model's inputs for every row: float32[n, p] contiguous, and notes for the data manager.
+
+    The label is not looked at: patients whose outcome is unknown have inputs, too.
+    Raises DataRefused naming file, line, column and the fix.
+    """
     blocks: list[Matrix] = []
-    notes = [f"{dropped} rows left out: one record per patient"] if dropped else []
-    for column in terms.columns:
+    notes: list[str] = []
+    for column in columns:
         block, unknown = _encoded(table, column)
         blocks.append(block)
         if unknown:
             notes.append(f'{unknown} rows with a code not agreed on in column "{column.name}"')
-    return Prepared(
-        features=np.ascontiguousarray(np.concatenate(blocks, axis=1)),
-        labels=_labels(table, terms),
-        columns=feature_names(terms.columns),
-        patients=_patient_keys(table, patient_column),
-        notes=tuple(notes),
-    )
+    return np.ascontiguousarray(np.concatenate(blocks, axis=1)), tuple(notes)
 
 
 def feature_names(columns: Sequence[Column]) -> tuple[str, ...]:

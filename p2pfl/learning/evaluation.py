@@ -1,0 +1,229 @@
+"""A released model on patients: `python -m p2pfl.learning.evaluation`, JSON in and out.
+
+Responsible for scoring, predicting with and exporting a model that training has left behind.
+What is computed from patients goes to this process's caller or into the file it names, readable
+by its owner only; nothing here leaves the site. Must not know homes or ledgers.
+
+  {request: "evaluate", manifest, model, dataset, patient_column, part: "holdout" | "all"}
+     →  {n, positives, auc (null: one label only), accuracy, brier, loss, mean_predicted, notes}
+  {request: "predict", manifest, model, table, id_column ("": rows are numbered), out}
+     →  {rows, notes}              a CSV with the id and one probability per row, nothing else
+  {request: "export", manifest, model, out}
+     →  {tensors: [{name, shape}]}                        safetensors with the plan's tensors
+
+manifest, model, dataset, table, out: paths; `model` is a blob with the one tensor `vector`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from p2pfl.core.errors import ManifestError
+from p2pfl.core.manifest import parse_manifest
+from p2pfl.core.manifest_terms import Manifest
+from p2pfl.learning import plans, results
+from p2pfl.learning.datasets.holdout import split
+from p2pfl.learning.datasets.table_file import read_csv
+from p2pfl.learning.datasets.tabular import Matrix, Prepared, encode_features, prepare
+from p2pfl.learning.errors import DataRefused, LearningError, RequestRefused
+from p2pfl.learning.flat_model import FlatModel
+from p2pfl.learning.scoring import score
+from p2pfl.learning.training import schema_of
+from p2pfl.learning.vector import Vector, read_vector
+
+REQUEST_BYTES_MAX: Final = 1 << 20
+ROW_COLUMN: Final = "row"
+PROBABILITY_COLUMN: Final = "probability"
+
+Request = Mapping[str, object]
+Probabilities = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A model on n patients.
+
+    brier: mean squared distance between probability and outcome, 0 best, 0.25 for "always 0.5";
+    loss in nats; mean_predicted is to be compared with positives / n.
+    """
+
+    n: int
+    positives: int
+    auc: float | None
+    accuracy: float
+    brier: float
+    loss: float
+    mean_predicted: float
+
+
+class Predictor:
+    """A study's model, ready to predict."""
+
+    def __init__(self, manifest: Manifest, vector: Vector) -> None:
+        """vector: float32[d]. Raises PlanRefused, ModelRefused."""
+        self._plan = plans.plan_named(manifest.plan.name)
+        arguments = self._plan.arguments(manifest.plan.arguments)
+        module = self._plan.module(manifest.data.features, arguments)
+        self._model = FlatModel(module, schema_of(manifest))
+        self._model.load(vector)
+
+    @torch.no_grad()
+    def log_odds(self, features: Matrix) -> Vector:
+        """features: float32[n, p]. Returns float32[n]."""
+        odds: Vector = self._plan.log_odds(self._model.module(torch.from_numpy(features))).numpy()
+        return odds
+
+
+def evaluate(predictor: Predictor, on: Prepared) -> Evaluation:
+    """Score a model on prepared patients, at least one."""
+    odds = predictor.log_odds(on.features)
+    found = score(odds, on.labels)
+    probability = probabilities(odds)
+    return Evaluation(
+        n=found.n,
+        positives=int(on.labels.sum()),
+        auc=found.auc,
+        accuracy=found.accuracy,
+        brier=brier_score(probability, on.labels),
+        loss=found.loss,
+        mean_predicted=float(probability.mean()),
+    )
+
+
+def probabilities(log_odds: Vector) -> Probabilities:
+    """The logistic function, without overflow. log_odds: float32[n]. Returns float64[n] in 0…1.
+
+    >>> probabilities(np.array([0.0, 800.0, -800.0], dtype=np.float32)).tolist()
+    [0.5, 1.0, 0.0]
+    """
+    odds = log_odds.astype(np.float64)
+    small = np.exp(-np.abs(odds))
+    return np.where(odds >= 0.0, 1.0, small) / (1.0 + small)
+
+
+def brier_score(probability: Probabilities, labels: Matrix) -> float:
+    """Mean squared distance between probability and outcome.
+
+    probability: float64[n]; labels: float32[n], 0 or 1. Source: Brier 1950.
+
+    >>> brier_score(np.array([1.0, 0.5]), np.array([1.0, 1.0], dtype=np.float32))
+    0.125
+    """
+    return float(np.mean((probability - labels.astype(np.float64)) ** 2))
+
+
+def write_predictions(
+    path: Path, ids: Sequence[str], probability: Probabilities, *, id_column: str
+) -> None:
+    """Write the id and the probability of every row; never overwrites. Raises OSError."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([id_column or ROW_COLUMN, PROBABILITY_COLUMN])
+    for known_as, value in zip(ids, probability, strict=True):
+        writer.writerow([known_as, f"{value:.6f}"])
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.getvalue().encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def main() -> int:
+    """Answer one JSON request from stdin on stdout; a refusal is one line on stderr."""
+    torch.set_num_threads(1)
+    try:
+        request = json.loads(sys.stdin.read(REQUEST_BYTES_MAX))
+        answer = _REQUESTS[str(request["request"])](request)
+    except LearningError as error:
+        return _complain(str(error))
+    except ManifestError as error:
+        return _complain(f"the manifest is refused: {error}")
+    except OSError as error:
+        return _complain(f"{error.filename or 'a file'}: {error.strerror}")
+    except (ValueError, KeyError, TypeError) as error:
+        return _complain(f"the request is not as described in the module: {error!r}")
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+def _complain(sentence: str) -> int:
+    sys.stderr.write(f"{sentence}\n")
+    return 1
+
+
+def _evaluated(request: Request) -> dict[str, object]:
+    manifest, vector = _study(request)
+    part = str(request["part"])
+    if part not in ("holdout", "all"):
+        raise RequestRefused(f'"part" is {part!r}, expected holdout or all')
+    # How many patients a site needs to train says nothing about how many a model is tried on.
+    terms = manifest.data if part == "holdout" else replace(manifest.data, patients_min=1)
+    column = str(request["patient_column"])
+    prepared = prepare(Path(str(request["dataset"])), terms, patient_column=column)
+    notes = prepared.notes
+    if part == "holdout":
+        _, prepared = split(prepared, manifest)
+    found = evaluate(Predictor(manifest, vector), prepared)
+    return {name: getattr(found, name) for name in Evaluation.__slots__} | {"notes": list(notes)}
+
+
+def _predicted(request: Request) -> dict[str, object]:
+    manifest, vector = _study(request)
+    table = read_csv(Path(str(request["table"])))
+    id_column = str(request["id_column"])
+    if id_column:
+        ids = table.column(id_column)
+        empty = next((row for row, text in enumerate(ids) if not text), None)
+        if empty is not None:
+            raise DataRefused(
+                table.place(empty, id_column),
+                "no patient is named",
+                fix="fill in the pseudonym, or leave --id out so that rows are numbered",
+            )
+    else:
+        ids = [str(number) for number in range(1, len(table.rows) + 1)]
+    features, notes = encode_features(table, manifest.data.columns)
+    probability = probabilities(Predictor(manifest, vector).log_odds(features))
+    write_predictions(Path(str(request["out"])), ids, probability, id_column=id_column)
+    return {"rows": len(ids), "notes": list(notes)}
+
+
+def _exported(request: Request) -> dict[str, object]:
+    manifest, vector = _study(request)
+    schema = schema_of(manifest)
+    results.write_model(Path(str(request["out"])), vector, schema, manifest)
+    return {
+        "tensors": [{"name": tensor.name, "shape": list(tensor.shape)} for tensor in schema.tensors]
+    }
+
+
+def _study(request: Request) -> tuple[Manifest, Vector]:
+    manifest = parse_manifest(Path(str(request["manifest"])).read_bytes())
+    return manifest, read_vector(Path(str(request["model"])), manifest.study.parameters)
+
+
+_REQUESTS: Final[Mapping[str, Callable[[Request], dict[str, object]]]] = {
+    "evaluate": _evaluated,
+    "predict": _predicted,
+    "export": _exported,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""A study tried out before anybody decides: `python -m p2pfl.learning.rehearsal`, JSON in and out.
+
+Responsible for doing a few rounds of the very same local work as the training process, alone and
+on one site's data, and for saying how long they took. The models are thrown away in this process:
+nothing is written, recorded or released. Loss and scores are computed from patients without
+paying for it, so they are for the people at the site alone.
+
+In:  {manifest: path, dataset: path, patient_column, denominator, rounds}
+Out: {parameters, patients_train, patients_holdout, notes, prepare_s,
+      rounds: [{seconds, steps, loss, auc (null: one label only)}]}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from p2pfl.core.errors import ManifestError
+from p2pfl.core.manifest import parse_manifest
+from p2pfl.core.manifest_terms import Manifest
+from p2pfl.learning.datasets.holdout import split
+from p2pfl.learning.datasets.tabular import Prepared, prepare
+from p2pfl.learning.errors import LearningError, RequestRefused
+from p2pfl.learning.initial import initial_model
+from p2pfl.learning.training import RandomBytes, Trainer
+
+REQUEST_BYTES_MAX: Final = 1 << 20
+ROUNDS_MAX: Final = 100
+
+
+def rehearse(
+    manifest: Manifest,
+    train: Prepared,
+    holdout: Prepared,
+    *,
+    denominator: int,
+    rounds: int,
+    random_bytes: RandomBytes,
+) -> list[dict[str, object]]:
+    """Work alone for some rounds, as the study's training process would, and score each model.
+
+    random_bytes: key source of the privacy noise, os.urandom unless results have to repeat.
+    Raises PlanRefused, ModelRefused, PrivacyRefused, Diverged.
+    """
+    trainer = Trainer(manifest, train, denominator=denominator, random_bytes=random_bytes)
+    model = initial_model(
+        manifest.plan.name,
+        manifest.plan.arguments,
+        features=manifest.data.features,
+        seed=manifest.study.seed,
+    )
+    done: list[dict[str, object]] = []
+    for round_ in range(rounds):
+        started_s = time.perf_counter()
+        work = trainer.train(model, round_, {})
+        seconds, model = time.perf_counter() - started_s, work.vector
+        auc = trainer.score(model, holdout).auc
+        done.append({"seconds": seconds, "steps": work.steps, "loss": work.loss, "auc": auc})
+    return done
+
+
+def main() -> int:
+    """Answer one JSON request from stdin on stdout; a refusal is one line on stderr."""
+    torch.set_num_threads(1)
+    try:
+        answer = _answered(json.loads(sys.stdin.read(REQUEST_BYTES_MAX)))
+    except LearningError as error:
+        return _complain(str(error))
+    except ManifestError as error:
+        return _complain(f"the manifest is refused: {error}")
+    except OSError as error:
+        return _complain(f"{error.filename or 'a file'}: {error.strerror}")
+    except (ValueError, KeyError, TypeError) as error:
+        return _complain(f"the request is not as described in the module: {error!r}")
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+def _answered(request: Mapping[str, object]) -> dict[str, object]:
+    started_s = time.perf_counter()
+    manifest = parse_manifest(Path(str(request["manifest"])).read_bytes())
+    rounds, denominator = request["rounds"], request["denominator"]
+    if not isinstance(rounds, int) or not 1 <= rounds <= ROUNDS_MAX:
+        raise RequestRefused(f'"rounds" is {rounds!r}, expected 1 to {ROUNDS_MAX}')
+    if not isinstance(denominator, int):
+        raise RequestRefused('"denominator" is not a whole number')
+    column = str(request["patient_column"])
+    prepared = prepare(Path(str(request["dataset"])), manifest.data, patient_column=column)
+    train, holdout = split(prepared, manifest)
+    prepare_s = time.perf_counter() - started_s
+    done = rehearse(
+        manifest,
+        train,
+        holdout,
+        denominator=denominator,
+        rounds=rounds,
+        random_bytes=os.urandom,
+    )
+    return {
+        "parameters": manifest.study.parameters,
+        "patients_train": train.size,
+        "patients_holdout": holdout.size,
+        "notes": list(prepared.notes),
+        "prepare_s": prepare_s,
+        "rounds": done,
+    }
+
+
+def _complain(sentence: str) -> int:
+    sys.stderr.write(f"{sentence}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
