@@ -13,7 +13,8 @@ from gossip.identifiers import SiteId
 from gossip.keys import SiteKeys
 from gossip.messages import Message, StudyProposal, UpdateAnnounced
 from gossip.roster import Roster
-from ledger.log import Draft, Signer
+from ledger.log import Draft, Entry, Signer
+from ledger.provenance import kinds
 from p2pfl.averaging import average
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
@@ -35,17 +36,45 @@ TRAIN_S = 0.05
 AVERAGE_S = 0.002
 COMMIT_S = 0.004
 FETCH_S = 0.02
+UNPROTECTED = ev.Spending("none", "0", "0", 0, "0")
+DECIDING = (
+    kinds.StudyApproved.KIND,
+    kinds.StudyRefused.KIND,
+    kinds.StudyRevoked.KIND,
+    kinds.StudyClosed.KIND,
+)
 ENVIRONMENT = hashlib.sha256(b"simulated").digest()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A blob that some of these sites may hold, what to say then, and what if nobody has it.
+
+    Without `failed` it is asked for until somebody has it."""
+
+    model: ModelHash
+    parameters: int
+    sites: tuple[SiteId, ...]
+    done: ev.Event
+    failed: ev.ObtainFailed | None
+
+
+@dataclass(frozen=True, slots=True)
 class Outgoing:
     """What performing an effect leads to in the world around the site."""
 
     event: ev.Event | None = None
     delay_s: float = 0.0
     offer: fx.Offer | None = None
-    fetch: bytes | None = None
+    withdraw: str = ""
+    fetch: Fetch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """How models travel: with their announcement, or fetched by digest."""
+
+    inline_bytes_max: int = 16 * 1024
 
 
 @dataclass(slots=True)
@@ -59,7 +88,16 @@ class Disk:
 class SimulatedSite:
     """A site and its node. `perform` is the driver's counterpart without I/O."""
 
-    def __init__(self, name: str, keys: SiteKeys, trainer: Trainer, nonce: bytes) -> None:
+    def __init__(
+        self,
+        name: str,
+        keys: SiteKeys,
+        trainer: Trainer,
+        nonce: bytes,
+        *,
+        spending: ev.Spending = UNPROTECTED,
+        payloads: Payloads | None = None,
+    ) -> None:
         self.name = name
         self.keys = keys
         self.id: SiteId = keys.site
@@ -74,6 +112,10 @@ class SimulatedSite:
             witness_pk=Signer(keys.witness).public_key,
             nonce=nonce,
         )
+        self.released: dict[bytes, bytes] = {}
+        """Study → model that lies where its researcher finds it; survives a crash."""
+        self.spending = spending
+        self._payloads = payloads or Payloads()
         self._trainer = trainer
         self.core: NodeCore
         self.dissemination: Dissemination
@@ -89,9 +131,9 @@ class SimulatedSite:
         address = f"10.0.{number // 250}.{number % 250 + 1}:7100"
         return sign_card(self.keys, name=self.name, log_id=log_id, addresses=[address])
 
-    def record(self, *drafts: Draft, now_s: float) -> None:
-        """What a person's command appends while the node is down."""
-        self.ledger.append(drafts, (), int(now_s * 1e6))
+    def record(self, *drafts: Draft, now_s: float) -> tuple[Entry, ...]:
+        """What a person's command appends. A running node has to be told: `World.command`."""
+        return self.ledger.append(drafts, (), int(now_s * 1e6))
 
     def store(self, vector: Vector) -> bytes:
         """Put a model on the disk. Returns its digest."""
@@ -128,11 +170,15 @@ class SimulatedSite:
     def perform(self, effect: fx.Effect, now_s: float) -> list[Outgoing]:
         """Do what the core asks for; long effects answer with an event after a while."""
         match effect:
+            case fx.Append(under=study) if study is not None and not self._approves(study):
+                return []
             case fx.Append(drafts=drafts, links=links):
                 entries = self.ledger.append(drafts, links, int(now_s * 1e6))
                 return [Outgoing(ev.Appended(entries, self.ledger.note), COMMIT_S)]
             case fx.Offer():
                 return [Outgoing(offer=replace(effect, message=self._with_payload(effect)))]
+            case fx.Withdraw(key=key):
+                return [Outgoing(withdraw=key)]
             case fx.KeepProposal(study=study, manifest=manifest, initial=initial):
                 self.disk.manifests[study] = manifest
                 if hashlib.sha256(initial).digest() == manifest.study.initial_model:
@@ -155,20 +201,26 @@ class SimulatedSite:
                 return [Outgoing(self._train(effect), TRAIN_S)]
             case fx.Obtain():
                 return [self._obtain(effect)]
-            case fx.FetchModel(study=study, model=model):
-                return [Outgoing(ev.ModelReady(study, model), FETCH_S, fetch=model)]
+            case fx.FetchModel(study=study, model=model, parameters=d, sites=sites):
+                ready = ev.ModelReady(study, model)
+                if model in self.disk.blobs:
+                    return [Outgoing(ready, 0.0)]
+                return [Outgoing(fetch=Fetch(model, d, sites, ready, None))]
             case fx.Average():
                 return [Outgoing(self._average(effect), AVERAGE_S)]
             case fx.Score(study=study, round=round_):
                 return [Outgoing(ev.Scored(study, round_, None, 0.0), 0.0)]
             case fx.ReleaseModel(study=study, model=model):
+                self.released[study] = model
                 return [Outgoing(ev.ModelReleased(study, model), 0.0)]
             case _:
-                return []  # CloseTraining, Withdraw, KeepPeerHead: nothing outside the process
+                return []  # CloseTraining, KeepPeerHead: nothing outside the process
 
     def _with_payload(self, effect: fx.Offer) -> Message:
         message = effect.message
         if isinstance(message, UpdateAnnounced):
+            if message.size > self._payloads.inline_bytes_max:
+                return message
             return replace(message, inline=self.disk.blobs[message.hash])
         if isinstance(message, StudyProposal):
             study = self.core.proposals
@@ -180,28 +232,42 @@ class SimulatedSite:
 
     def _train(self, effect: fx.Train) -> ev.Event:
         digest = self.store(self._trainer(self.model(effect.base), effect.round))
-        spending = ev.Spending("none", "0", "0", 0, "0")
         size = len(self.disk.blobs[digest])
         return ev.Trained(
-            effect.study, effect.round, ModelHash(digest), size, spending, 0.0, TRAIN_S
+            effect.study, effect.round, ModelHash(digest), size, self.spending, 0.0, TRAIN_S
         )
 
+    def _approves(self, study: bytes) -> bool:
+        """The ledger's writer looks at what is on record, not at what the core knows."""
+        deciding = (entry for entry in reversed(self.ledger.entries) if entry.kind in DECIDING)
+        newest = next((e for e in deciding if e.body["study"] == study), None)
+        return newest is not None and newest.kind == kinds.StudyApproved.KIND
+
     def _obtain(self, effect: fx.Obtain) -> Outgoing:
+        place = (effect.study, effect.round, effect.sender, effect.model)
+        done = ev.Obtained(*place)
+        fetch = Fetch(
+            effect.model,
+            effect.parameters,
+            (effect.sender,),
+            done,
+            ev.ObtainFailed(*place, "not-fetched", hostile=False),
+        )
+        if effect.inline:
+            return Outgoing(self.take_in(fetch, effect.inline), FETCH_S)
+        if effect.model in self.disk.blobs:
+            return Outgoing(done, 0.0)
+        return Outgoing(fetch=fetch)
+
+    def take_in(self, fetch: Fetch, data: bytes) -> ev.Event:
+        """Check bytes that came from another site, and store them."""
         try:
-            vector_of(effect.inline, effect.parameters)
+            vector_of(data, fetch.parameters)
         except BlobError as error:
-            failed = ev.ObtainFailed(
-                effect.study,
-                effect.round,
-                effect.sender,
-                effect.model,
-                type(error).__name__,
-                hostile=True,
-            )
-            return Outgoing(failed, FETCH_S)
-        self.disk.blobs[effect.model] = effect.inline
-        obtained = ev.Obtained(effect.study, effect.round, effect.sender, effect.model)
-        return Outgoing(obtained, FETCH_S)
+            assert fetch.failed is not None, "initial models are what the manifest names"
+            return replace(fetch.failed, reason=type(error).__name__, hostile=True)
+        self.disk.blobs[fetch.model] = data
+        return fetch.done
 
     def _average(self, effect: fx.Average) -> ev.Event:
         own = self.model(effect.own)

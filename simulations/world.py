@@ -13,20 +13,19 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gossip import dissemination as dis
 from gossip.envelope import seal
 from gossip.identifiers import SiteId, digest_of
 from gossip.roster import Roster
+from ledger.log import Draft
 from p2pfl.core import events as ev
 from p2pfl.core.manifest import Manifest
-from simulations.site import Outgoing, SimulatedSite
+from simulations.site import Fetch, Outgoing, SimulatedSite
 
 COMMIT_S = 0.004
-TRAIN_S = 0.05
-AVERAGE_S = 0.002
 FETCH_S = 0.02
+FETCH_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,11 @@ class World:
         """Effects performed so far, by everybody: the place where a test cuts the power."""
         self.before_effect: Callable[[SimulatedSite, int], bool] = lambda _site, _count: False
         """Return True to crash the site instead of performing its next effect."""
+        self.cut: set[frozenset[SiteId]] = set()
+        """Pairs of sites whose wire lets nothing through; they do not notice."""
         self._random = np.random.Generator(np.random.PCG64(seed))
-        self._queue: list[tuple[float, int, SiteId, int, Callable[[], None]]] = []
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers: dict[tuple[SiteId, ev.TimerKey], int] = {}
         self._order = itertools.count()
         self._trace = hashlib.sha256()
 
@@ -83,16 +85,25 @@ class World:
                 self.submit(other, ev.Disconnected(site.id), 0.0)
                 self._disseminate(other, dis.Disconnected(site.id))
 
+    def restart(self, site: SimulatedSite, delay_s: float) -> None:
+        """Switch a crashed site's machine on again after a while."""
+        self._push(delay_s, lambda: None if site.is_up else self.boot(site))
+
+    def command(self, site: SimulatedSite, *drafts: Draft) -> None:
+        """What a person's command appends while the node is up or down."""
+        entries = site.record(*drafts, now_s=self.now_s)
+        if site.is_up:
+            self.submit(site, ev.Appended(entries, site.ledger.note), COMMIT_S)
+
     def run(self, until: Callable[[], bool], limit_s: float) -> bool:
         """Let time pass until a condition holds; False if `limit_s` of virtual time did not do."""
         end_s = self.now_s + limit_s
         while self._queue and not until():
-            at_s, _, site, incarnation, call = heapq.heappop(self._queue)
-            if at_s > end_s:
+            if self._queue[0][0] > end_s:
+                self.now_s = end_s
                 return False
-            self.now_s = at_s
-            if self.sites[site].incarnation == incarnation and self.sites[site].is_up:
-                call()
+            self.now_s, _, call = heapq.heappop(self._queue)
+            call()
         return until()
 
     def digest(self) -> str:
@@ -107,8 +118,23 @@ class World:
 
     def later(self, site: SimulatedSite, delay_s: float, call: Callable[[], None]) -> None:
         """Call at a later time, unless the site has crashed until then."""
-        entry = (self.now_s + delay_s, next(self._order), site.id, site.incarnation, call)
-        heapq.heappush(self._queue, entry)
+        incarnation = site.incarnation
+        self._push(delay_s, lambda: call() if site.incarnation == incarnation else None)
+
+    def _push(self, delay_s: float, call: Callable[[], None]) -> None:
+        heapq.heappush(self._queue, (self.now_s + delay_s, next(self._order), call))
+
+    def _set_timer(self, site: SimulatedSite, timer: ev.TimerFired, delay_s: float) -> None:
+        """A later timer under the same key takes the earlier one's place."""
+        place, number = (site.id, timer.key), next(self._order)
+        self._timers[place] = number
+
+        def fire() -> None:
+            if self._timers.get(place) == number:
+                del self._timers[place]
+                self._handle(site, timer)
+
+        self.later(site, delay_s, fire)
 
     def _meet(self, site: SimulatedSite, other: SimulatedSite) -> None:
         self.submit(site, ev.Connected(other.id), 0.0)
@@ -124,12 +150,15 @@ class World:
 
     def _carry(self, source: SimulatedSite, target: SimulatedSite, raw: bytes) -> None:
         terms = self.network
-        if not target.is_up or self._random.random() < terms.loss:
+        if not target.is_up or self._random.random() < terms.loss or self._is_cut(source, target):
             return
         span_s = terms.delay_max_s - terms.delay_min_s
         delay_s = terms.delay_min_s + span_s * self._random.random()
         received = dis.Received(source.id, raw)
         self.later(target, delay_s, lambda: self._disseminate(target, received))
+
+    def _is_cut(self, source: SimulatedSite, target: SimulatedSite) -> bool:
+        return frozenset((source.id, target.id)) in self.cut
 
     # -- events and effects ----------------------------------------------------------------------
 
@@ -147,7 +176,9 @@ class World:
                 self._send_out(site, outgoing)
 
     def _send_out(self, site: SimulatedSite, outgoing: Outgoing) -> None:
-        if outgoing.event is not None:
+        if isinstance(outgoing.event, ev.TimerFired):
+            self._set_timer(site, outgoing.event, outgoing.delay_s)
+        elif outgoing.event is not None:
             self.submit(site, outgoing.event, outgoing.delay_s)
         if outgoing.offer is not None:
             offer = outgoing.offer
@@ -156,12 +187,25 @@ class World:
             self._disseminate(
                 site, dis.Offer(offer.key, raw, digest_of(raw), scope, offer.expires_s)
             )
+        if outgoing.withdraw:
+            self._disseminate(site, dis.Withdraw(outgoing.withdraw))
         if outgoing.fetch is not None:
-            model = outgoing.fetch
-            for holder in self.sites.values():
-                if holder.is_up and holder.core.may_read(site.id, model) and model in holder.blobs:
-                    site.blobs[model] = holder.blobs[model]
-                    return
+            self._fetch(site, outgoing.fetch)
+
+    def _fetch(self, site: SimulatedSite, fetch: Fetch) -> None:
+        """Ask the holders one after the other; again a little later if the job is patient."""
+        for holder_id in fetch.sites:
+            holder = self.sites.get(holder_id)
+            if holder is None or not holder.is_up or self._is_cut(site, holder):
+                continue
+            if fetch.model in holder.blobs and holder.core.may_read(site.id, fetch.model):
+                arrived = site.take_in(fetch, holder.blobs[fetch.model])
+                self.submit(site, arrived, FETCH_S)
+                return
+        if fetch.failed is None:
+            self.later(site, FETCH_AGAIN_S, lambda: self._fetch(site, fetch))
+        else:
+            self.submit(site, fetch.failed, FETCH_S)
 
     def _disseminate(self, site: SimulatedSite, event: dis.Event) -> None:
         if not site.is_up:
@@ -205,6 +249,3 @@ def canonical(value: object) -> str:
             return f"{type(value).__name__}({','.join(fields)})"
         case _:
             return repr(value)
-
-
-Vector = NDArray[np.float32]

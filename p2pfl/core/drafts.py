@@ -1,7 +1,9 @@
 """The ledger entries that a running study writes, made from plain values."""
 
 import hashlib
+import math
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 
 from ledger.log import Draft, Value, encode
 from ledger.provenance import kinds
@@ -15,6 +17,8 @@ from p2pfl.core.names import ModelHash, Round, StudyId
 NODE_ACTOR = "node"
 NOT_PUBLISHED = -1
 """Stands for "no entry": a consensus round has no training, a catch-up no own update."""
+DISTANCE_MAX = 1e99
+"""Stands for a distance that is unknown or not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ def training_entries(
     """`train.done` with the privacy spent, and the release it covers: one commit."""
     approval = past.approval
     assert approval is not None, "training needs an approval"
-    done = past.trainings + 1
+    # Without privacy a table says nothing; it may be shorter than the study.
+    done = min(past.trainings + 1, len(approval.eps_table_u) - 1)
     train = kinds.TrainDone(
         study=manifest.study_id,
         round=event.round,
@@ -61,7 +66,8 @@ def training_entries(
         manifest.study_id, event.round, event.model, event.size_bytes, NOT_PUBLISHED
     )
     pair = (train.draft(NODE_ACTOR), published.draft(NODE_ACTOR))
-    return fx.Append(manifest.study_id, pair, (fx.SeqLink(draft=1, field="train_seq", names=0),))
+    link = fx.SeqLink(draft=1, field="train_seq", names=0)
+    return fx.Append(manifest.study_id, pair, (link,), under=manifest.study_id)
 
 
 def consensus_draft(study: StudyId, round_: Round, model: ModelHash, size_bytes: int) -> Draft:
@@ -88,16 +94,17 @@ def received_draft(study: StudyId, heard: Heard, verdict: str, reason: str) -> D
 def averaging_drafts(
     effect: fx.Average,
     used: tuple[Heard, ...],
+    new: tuple[Heard, ...],
     log_ids: dict[bytes, bytes],
     own: Published | None,
     skipped: range,
     event: ev.Averaged,
 ) -> tuple[Draft, ...]:
-    """Rounds skipped by a catch-up, every input's verdict, and the averaging itself."""
-    passed = [
-        kinds.RoundSkipped(effect.study, round_, "catch-up").draft(NODE_ACTOR) for round_ in skipped
-    ]
-    received = [received_draft(effect.study, heard, "accepted", "") for heard in used]
+    """Rounds skipped by a catch-up, the verdict of every new input, and the averaging itself.
+
+    An input that a catch-up took in early is on record already, and not `new`."""
+    passed = [skipped_draft(effect.study, round_, "catch-up") for round_ in skipped]
+    received = [received_draft(effect.study, heard, "accepted", "") for heard in new]
     inputs = tuple(
         kinds.AggInput(
             site=heard.sender,
@@ -122,25 +129,45 @@ def averaging_drafts(
     return (*passed, *received, done.draft(NODE_ACTOR))
 
 
-def ending_drafts(
+def skipped_draft(study: StudyId, round_: int, reason: str) -> Draft:
+    """A round goes by without an average here."""
+    return kinds.RoundSkipped(study, round_, reason).draft(NODE_ACTOR)
+
+
+def released_draft(
     study: StudyId, round_: Round, model: ModelHash, distance: float, inputs: int
-) -> tuple[Draft, Draft]:
-    """The release of the final model and the close that returns unused budget."""
-    released = kinds.ModelReleased(study, round_, model, f"{distance:.6g}", inputs)
-    closed = kinds.StudyClosed(study, "complete", round_ + 1)
-    return released.draft(NODE_ACTOR), closed.draft(NODE_ACTOR)
+) -> Draft:
+    """The release of the final model. distance: relative; not a number counts as far apart."""
+    text = decimal(distance)
+    return kinds.ModelReleased(study, round_, model, text, inputs).draft(NODE_ACTOR)
 
 
-def leaving_draft(study: StudyId, reason: str, rounds: int) -> Draft:
-    """This site leaves the study before its end."""
+def decimal(value: float) -> str:
+    """A number ≥ 0 as the ledger's text.
+
+    >>> decimal(0.25), decimal(1e-300), decimal(float("nan"))
+    ('0.25', '0', '1e+99')
+    """
+    if not math.isfinite(value) or value > DISTANCE_MAX:
+        value = DISTANCE_MAX
+    return f"{value:.6g}" if value >= 1 / DISTANCE_MAX else "0"
+
+
+def closed_draft(study: StudyId, reason: str, rounds: int) -> Draft:
+    """This site is done with the study: its end, or the reason why it leaves before."""
     return kinds.StudyClosed(study, reason, rounds).draft(NODE_ACTOR)
 
 
 def is_as_approved(terms: kinds.DpTerms, spending: ev.Spending) -> bool:
     """Whether a training step kept to the privacy terms that were approved.
 
-    Decimals are compared as numbers: "9.10" and "9.1" promise the same."""
+    Decimals are compared as numbers: "9.10" and "9.1" promise the same. What the training process
+    says is not trusted to be a number."""
     if terms.mech == "none" or spending.mech != terms.mech:
         return terms.mech == spending.mech
     pairs = ((terms.sigma, spending.sigma), (terms.q, spending.q), (terms.clip, spending.clip))
-    return terms.steps == spending.steps and all(float(a) == float(b) for a, b in pairs)
+    try:
+        is_same = all(Decimal(approved) == Decimal(actual) for approved, actual in pairs)
+    except InvalidOperation:
+        return False
+    return is_same and terms.steps == spending.steps

@@ -31,6 +31,9 @@ class Append:
     study: StudyId | None
     drafts: tuple[Draft, ...]
     links: tuple[SeqLink, ...] = ()
+    under: StudyId | None = None
+    """Nothing is written, and nothing comes back, unless the newest decision on record about this
+    study is an approval: a person's revocation may be committed first."""
 
 
 @dataclass(frozen=True, slots=True)

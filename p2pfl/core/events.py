@@ -21,6 +21,17 @@ class Begin:
     """Digests of the blobs that are on disk."""
     note: bytes
     """The signed head of the own log."""
+    heads: tuple["KnownHead", ...] = ()
+    """The newest heads of other sites' logs that are on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHead:
+    """A signed head of another site's log, kept from before."""
+
+    log_id: bytes
+    size: int
+    root: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +220,18 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Expiry:
+    """When a study that is not complete has to end."""
+
+    study: StudyId
+
+
+@dataclass(frozen=True, slots=True)
 class HeadDue:
     """When the newest own head is told to everyone (at most once a second)."""
 
 
-TimerKey = RoundDeadline | Retry | HeadDue
+TimerKey = RoundDeadline | Retry | Expiry | HeadDue
 
 StudyEvent = (
     TrainingOpened

@@ -3,12 +3,11 @@
 Knows nothing of training, the ledger or time: a deadline is something it is told of."""
 
 from gossip.identifiers import SiteId
-from gossip.messages import UpdateAnnounced
 from p2pfl.core import effects as fx
-from p2pfl.core.inbox import Heard, Holding, Inbox
+from p2pfl.core.inbox import OFFERED_ROUNDS, Heard, Holding, Inbox
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import Round, StudyId
-from p2pfl.core.participants import Neighbourhood, neighbourhood
+from p2pfl.core.participants import Neighbourhood, neighbourhood, study_graph
 from p2pfl.core.refusals import NotANeighbour, WrongSize
 
 BEHIND_ROUNDS = 2
@@ -35,11 +34,15 @@ class Gathering:
         self.buckets: dict[SiteId, int] = {me: bucket}
         self.connected: frozenset[SiteId] = frozenset()
         self.is_overdue = False
+        self.is_stuck = False
         self._manifest = manifest
         self._study = StudyId(manifest.study_id)
         self._inbox = Inbox(manifest.study.rounds_total)
         self._missed: set[SiteId] = set()
-        self._hood = neighbourhood(manifest, me, self.buckets)
+        self._left: set[SiteId] = set()
+        self._under_way: dict[tuple[Round, SiteId], Heard] = {}
+        self._graph = study_graph(manifest)
+        self._hood = neighbourhood(manifest, self._graph, me, self.buckets)
 
     @property
     def hood(self) -> Neighbourhood:
@@ -51,56 +54,91 @@ class Gathering:
         """Neighbours that have to be heard for a round to count."""
         return min(self._manifest.study.neighbours_min, len(self._manifest.study.sites) - 1)
 
-    def sites_changed(self, buckets: dict[SiteId, int]) -> None:
-        """Another site approved, revoked or left; `buckets` holds the others that approve."""
+    def sites_changed(self, current: Round, buckets: dict[SiteId, int]) -> list[fx.Effect]:
+        """Another site approved, revoked or left; `buckets` holds the others that approve.
+
+        What a site announced before its approval arrived here is asked for now."""
         for gone in set(self.buckets) - set(buckets) - {self.me}:
             self._inbox.forget(gone)
+            self._left.add(gone)
+            self._under_way = {k: h for k, h in self._under_way.items() if k[1] != gone}
+        self._left -= set(buckets)
         self.buckets = {**buckets, self.me: self.buckets[self.me]}
-        self._hood = neighbourhood(self._manifest, self.me, self.buckets)
+        self._hood = neighbourhood(self._manifest, self._graph, self.me, self.buckets)
+        return self._obtain_near(current)
 
     # -- announcements ---------------------------------------------------------------------------
 
-    def announce(self, current: Round, message: UpdateAnnounced, heard: Heard) -> list[fx.Effect]:
+    def announce(self, current: Round, heard: Heard) -> list[fx.Effect]:
         """Take an announcement in, and ask for its payload if it is near enough.
 
+        One that overtakes its sender's approval is kept until that arrives.
         Raises an UpdateRefused."""
-        if heard.sender not in self._hood.neighbours:
+        is_possible = heard.sender in self._graph.get(self.me, ()) and heard.sender != self.me
+        if not is_possible or heard.sender in self._left:
             raise NotANeighbour("the sender is not averaged with here")
         expected = blob_size_bytes(self._manifest.study.parameters)
         if heard.size_bytes != expected:
             raise WrongSize(f"{heard.size_bytes} bytes, expected {expected}")
-        self._inbox.announce(current, message, heard)
+        self._inbox.announce(current, heard)
         self._missed.discard(heard.sender)
-        near = heard.round in (current, current + 1) or bool(self.ahead(current))
-        return [self._obtain(heard)] if near else []
+        return self._obtain_near(current)
+
+    def holds_leaf(self, leaf: bytes) -> bool:
+        """Whether an update is held that this entry of its sender's log stands for."""
+        return self._inbox.holds_leaf(leaf)
 
     def enter(self, current: Round) -> list[fx.Effect]:
         """A round began: forget older ones, ask for what was announced for it before."""
-        self.is_overdue = False
+        self.is_overdue = self.is_stuck = False
         self._inbox.enter(current)
-        held = self._inbox.at(current).values()
-        return [self._obtain(h) for h in held if h.holding is Holding.ANNOUNCED]
+        return self._obtain_near(current)
 
     def obtained(self, round_: Round, sender: SiteId) -> None:
         """A neighbour's update is stored and sound."""
-        self._inbox.mark(round_, sender, Holding.READY)
+        heard = self._under_way.pop((round_, sender), None)
+        if heard is not None:
+            self._inbox.mark(heard, Holding.READY)
 
     def failed(self, round_: Round, sender: SiteId) -> None:
         """A neighbour's update could not be fetched; it can be tried again."""
-        self._inbox.mark(round_, sender, Holding.FAILED)
+        heard = self._under_way.pop((round_, sender), None)
+        if heard is not None:
+            self._inbox.mark(heard, Holding.FAILED)
 
     def rejected(self, round_: Round, sender: SiteId) -> Heard | None:
-        """A neighbour's update is not what was announced. None if it is of no interest now."""
-        return self._inbox.mark(round_, sender, Holding.REJECTED)
+        """A neighbour's update is not what was announced. None if it was not asked for."""
+        heard = self._under_way.pop((round_, sender), None)
+        return None if heard is None else self._inbox.mark(heard, Holding.REJECTED)
 
     def obtain_again(self, current: Round) -> list[fx.Effect]:
         """Ask once more for what failed, at neighbours that can be reached."""
-        held = [*self._inbox.at(current).values(), *self._inbox.newest().values()]
-        failed = {h.sender: h for h in held if h.holding is Holding.FAILED}
-        return [self._obtain(h) for s, h in sorted(failed.items()) if s in self.connected]
+        for heard in self._interesting(current):
+            if heard.holding is Holding.FAILED and heard.sender in self.connected:
+                self._inbox.mark(heard, Holding.ANNOUNCED)
+        return self._obtain_near(current)
+
+    def _obtain_near(self, current: Round) -> list[fx.Effect]:
+        wanted = [h for h in self._interesting(current) if h.holding is Holding.ANNOUNCED]
+        return [self._obtain(h) for h in wanted]
+
+    def _interesting(self, current: Round) -> list[Heard]:
+        """What this round and the next can use; of what lies further ahead, one per neighbour.
+
+        A neighbour that announces round after round must not fill the disk."""
+        held = [*self._inbox.at(current).values(), *self._inbox.at(Round(current + 1)).values()]
+        if self.is_overdue or self.ahead(current):
+            busy = {site for _, site in self._under_way}
+            held += [
+                h
+                for site, h in self._inbox.newest().items()
+                if h.round > current + 1 and site not in busy
+            ]
+        return [h for h in held if h.sender in self._hood.neighbours]
 
     def _obtain(self, heard: Heard) -> fx.Effect:
-        self._inbox.mark(heard.round, heard.sender, Holding.OBTAINING)
+        asked = self._inbox.mark(heard, Holding.OBTAINING)
+        self._under_way[heard.round, heard.sender] = asked
         return fx.Obtain(
             self._study,
             heard.round,
@@ -114,29 +152,40 @@ class Gathering:
     # -- enough? ---------------------------------------------------------------------------------
 
     def ready(self, round_: Round) -> dict[SiteId, Heard]:
-        """Sound updates of present neighbours for a round."""
-        held = self._inbox.at(round_)
-        return {
-            s: h
-            for s, h in held.items()
-            if h.holding is Holding.READY and s in self._hood.neighbours
-        }
+        """Sound updates of present neighbours for a round.
+
+        If they are too few long after the deadline, newer updates stand in for missed ones: whoever
+        is furthest behind can then always go on, so that a study never stops with everybody
+        waiting for what nobody offers any more."""
+        held = {s: h for s, h in self._inbox.at(round_).items() if h.holding is Holding.READY}
+        present = {s: h for s, h in held.items() if s in self._hood.neighbours}
+        if not self.is_stuck or len(present) >= self.enough:
+            return present
+        for site, heard in self._inbox.stored().items():
+            if heard.round > round_ and site in self._hood.neighbours:
+                present.setdefault(site, heard)
+        return dict(sorted(present.items()))
 
     def is_settled(self, round_: Round) -> bool:
         """Whether nothing more is worth waiting for.
 
-        A neighbour that is unreachable *and* missed the last deadline is not waited for."""
+        Not waited for: a neighbour that is unreachable *and* missed the last deadline, and one
+        that went on so far that it offers this round no longer."""
         held = self._inbox.at(round_)
         settled = {s for s, h in held.items() if h.holding in (Holding.READY, Holding.REJECTED)}
+        gone_on = {s for s, h in self._inbox.newest().items() if h.round >= round_ + OFFERED_ROUNDS}
         expected = {
-            s for s in self._hood.neighbours if s in self.connected or s not in self._missed
+            s
+            for s in self._hood.neighbours
+            if (s in self.connected or s not in self._missed) and (s in held or s not in gone_on)
         }
         return self.is_overdue or (expected <= settled and bool(settled))
 
-    def deadline(self, round_: Round) -> None:
-        """The round's time is up."""
-        self.is_overdue = True
+    def deadline(self, round_: Round) -> list[fx.Effect]:
+        """The round's time is up; the second time, what lies further ahead may stand in."""
+        self.is_stuck, self.is_overdue = self.is_overdue, True
         self._missed |= set(self._hood.neighbours) - set(self.ready(round_))
+        return self._obtain_near(round_)
 
     # -- left behind -----------------------------------------------------------------------------
 
@@ -152,25 +201,20 @@ class Gathering:
         )
         return ahead if len(ahead) >= self.enough else ()
 
-    def obtain_ahead(self, current: Round) -> list[fx.Effect]:
-        """Ask for the payloads that catching up needs."""
-        return [self._obtain(h) for h in self.ahead(current) if h.holding is Holding.ANNOUNCED]
-
     def catch_up(self, current: Round) -> tuple[Heard, ...]:
-        """The inputs of a catch-up once all of them are here, else nothing."""
-        ahead = self.ahead(current)
-        ready = tuple(h for h in ahead if h.holding is Holding.READY)
+        """The inputs of a catch-up once all of them are here, else nothing.
+
+        Neighbours go on meanwhile: what is on disk counts, though newer ones were announced."""
+        ahead, stored = self.ahead(current), self._inbox.stored()
+        near = [stored[h.sender] for h in ahead if h.sender in stored]
+        ready = tuple(h for h in near if h.round >= current + BEHIND_ROUNDS)
         is_complete = len(ready) == len(ahead) or (self.is_overdue and len(ready) >= self.enough)
         return ready if ahead and is_complete else ()
 
 
 def target_round(inputs: tuple[Heard, ...]) -> Round:
-    """The round a site that catches up arrives at: the oldest of its inputs.
+    """The round that a catch-up stands for: the next one is the oldest of its inputs' rounds.
 
-    Every input is at least that new, so the site is never ahead of what it averaged."""
-    return min(heard.round for heard in inputs)
-
-
-def update_key(study: StudyId) -> str:
-    """The key under which the newest own update of a study is offered."""
-    return f"update/{study.hex()}"
+    So the site publishes in a round where its neighbours may still wait for it, and every site
+    publishes in the last round."""
+    return Round(min(heard.round for heard in inputs) - 1)

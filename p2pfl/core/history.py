@@ -12,6 +12,9 @@ from ledger.log import Entry
 from ledger.provenance import kinds
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
 
+COMPLETE = "complete"
+"""The reason of a close after the last round; every other one is a site leaving early."""
+
 
 class Standing(Enum):
     """What this site's own decisions say about a study."""
@@ -41,6 +44,8 @@ class StudyHistory:
     standing: Standing = Standing.UNDECIDED
     proposer: bytes = b""
     approval: kinds.StudyApproved | None = None
+    approved_seq: int = -1
+    approved_leaf: bytes = b""
     decision_seq: int = -1
     decision_leaf: bytes = b""
     decided_us: int = 0
@@ -52,10 +57,16 @@ class StudyHistory:
     received: dict[tuple[Round, bytes], str] = field(default_factory=dict)
     """(round, sender) → first recorded verdict."""
     averaged: dict[Round, ModelHash] = field(default_factory=dict)
+    newest_average: kinds.AggDone | None = None
     skipped: set[Round] = field(default_factory=set)
     released: ModelHash | None = None
     closed_reason: str = ""
     eps_u: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the study came to its end here, every round behind it."""
+        return self.standing is Standing.CLOSED and self.closed_reason == COMPLETE
 
 
 @dataclass(slots=True)
@@ -75,6 +86,10 @@ class History:
         self.size = 0
         self.studies: dict[StudyId, StudyHistory] = {}
         self.datasets: dict[DatasetId, DatasetHistory] = {}
+        self.received_leaves: set[bytes] = set()
+        """Leaves of other logs' entries that were received: none stands for two updates."""
+        self.misbehaved: dict[tuple[bytes, str], int] = {}
+        """(site, broken rule) → the largest count on record."""
         for entry in entries:
             self.apply(entry)
 
@@ -91,8 +106,8 @@ class History:
             return
         record = kinds.parse(entry)
         match record:
-            case kinds.DatasetRegistered(ds=ds):
-                self.datasets[DatasetId(ds)] = DatasetHistory(record)
+            case kinds.DatasetRegistered():
+                self._register(record)
             case kinds.DatasetRevoked(ds=ds):
                 self._revoke_dataset(DatasetId(ds))
             case (
@@ -116,14 +131,30 @@ class History:
                 self._publish(record, entry)
             case kinds.UpdateReceived(study=study, round=round_, sender=sender, verdict=verdict):
                 self.study(StudyId(study)).received.setdefault((Round(round_), sender), verdict)
-            case kinds.AggDone(study=study, round=round_, out_hash=out_hash):
-                self.study(StudyId(study)).averaged[Round(round_)] = ModelHash(out_hash)
+                self.received_leaves.add(record.from_leaf)
+            case kinds.AggDone():
+                self._average(record)
             case kinds.RoundSkipped(study=study, round=round_):
                 self.study(StudyId(study)).skipped.add(Round(round_))
             case kinds.ModelReleased(study=study, hash=model):
                 self.study(StudyId(study)).released = ModelHash(model)
             case _:
+                self._note_incident(record)
+
+    def _note_incident(self, record: kinds.Record) -> None:
+        match record:
+            case kinds.PrivacySpent(ds=ds, eps_total_u=total_u):
+                self._spend(DatasetId(ds), total_u)
+            case kinds.PeerMisbehaved(site=site, reason=rule, count=count):
+                self.misbehaved[site, rule] = max(count, self.misbehaved.get((site, rule), 0))
+            case _:
                 pass
+
+    def _register(self, record: kinds.DatasetRegistered) -> None:
+        """A dataset that is registered again keeps what was spent on it."""
+        earlier = self.datasets.get(DatasetId(record.ds))
+        spent_u = earlier.spent_u if earlier is not None else 0
+        self.datasets[DatasetId(record.ds)] = DatasetHistory(record, spent_u=spent_u)
 
     def _revoke_dataset(self, dataset: DatasetId) -> None:
         if dataset in self.datasets:
@@ -141,6 +172,8 @@ class History:
             case kinds.StudyApproved():
                 study.standing, study.approval = Standing.APPROVED, record
                 study.approved_us = entry.time_us
+                study.approved_seq, study.approved_leaf = entry.seq, entry.leaf
+                study.closed_reason, study.released = "", None  # whoever approves again goes on
                 study.trainings = 0  # the new table already contains what was spent before it
             case kinds.StudyRefused():
                 study.standing = Standing.REFUSED
@@ -154,11 +187,19 @@ class History:
         study.trained[Round(record.round)] = record
         study.trainings += 1
         study.eps_u = max(study.eps_u, record.eps_u)
-        dataset = self.datasets.get(DatasetId(record.ds))
+        self._spend(DatasetId(record.ds), record.eps_total_u)
+
+    def _spend(self, ds: DatasetId, total_u: int) -> None:
+        dataset = self.datasets.get(ds)
         if dataset is not None:
             # A table made later already covers the full plan of every study approved before it,
             # so the largest total on record bounds the spending of all of them.
-            dataset.spent_u = max(dataset.spent_u, record.eps_total_u)
+            dataset.spent_u = max(dataset.spent_u, total_u)
+
+    def _average(self, record: kinds.AggDone) -> None:
+        study = self.study(StudyId(record.study))
+        study.averaged[Round(record.round)] = ModelHash(record.out_hash)
+        study.newest_average = record
 
     def _publish(self, record: kinds.UpdatePublished, entry: Entry) -> None:
         self.study(StudyId(record.study)).published[Round(record.round)] = Published(

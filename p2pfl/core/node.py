@@ -6,16 +6,18 @@ rebuilt after a restart from what neighbours say."""
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from typing import assert_never
 
 from gossip.errors import PeerError
 from gossip.identifiers import SiteId
 from gossip.messages import (
-    Decision,
     HeadAdvertised,
+    Inventory,
     StudyDecision,
     StudyProposal,
     UpdateAnnounced,
+    Wanted,
 )
 from gossip.roster import Roster
 from ledger.log import Entry
@@ -23,27 +25,22 @@ from ledger.provenance import kinds
 from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.errors import ManifestError
-from p2pfl.core.heads import check_head
+from p2pfl.core.conduct import Conduct
+from p2pfl.core.governance import Governance
+from p2pfl.core.heads import OwnHead, PeerHeads
 from p2pfl.core.history import History, Standing
 from p2pfl.core.inbox import Heard, Holding
-from p2pfl.core.manifest import Manifest, parse_manifest
+from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
 from p2pfl.core.participants import Decisions, Proposal
-from p2pfl.core.refusals import Replayed, StaleRound, UnknownStudy
-from p2pfl.core.rounds import Phase, StudyRun
-
-PROPOSALS_PER_SITE_MAX = 64
-HEAD_INTERVAL_S = 1.0
-HEAD_VALID_S = 1_200.0
-ONE_DAY_S = 86_400.0
-
-_DECISION_OF = {
-    Standing.APPROVED: Decision.APPROVED,
-    Standing.REFUSED: Decision.REFUSED,
-    Standing.REVOKED: Decision.REVOKED,
-    Standing.CLOSED: Decision.CLOSED,
-}
+from p2pfl.core.phases import Phase
+from p2pfl.core.refusals import (
+    NotTakingPart,
+    Replayed,
+    ReusedEntry,
+    UnknownStudy,
+)
+from p2pfl.core.rounds import StudyRun
 
 
 class NodeCore:
@@ -51,19 +48,46 @@ class NodeCore:
 
     def __init__(self, me: SiteId, roster: Roster, history: History) -> None:
         self.me = me
-        self.roster = roster
         self.history = history
         self.runs: dict[StudyId, StudyRun] = {}
-        self.proposals: dict[StudyId, Proposal] = {}
-        self.decisions = Decisions()
         self.connected: frozenset[SiteId] = frozenset()
-        self.refused: Counter[tuple[SiteId, str]] = Counter()
-        """What was refused, by sender and violated rule."""
+        self._roster = roster
+        self._governance = Governance(me, history)
+        self._conduct = Conduct(history)
+        self._own_head = OwnHead()
+        self._peer_heads = PeerHeads()
         self._models: set[ModelHash] = set()
-        self._note = b""
-        self._head_offered_s = float("-inf")
-        self._is_head_due = False
         self._has_begun = False
+
+    @property
+    def roster(self) -> Roster:
+        """The members. Who is no member any longer takes part in no study."""
+        return self._roster
+
+    @roster.setter
+    def roster(self, roster: Roster) -> None:
+        self._roster = roster
+        for study, run in self.runs.items():
+            run.gathering.sites_changed(run.round, self._governance.approving(roster, study))
+
+    @property
+    def proposals(self) -> Mapping[StudyId, Proposal]:
+        """Every study whose manifest is kept here."""
+        return self._governance.proposals
+
+    @property
+    def decisions(self) -> Decisions:
+        """What other sites decided."""
+        return self._governance.decisions
+
+    @property
+    def refused(self) -> Counter[tuple[SiteId, str]]:
+        """What was refused, by sender and violated rule."""
+        return self._conduct.refused
+
+    def may_read(self, site: SiteId, model: bytes) -> bool:
+        """Whether a member may fetch a blob: see `Governance.may_read`."""
+        return self._governance.may_read(site, model)
 
     # -- dispatch --------------------------------------------------------------------------------
 
@@ -85,7 +109,7 @@ class NodeCore:
             case ev.Delivered():
                 return self._deliver(now_s, event)
             case ev.PeerRefused(site=site, rule=rule):
-                return self._count_refusal(site, rule)
+                return self._conduct.count(self.roster, site, rule, "")
             case ev.Appended():
                 return self._appended(now_s, event)
             case ev.ManifestKept(manifest=manifest, proposer=proposer):
@@ -93,12 +117,10 @@ class NodeCore:
             case ev.TimerFired(key=key):
                 return self._timer(now_s, key)
             case _:
-                return self._react_in_study(now_s, event)
+                run = self.runs.get(event.study)
+                return [] if run is None else self._react_in_study(now_s, run, event)
 
-    def _react_in_study(self, now_s: float, event: ev.StudyEvent) -> list[fx.Effect]:
-        run = self.runs.get(event.study)
-        if run is None:
-            return []
+    def _react_in_study(self, now_s: float, run: StudyRun, event: ev.StudyEvent) -> list[fx.Effect]:
         match event:
             case ev.TrainingOpened():
                 return run.opened(event)
@@ -106,14 +128,13 @@ class NodeCore:
                 return run.trained(now_s, event)
             case ev.TrainingFailed():
                 return run.training_failed(now_s, event)
-            case ev.Obtained():
-                run.obtained(event)
+            case ev.Obtained(round=round_, sender=sender):
+                run.gathering.obtained(round_, sender)
                 return []
             case ev.ObtainFailed():
                 return run.obtain_failed(now_s, event)
             case ev.ModelReady(model=model):
                 self._models.add(model)
-                run.model_ready(model)
                 return []
             case ev.Averaged():
                 log_ids = {bytes(card.site): card.log_id for card in self.roster.members}
@@ -121,8 +142,7 @@ class NodeCore:
             case ev.AveragingFailed():
                 return run.averaging_failed(event)
             case ev.Scored():
-                line = run.progress(event)
-                return [line] if line is not None else []
+                return run.scored(event)
             case ev.ModelReleased():
                 return run.model_released()
             case _:
@@ -131,166 +151,129 @@ class NodeCore:
     def _timer(self, now_s: float, key: ev.TimerKey) -> list[fx.Effect]:
         match key:
             case ev.HeadDue():
-                self._is_head_due = False
-                return self._offer_head(now_s)
+                return self._own_head.due(now_s)
             case ev.RoundDeadline(study=study, round=round_):
-                if study in self.runs:
-                    self.runs[study].deadline(round_)
-                return []
+                return self.runs[study].deadline(now_s, round_) if study in self.runs else []
             case ev.Retry(study=study):
                 return self.runs[study].retry() if study in self.runs else []
+            case ev.Expiry():
+                return []  # `advance` looks at the time
             case _:
                 assert_never(key)
 
     # -- life ------------------------------------------------------------------------------------
 
     def _begin(self, now_s: float, event: ev.Begin) -> list[fx.Effect]:
-        self._models, self._note, self._has_begun = set(event.models), event.note, True
+        self._models, self._has_begun = set(event.models), True
+        self._own_head.note = event.note
+        self._peer_heads.remember(event.heads)
         effects: list[fx.Effect] = []
         for manifest in event.manifests:
             proposer = SiteId(self.history.study(StudyId(manifest.study_id)).proposer)
             effects += self._keep(now_s, manifest, proposer)
-        return effects + self._offer_head(now_s)
+        return effects + self._own_head.offer(now_s)
 
     def _keep(self, now_s: float, manifest: Manifest, proposer: SiteId) -> list[fx.Effect]:
-        """A manifest is stored: offer it if it is ours, tell our decision, run it if approved."""
-        study = StudyId(manifest.study_id)
-        self.proposals[study] = Proposal(manifest, proposer)
-        effects: list[fx.Effect] = []
-        if proposer == self.me and self._is_open(now_s, manifest):
-            message = StudyProposal(manifest=manifest.raw, initial=b"")
-            expires_s = float(manifest.study.expires_s)
-            effects.append(fx.Offer(study, f"proposal/{study.hex()}", message, None, expires_s))
-        return effects + self._offer_decision(study) + self._run_if_approved(study)
-
-    def _is_open(self, now_s: float, manifest: Manifest) -> bool:
-        standing = self.history.study(StudyId(manifest.study_id)).standing
-        return now_s < manifest.study.expires_s and standing is not Standing.REVOKED
+        """A manifest is stored: run the study if it is approved here."""
+        kept = self._governance.keep(now_s, manifest, proposer)
+        return kept + self._run_if_approved(now_s, StudyId(manifest.study_id))
 
     def _set_connected(self, connected: frozenset[SiteId]) -> list[fx.Effect]:
         self.connected = connected
-        for run in self.runs.values():
-            run.gathering.connected = connected
-        return []
+        return [e for study in sorted(self.runs) for e in self.runs[study].connected(connected)]
 
     # -- own decisions ---------------------------------------------------------------------------
 
     def _appended(self, now_s: float, event: ev.Appended) -> list[fx.Effect]:
-        self._note = event.note
+        self._own_head.note = event.note
         effects: list[fx.Effect] = []
         for entry in event.entries:
             self.history.apply(entry)
-            effects += self._decided(entry)
+            effects += self._decided(now_s, entry)
         for study in sorted(self.runs):
             effects += self.runs[study].appended(now_s, event.note)
-        return effects + self._offer_head(now_s)
+        return effects + self._own_head.offer(now_s)
 
-    def _decided(self, entry: Entry) -> list[fx.Effect]:
+    def _decided(self, now_s: float, entry: Entry) -> list[fx.Effect]:
         """What follows from an own decision that has just become durable."""
         if entry.kind == kinds.DatasetRevoked.KIND:
             return self._dataset_revoked(DatasetId(_digest(entry, "ds")))
         if entry.kind not in _DECIDING:
             return []
         study = StudyId(_digest(entry, "study"))
-        effects = self._offer_decision(study)
+        effects = self._governance.offer_decision(study)
         standing = self.history.study(study).standing
-        if standing in (Standing.REVOKED, Standing.REFUSED) and study in self.runs:
-            effects = self.runs.pop(study).stop(standing.value) + effects
-        return effects + self._run_if_approved(study)
+        if standing is not Standing.CLOSED and study in self.runs:
+            # Also on a second approval: it may name other data, and the process reads the old.
+            reason = "approved anew" if standing is Standing.APPROVED else standing.value
+            effects = self.runs.pop(study).stop(reason) + effects
+        return effects + self._run_if_approved(now_s, study)
 
     def _dataset_revoked(self, dataset: DatasetId) -> list[fx.Effect]:
+        """Every study on the dataset is over at once, and on record."""
         effects: list[fx.Effect] = []
         for study in sorted(self.runs):
             run = self.runs[study]
             if run.dataset.terms.ds == dataset and run.phase is not Phase.ENDED:
-                draft = kinds.StudyRevoked(study, "dataset-revoked").draft(drafts.NODE_ACTOR)
-                effects += [*run.stop("the dataset was revoked"), fx.Append(study, (draft,))]
+                effects += [*run.stop("the dataset was revoked"), _dataset_gone(study)]
         return effects
 
-    def _offer_decision(self, study: StudyId) -> list[fx.Effect]:
+    def _run_if_approved(self, now_s: float, study: StudyId) -> list[fx.Effect]:
+        """Start a study that this site approves, or offer the last updates of a finished one."""
         past, proposal = self.history.study(study), self.proposals.get(study)
-        decision = _DECISION_OF.get(past.standing)
-        if decision is None or proposal is None or past.closed_reason == "complete":
-            return []  # a finished study needs no farewell: its last update is still offered
-        message = StudyDecision(
-            study=study,
-            decision=decision,
-            patients_bucket=self._own_bucket(study),
-            entry_seq=past.decision_seq,
-            entry_leaf=past.decision_leaf,
-            decided_us=past.decided_us,
-        )
-        expires_s = proposal.manifest.study.expires_s + ONE_DAY_S
-        return [fx.Offer(study, f"decision/{study.hex()}", message, None, expires_s)]
-
-    def _own_bucket(self, study: StudyId) -> int:
-        approval = self.history.study(study).approval
-        if approval is None:
-            return 0
-        return self.history.datasets[DatasetId(approval.ds)].terms.patients_bucket
-
-    def _run_if_approved(self, study: StudyId) -> list[fx.Effect]:
-        past, proposal = self.history.study(study), self.proposals.get(study)
-        is_approved = past.standing is Standing.APPROVED and past.approval is not None
-        if not self._has_begun or study in self.runs or proposal is None or not is_approved:
+        is_wanted = past.standing is Standing.APPROVED or past.is_complete
+        if not self._has_begun or study in self.runs or proposal is None or not is_wanted:
             return []
-        run = StudyRun(self.me, proposal.manifest, self.history, self._own_bucket(study))
-        self.runs[study] = run
+        dataset, manifest = self._governance.dataset(past), proposal.manifest
+        if past.standing is Standing.APPROVED and (dataset is None or dataset.revoked):
+            # Revoked while the node was down, or before the study's own revocation was written.
+            return [_dataset_gone(study)]
+        if dataset is None or self.me not in manifest.study.sites:
+            return []
+        bucket = max(1, dataset.terms.patients_bucket)
+        run = self.runs[study] = StudyRun(self.me, manifest, self.history, bucket, self._models)
         run.gathering.connected = self.connected
-        run.gathering.sites_changed(self._others_approving(study))
-        return run.begin(frozenset(self._models), self._note)
-
-    def _others_approving(self, study: StudyId) -> dict[SiteId, int]:
-        members = set(self.proposals[study].manifest.study.sites) & set(self.roster.sites)
-        approved = self.decisions.approved(study)
-        return {s: b for s, b in approved.items() if s in members and s != self.me and b > 0}
+        run.gathering.sites_changed(run.round, self._governance.approving(self.roster, study))
+        return run.begin(now_s, self._own_head.note)
 
     # -- what others say -------------------------------------------------------------------------
 
     def _deliver(self, now_s: float, event: ev.Delivered) -> list[fx.Effect]:
+        sender, message = event.sender, event.message
+        if sender not in self.roster or sender == self.me:
+            return []  # left the roster while the message was on its way
         try:
-            match event.message:
+            match message:
                 case UpdateAnnounced():
-                    return self._update_announced(event.sender, event.message)
+                    return self._update_announced(sender, message)
                 case StudyProposal():
-                    return self._proposal(now_s, event.sender, event.message)
+                    return self._governance.propose(now_s, self.roster, sender, message)
                 case StudyDecision():
-                    return self._decision(event.sender, event.message)
+                    return self._decision(sender, message)
                 case HeadAdvertised(note=note):
-                    return self._head(event.sender, note)
-                case _:
+                    return self._peer_heads.take(self.roster, sender, note, 0)
+                case Inventory() | Wanted():
                     return []  # reconciliation is dissemination's own business
-        except Replayed:
-            self.refused[event.sender, "Replayed"] += 1
-            return []  # repairs repeat messages by design: counted, not held against anybody
+                case _:
+                    assert_never(message)
         except PeerError as error:
-            return self._count_refusal(event.sender, error.rule, str(error))
+            return self._conduct.refuse(self.roster, sender, error)
 
-    def _count_refusal(self, site: SiteId, rule: str, detail: str = "") -> list[fx.Effect]:
-        """Count a broken rule; on record at 1, 10, 100, … so that nobody can fill the log."""
-        self.refused[site, rule] += 1
-        count = self.refused[site, rule]
-        if count != 10 ** (len(str(count)) - 1):
-            return []
-        draft = kinds.PeerMisbehaved(site, rule, count).draft(drafts.NODE_ACTOR)
-        fields = (("count", str(count)), ("rule", rule), ("site", site.hex()))
-        sentence = f"refused what {self._name(site)} sent ({rule}): {detail}".rstrip(": ")
-        shown = fx.Show(None, fx.Happened("peer_refused", sentence, fields))
-        return [shown, fx.Append(None, (draft,))]
-
-    def _name(self, site: SiteId) -> str:
-        return self.roster.member(site).name if site in self.roster else site.hex()[:8]
+    def _decision(self, sender: SiteId, message: StudyDecision) -> list[fx.Effect]:
+        effects = self._governance.decide(self.roster, sender, message)
+        run = self.runs.get(StudyId(message.study))
+        if run is None or not effects:
+            return effects
+        return effects + run.sites_changed(self._governance.approving(self.roster, run.id))
 
     def _update_announced(self, sender: SiteId, message: UpdateAnnounced) -> list[fx.Effect]:
         study, round_ = StudyId(message.study), Round(message.round)
         run = self.runs.get(study)
         if run is None:
-            raise UnknownStudy("this site does not take part in the study")
+            raise self._why_not(study)
         if (round_, sender) in run.past.received:
             raise Replayed(f"round {round_}: its verdict is on record")
-        checkpoint = check_head(
-            self.roster.member(sender), self.roster.consortium, message.head, message.entry_seq
-        )
+        kept = self._peer_heads.take(self.roster, sender, message.head, message.entry_seq)
         heard = Heard(
             sender,
             round_,
@@ -302,86 +285,28 @@ class NodeCore:
             message.inline,
             Holding.ANNOUNCED,
         )
-        kept = self._keep_head(sender, message.head, checkpoint.size, checkpoint.root)
+        self._check_leaf(study, heard)
         try:
-            return [kept, *run.gathering.announce(run.round, message, heard)]
-        except StaleRound:
-            draft = drafts.received_draft(study, heard, "late", "after-the-round")
-            return [kept, fx.Append(study, (draft,))]
+            return [*kept, *run.announced(heard)]
+        except PeerError as error:
+            return [*kept, *self._conduct.refuse(self.roster, sender, error)]
 
-    def _proposal(self, now_s: float, sender: SiteId, message: StudyProposal) -> list[fx.Effect]:
-        try:
-            manifest = parse_manifest(message.manifest)
-        except ManifestError as error:
-            return self._count_refusal(sender, "BadManifest", str(error))
-        study = StudyId(manifest.study_id)
-        others = sum(1 for p in self.proposals.values() if p.proposer == sender)
-        if study in self.proposals or self.me not in manifest.study.sites:
-            return []
-        if others >= PROPOSALS_PER_SITE_MAX or now_s >= manifest.study.expires_s:
-            return self._count_refusal(sender, "TooManyProposals" if others else "Expired")
-        name, short = manifest.study.name, study.hex()[:12]
-        sentence = (
-            f"{self._name(sender)} proposes the study {name}: read it with `p2pfl study show "
-            f"{short}`, then approve or refuse it"
-        )
-        proposed = kinds.StudyProposed(study, sender).draft(drafts.NODE_ACTOR)
-        return [
-            fx.KeepProposal(study, manifest, sender, message.initial),
-            fx.Append(study, (proposed,)),
-            fx.Show(study, fx.Happened("study_proposed", sentence, (("study", study.hex()),))),
-            *self._keep(now_s, manifest, sender),
-        ]
+    def _why_not(self, study: StudyId) -> PeerError:
+        if study in self.proposals and self.history.study(study).approval is not None:
+            return NotTakingPart("this site takes no part in the study any longer")
+        return UnknownStudy("this site does not take part in the study")
 
-    def _decision(self, sender: SiteId, message: StudyDecision) -> list[fx.Effect]:
-        study = StudyId(message.study)
-        if not self.decisions.take(sender, message, frozenset(self.proposals)):
-            return []
-        word = message.decision.name.lower()
-        sentence = f"{self._name(sender)}: study {study.hex()[:12]} {word}"
-        fields = (("decision", word), ("site", sender.hex()), ("study", study.hex()))
-        shown = fx.Show(study, fx.Happened("study_decision", sentence, fields))
-        run = self.runs.get(study)
-        if run is None:
-            return [shown]
-        run.gathering.sites_changed(self._others_approving(study))
-        return [shown, *run.offer_update()]
+    def _check_leaf(self, study: StudyId, heard: Heard) -> None:
+        """One entry stands for one update: not for two rounds, nor for two studies."""
+        others = (run for other, run in self.runs.items() if other != study)
+        is_used = heard.leaf in self.history.received_leaves
+        if is_used or any(run.gathering.holds_leaf(heard.leaf) for run in others):
+            raise ReusedEntry(f"round {heard.round}: its entry stands for another update")
 
-    # -- heads -----------------------------------------------------------------------------------
 
-    def _head(self, sender: SiteId, note: bytes) -> list[fx.Effect]:
-        checkpoint = check_head(
-            self.roster.member(sender), self.roster.consortium, note, entry_seq=0
-        )
-        return [self._keep_head(sender, note, checkpoint.size, checkpoint.root)]
-
-    def _keep_head(self, sender: SiteId, note: bytes, size: int, root: bytes) -> fx.Effect:
-        return fx.KeepPeerHead(None, self.roster.member(sender).log_id, note, size, root)
-
-    def _offer_head(self, now_s: float) -> list[fx.Effect]:
-        if not self._note or self._is_head_due:
-            return []
-        due_s = self._head_offered_s + HEAD_INTERVAL_S
-        if now_s < due_s:
-            self._is_head_due = True
-            return [fx.SetTimer(None, ev.HeadDue(), due_s)]
-        self._head_offered_s = now_s
-        message = HeadAdvertised(note=self._note)
-        return [fx.Offer(None, "head", message, None, now_s + HEAD_VALID_S)]
-
-    # -- questions -------------------------------------------------------------------------------
-
-    def may_read(self, site: SiteId, model: bytes) -> bool:
-        """Whether a member may fetch a blob: initial models and own released updates of studies
-        that name it, nothing else."""
-        for study, proposal in self.proposals.items():
-            if site not in proposal.manifest.study.sites:
-                continue
-            if model == proposal.manifest.study.initial_model:
-                return True
-            if any(p.model == model for p in self.history.study(study).published.values()):
-                return True
-        return False
+def _dataset_gone(study: StudyId) -> fx.Effect:
+    draft = kinds.StudyRevoked(study, "dataset-revoked").draft(drafts.NODE_ACTOR)
+    return fx.Append(study, (draft,))
 
 
 def _digest(entry: Entry, field: str) -> bytes:

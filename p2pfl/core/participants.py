@@ -28,17 +28,16 @@ class Decisions:
         self._by_study: dict[StudyId, dict[SiteId, StudyDecision]] = {}
 
     def take(self, sender: SiteId, message: StudyDecision, known: frozenset[StudyId]) -> bool:
-        """Note a decision; False if it is older than what is known, or one too many.
+        """Note a decision; False if it is older than what is known.
 
         A site's entries are ordered by its own log, so the larger sequence number is newer."""
         study = StudyId(message.study)
-        if study not in known and self._unknown_of(sender, known) >= UNKNOWN_STUDIES_MAX:
-            return False
         of_study = self._by_study.setdefault(study, {})
         earlier = of_study.get(sender)
         if earlier is not None and earlier.entry_seq >= message.entry_seq:
             return False
         of_study[sender] = message
+        self._forget_oldest_unknown(sender, known)
         return True
 
     def of(self, study: StudyId) -> Mapping[SiteId, StudyDecision]:
@@ -53,8 +52,13 @@ class Decisions:
             if decision.decision is Decision.APPROVED
         }
 
-    def _unknown_of(self, sender: SiteId, known: frozenset[StudyId]) -> int:
-        return sum(1 for s, by in self._by_study.items() if s not in known and sender in by)
+    def _forget_oldest_unknown(self, sender: SiteId, known: frozenset[StudyId]) -> None:
+        """The newest stay: a study's proposal follows its first decision closely, or never."""
+        unknown = [s for s, by in self._by_study.items() if s not in known and sender in by]
+        for study in unknown[:-UNKNOWN_STUDIES_MAX]:
+            del self._by_study[study][sender]
+            if not self._by_study[study]:
+                del self._by_study[study]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +72,10 @@ class Neighbourhood:
     shares_u: Mapping[bytes, int]
 
 
-def neighbourhood(manifest: Manifest, me: SiteId, buckets: Mapping[SiteId, int]) -> Neighbourhood:
-    """The neighbours of `me` among the sites in `buckets` (which contains `me`).
-
-    The graph is drawn over all sites of the manifest and then thinned to those that take part:
-    every site computes the same one from public values."""
+def study_graph(manifest: Manifest) -> topology.Graph:
+    """Who would average with whom if every site of the manifest took part."""
     terms = manifest.averaging
-    graph = topology.neighbours(
+    return topology.neighbours(
         terms.topology,
         manifest.study.sites,
         degree=terms.degree,
@@ -82,6 +83,16 @@ def neighbourhood(manifest: Manifest, me: SiteId, buckets: Mapping[SiteId, int])
         epoch=0,
         edges=terms.edges,
     )
+
+
+def neighbourhood(
+    manifest: Manifest, graph: topology.Graph, me: SiteId, buckets: Mapping[SiteId, int]
+) -> Neighbourhood:
+    """The neighbours of `me` among the sites in `buckets` (which contains `me`).
+
+    graph: drawn over all sites of the manifest, here thinned to those that take part: every site
+    computes the same one from public values."""
+    terms = manifest.averaging
     present = {
         site: tuple(n for n in graph[site] if n in buckets) for site in graph if site in buckets
     }

@@ -11,7 +11,11 @@ class UpdateRefused(PeerError):
 
 
 class UnknownStudy(UpdateRefused):
-    """The study is not known here or not approved by this site."""
+    """The study is not known here, or was never approved by this site."""
+
+
+class NotTakingPart(UpdateRefused):
+    """This site took part in the study and does not now; the sender may not know yet."""
 
 
 class NotANeighbour(UpdateRefused):
@@ -34,9 +38,33 @@ class Equivocation(UpdateRefused):
     """A second, different update for a round: neighbours may have been told different things."""
 
 
+class ReusedEntry(UpdateRefused):
+    """One entry of the sender's log is passed off as the release of two updates."""
+
+
 class WrongSize(UpdateRefused):
     """The announced size is not that of this study's model."""
 
 
 class BadHead(UpdateRefused):
     """The signed head of the sender's log is missing, forged or too small to cover the entry."""
+
+
+class ForkedHead(BadHead):
+    """Two signed heads of the sender's log have the same size and different roots."""
+
+
+class BadManifest(UpdateRefused):
+    """A proposed manifest breaks a rule of manifests."""
+
+
+class ExpiredProposal(UpdateRefused):
+    """A proposed study had expired when it came."""
+
+
+class TooManyProposals(UpdateRefused):
+    """More proposals of one site wait for a decision here than are kept."""
+
+
+class NotInvited(UpdateRefused):
+    """A decision about a study whose manifest does not name the sender."""

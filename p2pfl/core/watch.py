@@ -1,4 +1,4 @@
-"""What people see of a round: how long its phases took and what came of it."""
+"""What people see of a study: what it waits for, what happened, and what came of a round."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,30 @@ from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.history import DatasetHistory
 from p2pfl.core.manifest import Manifest
+from p2pfl.core.names import StudyId
+
+
+class Telling:
+    """Tells people about one study; what it waits for is said once, not after every event."""
+
+    def __init__(self, study: StudyId) -> None:
+        self._study = study
+        self._waits_for = ""
+
+    def waits(self, code: str, sentence: str) -> list[fx.Effect]:
+        """The study cannot go on. Nothing if that was the last thing said."""
+        if self._waits_for == sentence:
+            return []
+        self._waits_for = sentence
+        return [fx.Show(self._study, fx.Waiting(code, sentence))]
+
+    def goes_on(self) -> None:
+        """What was waited for is there; should it be missed again, it is told again."""
+        self._waits_for = ""
+
+    def happened(self, name: str, sentence: str, **fields: str) -> fx.Effect:
+        """A decision or an incident."""
+        return fx.Show(self._study, fx.Happened(name, sentence, tuple(sorted(fields.items()))))
 
 
 @dataclass(slots=True)
@@ -32,24 +56,39 @@ class Stopwatch:
         )
 
 
-def round_line(
-    manifest: Manifest,
-    dataset: DatasetHistory,
-    watch: Stopwatch,
-    scored: ev.Scored,
-    expected: int,
-) -> fx.RoundDone:
-    """One line of progress. `expected` counts the neighbours that take part."""
-    return fx.RoundDone(
-        round=scored.round,
-        rounds=manifest.study.rounds_total,
-        phase="training" if scored.round < manifest.study.rounds else "consensus",
-        loss=watch.loss,
-        auc=scored.auc,
-        accuracy=scored.accuracy,
-        heard=watch.heard,
-        expected=expected,
-        eps_total_u=dataset.spent_u,
-        cap_u=dataset.terms.cap_u,
-        phases_s=watch.phases(),
-    )
+class RoundWatch:
+    """Measures the round under way; remembers the one before it until its score is known."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.now = Stopwatch()
+        self._manifest = manifest
+        self._last: Stopwatch | None = None
+
+    def start(self, now_s: float) -> None:
+        """A round starts; what it leaves out takes no time."""
+        self.now = Stopwatch(now_s, now_s, now_s)
+
+    def close(self, now_s: float) -> None:
+        """The round's average is on record."""
+        self.now.closed_s, self._last = now_s, self.now
+
+    def line(
+        self, study: StudyId, dataset: DatasetHistory, scored: ev.Scored, expected: int
+    ) -> list[fx.Effect]:
+        """The progress of the newest complete round. `expected` counts its neighbours."""
+        if self._last is None:
+            return []
+        done = fx.RoundDone(
+            round=scored.round,
+            rounds=self._manifest.study.rounds_total,
+            phase="training" if scored.round < self._manifest.study.rounds else "consensus",
+            loss=self._last.loss,
+            auc=scored.auc,
+            accuracy=scored.accuracy,
+            heard=self._last.heard,
+            expected=expected,
+            eps_total_u=dataset.spent_u,
+            cap_u=dataset.terms.cap_u,
+            phases_s=self._last.phases(),
+        )
+        return [fx.Show(study, done)]

@@ -1,0 +1,84 @@
+"""How a study ends at one site: the final model goes on record, then to people, then it is closed.
+
+Each step is durable before the next one starts: a crash at any instant repeats at most the step
+that was under way, and a model that was released on record is never forgotten."""
+
+from enum import Enum
+
+from p2pfl.core import drafts
+from p2pfl.core import effects as fx
+from p2pfl.core.history import COMPLETE, StudyHistory
+from p2pfl.core.manifest import Manifest
+from p2pfl.core.mixing import repeated
+from p2pfl.core.names import ModelHash, Round, StudyId
+from p2pfl.core.watch import Telling
+
+
+class Step(Enum):
+    """What is asked for, each once."""
+
+    MEASURE = "measure"
+    RECORD = "record"
+    RELEASE = "release"
+    CLOSE = "close"
+
+
+class Ending:
+    """The last steps of one study."""
+
+    def __init__(self, manifest: Manifest, tell: Telling) -> None:
+        self._manifest = manifest
+        self._study = StudyId(manifest.study_id)
+        self._tell = tell
+        self._distance: float | None = None
+        self._asked: set[Step] = set()
+
+    def measured(self, distance: float) -> None:
+        """How far the neighbours' models were from the own one in the newest averaging."""
+        self._distance = distance
+
+    def advance(self, past: StudyHistory, model: ModelHash, is_settled: bool) -> list[fx.Effect]:
+        """The next step. is_settled: the training process, which names the tensors, is open or
+        will not be."""
+        if past.released is None:
+            return self._record(past, model)
+        if not is_settled:
+            return self._tell.waits("training", "waits for its training process to name the model")
+        return self._once(Step.RELEASE, fx.ReleaseModel(self._study, past.released))
+
+    def released(self) -> list[fx.Effect]:
+        """The model lies where people find it: close the study."""
+        draft = drafts.closed_draft(self._study, COMPLETE, self._manifest.study.rounds_total)
+        return self._once(Step.CLOSE, fx.Append(self._study, (draft,), under=self._study))
+
+    def farewell(self) -> list[fx.Effect]:
+        """The close is on record."""
+        distance = drafts.DISTANCE_MAX if self._distance is None else self._distance
+        sentence = f"study {self._manifest.study.name} is complete: the model is released"
+        if distance < drafts.DISTANCE_MAX:
+            sentence += (
+                f", its distance from the neighbours' models is {distance:.1e} of its own length"
+            )
+        fields = {"distance": drafts.decimal(distance), "study": self._study.hex()}
+        return [
+            fx.CloseTraining(self._study, now=False),
+            self._tell.happened("study_complete", sentence, **fields),
+        ]
+
+    def _record(self, past: StudyHistory, model: ModelHash) -> list[fx.Effect]:
+        done = past.newest_average
+        is_known = done is not None and done.out_hash == model
+        if self._distance is None and is_known and done is not None:
+            # A restart forgot the distance: the averaging on record gives it again.
+            return self._once(Step.MEASURE, repeated(done, self._manifest.study.parameters))
+        distance = drafts.DISTANCE_MAX if self._distance is None else self._distance
+        last = Round(self._manifest.study.rounds_total - 1)
+        inputs = 0 if done is None else len(done.inputs)
+        draft = drafts.released_draft(self._study, last, model, distance, inputs)
+        return self._once(Step.RECORD, fx.Append(self._study, (draft,), under=self._study))
+
+    def _once(self, step: Step, effect: fx.Effect) -> list[fx.Effect]:
+        if step in self._asked:
+            return []
+        self._asked.add(step)
+        return [effect]

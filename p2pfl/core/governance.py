@@ -1,0 +1,162 @@
+"""Studies and decisions: what was proposed, who approves, and what this site tells of its own.
+
+Responsible for proposals and decisions alone; it starts and stops nothing."""
+
+from gossip.identifiers import SiteId
+from gossip.messages import Decision, StudyDecision, StudyProposal
+from gossip.roster import Roster
+from ledger.provenance import kinds
+from p2pfl.core import drafts
+from p2pfl.core import effects as fx
+from p2pfl.core.conduct import name_of
+from p2pfl.core.errors import ManifestError
+from p2pfl.core.history import DatasetHistory, History, Standing, StudyHistory
+from p2pfl.core.manifest import Manifest, parse_manifest
+from p2pfl.core.names import DatasetId, StudyId
+from p2pfl.core.participants import Decisions, Proposal
+from p2pfl.core.refusals import BadManifest, ExpiredProposal, NotInvited, TooManyProposals
+
+PROPOSALS_PER_SITE_MAX = 64
+"""Proposals of one site that wait for a decision here; deciding makes room."""
+ONE_DAY_S = 86_400.0
+
+_DECISION_OF = {
+    Standing.APPROVED: Decision.APPROVED,
+    Standing.REFUSED: Decision.REFUSED,
+    Standing.REVOKED: Decision.REVOKED,
+    Standing.CLOSED: Decision.CLOSED,
+}
+
+
+class Governance:
+    """What is proposed to this site, and who has decided what."""
+
+    def __init__(self, me: SiteId, history: History) -> None:
+        self.me = me
+        self.proposals: dict[StudyId, Proposal] = {}
+        self.decisions = Decisions()
+        self._history = history
+
+    # -- proposals -------------------------------------------------------------------------------
+
+    def keep(self, now_s: float, manifest: Manifest, proposer: SiteId) -> list[fx.Effect]:
+        """A manifest is stored: offer it if it is ours, and tell our decision."""
+        study = StudyId(manifest.study_id)
+        self.proposals[study] = Proposal(manifest, proposer)
+        effects: list[fx.Effect] = []
+        standing = self._history.study(study).standing
+        is_open = now_s < manifest.study.expires_s and standing is not Standing.REVOKED
+        if proposer == self.me and is_open:
+            message = StudyProposal(manifest=manifest.raw, initial=b"")
+            expires_s = float(manifest.study.expires_s)
+            effects.append(fx.Offer(study, f"proposal/{study.hex()}", message, None, expires_s))
+        return effects + self.offer_decision(study)
+
+    def propose(
+        self, now_s: float, roster: Roster, sender: SiteId, message: StudyProposal
+    ) -> list[fx.Effect]:
+        """A member proposes a study. Nothing for one that is known or does not invite us.
+
+        Raises BadManifest, ExpiredProposal, TooManyProposals."""
+        try:
+            manifest = parse_manifest(message.manifest)
+        except ManifestError as error:
+            raise BadManifest(str(error)) from error
+        study = StudyId(manifest.study_id)
+        if study in self.proposals or self.me not in manifest.study.sites:
+            return []
+        self._admit(now_s, sender, manifest)
+        name, short = manifest.study.name, study.hex()[:12]
+        sentence = (
+            f"{name_of(roster, sender)} proposes the study {name}: read it with `p2pfl study show "
+            f"{short}`, then approve or refuse it"
+        )
+        proposed = kinds.StudyProposed(study, sender).draft(drafts.NODE_ACTOR)
+        return [
+            fx.KeepProposal(study, manifest, sender, message.initial),
+            fx.Append(study, (proposed,)),
+            fx.Show(study, fx.Happened("study_proposed", sentence, (("study", study.hex()),))),
+            *self.keep(now_s, manifest, sender),
+        ]
+
+    def _admit(self, now_s: float, sender: SiteId, manifest: Manifest) -> None:
+        if now_s >= manifest.study.expires_s:
+            raise ExpiredProposal("the proposed study has expired")
+        waiting = sum(
+            1
+            for study, proposal in self.proposals.items()
+            if proposal.proposer == sender
+            and self._history.study(study).standing is Standing.UNDECIDED
+        )
+        if waiting >= PROPOSALS_PER_SITE_MAX:
+            raise TooManyProposals(
+                "proposals without a decision", expected=PROPOSALS_PER_SITE_MAX, actual=waiting + 1
+            )
+
+    # -- decisions -------------------------------------------------------------------------------
+
+    def decide(self, roster: Roster, sender: SiteId, message: StudyDecision) -> list[fx.Effect]:
+        """Another site's decision. Nothing if it is older than what is known.
+
+        Raises NotInvited."""
+        study = StudyId(message.study)
+        proposal = self.proposals.get(study)
+        if proposal is not None and sender not in proposal.manifest.study.sites:
+            raise NotInvited("the study does not name the site")
+        if not self.decisions.take(sender, message, frozenset(self.proposals)):
+            return []
+        word = message.decision.name.lower()
+        sentence = f"{name_of(roster, sender)}: study {study.hex()[:12]} {word}"
+        fields = (("decision", word), ("site", sender.hex()), ("study", study.hex()))
+        return [fx.Show(study, fx.Happened("study_decision", sentence, fields))]
+
+    def approving(self, roster: Roster, study: StudyId) -> dict[SiteId, int]:
+        """The other members that approve a study, with their public patient buckets."""
+        members = set(self.proposals[study].manifest.study.sites) & set(roster.sites)
+        approved = self.decisions.approved(study)
+        return {s: b for s, b in approved.items() if s in members and s != self.me and b > 0}
+
+    def offer_decision(self, study: StudyId) -> list[fx.Effect]:
+        """Tell everyone what this site decided.
+
+        Who has finished still counts as approving: slower sites need its last updates."""
+        past, proposal = self._history.study(study), self.proposals.get(study)
+        decision = _DECISION_OF.get(past.standing)
+        if decision is None or proposal is None:
+            return []
+        seq, leaf = past.decision_seq, past.decision_leaf
+        if past.is_complete:
+            decision, seq, leaf = Decision.APPROVED, past.approved_seq, past.approved_leaf
+        dataset = self.dataset(past)
+        message = StudyDecision(
+            study=study,
+            decision=decision,
+            patients_bucket=0 if dataset is None else dataset.terms.patients_bucket,
+            entry_seq=seq,
+            entry_leaf=leaf,
+            decided_us=past.approved_us if past.is_complete else past.decided_us,
+        )
+        expires_s = proposal.manifest.study.expires_s + ONE_DAY_S
+        return [fx.Offer(study, f"decision/{study.hex()}", message, None, expires_s)]
+
+    def dataset(self, past: StudyHistory) -> DatasetHistory | None:
+        """The dataset that this site's approval names; None without approval or registration."""
+        if past.approval is None:
+            return None
+        return self._history.datasets.get(DatasetId(past.approval.ds))
+
+    # -- questions -------------------------------------------------------------------------------
+
+    def may_read(self, site: SiteId, model: bytes) -> bool:
+        """Whether a member may fetch a blob: initial models of studies that name it, and own
+        updates of those that this site takes part in, or finished. Nothing after a revocation."""
+        for study, proposal in self.proposals.items():
+            if site not in proposal.manifest.study.sites:
+                continue
+            if model == proposal.manifest.study.initial_model:
+                return True
+            past = self._history.study(study)
+            is_released = past.standing is Standing.APPROVED or past.is_complete
+            if is_released and any(p.model == model for p in past.published.values()):
+                return True
+        return False

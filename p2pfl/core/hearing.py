@@ -1,0 +1,54 @@
+"""What one study hears of its neighbours' updates, and the verdicts that go on record for them."""
+
+from p2pfl.core import drafts
+from p2pfl.core import effects as fx
+from p2pfl.core import events as ev
+from p2pfl.core.gathering import Gathering
+from p2pfl.core.history import StudyHistory
+from p2pfl.core.inbox import Heard
+from p2pfl.core.names import Round, StudyId
+from p2pfl.core.refusals import StaleRound
+from p2pfl.core.training import RETRY_S
+from p2pfl.core.watch import Telling
+
+
+class Hearing:
+    """Announcements and payloads of one study. Verdicts are written once, however often asked."""
+
+    def __init__(
+        self, study: StudyId, gathering: Gathering, past: StudyHistory, tell: Telling
+    ) -> None:
+        self._study = study
+        self._gathering = gathering
+        self._past = past
+        self._tell = tell
+        self._judged: set[tuple[Round, bytes]] = set()
+        """Verdicts on their way to the ledger: a flood must not write them twice."""
+
+    def announced(self, current: Round, heard: Heard) -> list[fx.Effect]:
+        """A neighbour tells of its update. Raises an UpdateRefused."""
+        try:
+            return self._gathering.announce(current, heard)
+        except StaleRound:
+            return self._judge(heard, "late", "after-the-round")
+
+    def obtain_failed(self, now_s: float, event: ev.ObtainFailed) -> list[fx.Effect]:
+        """A broken promise is recorded as a rejection; a broken line is tried again."""
+        if not event.hostile:
+            self._gathering.failed(event.round, event.sender)
+            return [fx.SetTimer(self._study, ev.Retry(self._study), now_s + RETRY_S)]
+        heard = self._gathering.rejected(event.round, event.sender)
+        if heard is None:
+            return []
+        shown = self._tell.happened(
+            "update_rejected", event.reason, site=event.sender.hex(), round=str(event.round)
+        )
+        return [shown, *self._judge(heard, "rejected", event.reason)]
+
+    def _judge(self, heard: Heard, verdict: str, reason: str) -> list[fx.Effect]:
+        place = (heard.round, heard.sender)
+        if place in self._judged or place in self._past.received:
+            return []
+        self._judged = {p for p in self._judged if p not in self._past.received} | {place}
+        draft = drafts.received_draft(self._study, heard, verdict, reason)
+        return [fx.Append(self._study, (draft,))]
