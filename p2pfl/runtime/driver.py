@@ -15,22 +15,25 @@ from gossip.limits import INLINE_BYTES_MAX
 from gossip.messages import Message, StudyProposal, UpdateAnnounced
 from gossip.roster import Roster
 from gossip.transport import Transport
-from ledger.log import Draft, Log
+from ledger.log import Draft, LedgerError, Log
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.history import History
-from p2pfl.core.manifest import Manifest
+from p2pfl.core.history import History, Standing
+from p2pfl.core.manifest import Manifest, parse_manifest
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.core.node import NodeCore
 from p2pfl.runtime.blobs import BlobStore
+from p2pfl.runtime.errors import BlobError, OperatorError
 from p2pfl.runtime.exchange import Exchange
 from p2pfl.runtime.home import Home, write_durably
 from p2pfl.runtime.ledger_writer import LedgerWriter, Recorded
+from p2pfl.runtime.peer_heads import PeerHeads
 from p2pfl.runtime.study_jobs import DatasetFile, StudyJobs
+from p2pfl.runtime.training_process import WORKER
 
 
 class Observer(Protocol):
-    """Where the node tells people and logs what happens."""
+    """Where the node tells people and logs what happens. Nothing of it ever raises."""
 
     def show(self, study: StudyId | None, notice: fx.Notice) -> None:
         """Something worth a line."""
@@ -57,6 +60,7 @@ class Surroundings:
     clock_s: Callable[[], float]
     random: Callable[[], float]
     observer: Observer
+    training_program: Sequence[str] = WORKER
 
 
 class Driver:
@@ -71,7 +75,8 @@ class Driver:
         self._timers: dict[ev.TimerKey, asyncio.TimerHandle] = {}
         self._failure: asyncio.Future[None] = self._loop.create_future()
         self.core = NodeCore(given.site, given.roster, History(given.log.entries()))
-        self.writer = LedgerWriter(given.log, self._now_us, self._recorded)
+        self.writer = LedgerWriter(given.log, self._now_us, self._recorded, self._approved())
+        self.heads = PeerHeads(given.log, given.home.path / "forks", self._forked, self._fail)
         self.exchange = Exchange(
             site=given.site,
             transport_seed=given.transport_seed,
@@ -89,15 +94,23 @@ class Driver:
             blobs=given.blobs,
             transport=given.transport,
             dataset_file=given.dataset_file,
+            training_program=given.training_program,
             submit=self.submit,
+            show=given.observer.show,
             report_bug=given.observer.bug,
+            fail=self._fail,
         )
 
     async def start(self, manifests: Sequence[Manifest]) -> None:
-        """Resume every study from the ledger, listen and dial."""
+        """Resume every study from the ledger, listen and dial.
+
+        Raises TransportError when the address cannot be had."""
+        # A crash may have left a manifest whose proposal never came on record: it comes again.
+        manifests = [m for m in manifests if self.core.history.study(StudyId(m.study_id)).proposer]
         models = frozenset(ModelHash(digest) for digest in self._given.blobs.digests())
         self._tasks.append(asyncio.create_task(self._run(), name="driver"))
-        self.submit(ev.Begin(tuple(manifests), models, self._given.log.note))
+        heads = tuple(ev.KnownHead(h.log_id, h.size, h.root) for h in self._given.log.peer_heads())
+        self.submit(ev.Begin(tuple(manifests), models, self._given.log.note, heads))
         await self.exchange.start()
 
     async def wait(self) -> None:
@@ -108,11 +121,10 @@ class Driver:
         """Release nothing more, kill the training processes, finish the ledger's last commit."""
         for timer in self._timers.values():
             timer.cancel()
-        await self.exchange.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.jobs.stop()
+        await asyncio.gather(self.exchange.stop(), self.jobs.stop(), self.heads.stop())
         await self.writer.close()
 
     def submit(self, event: ev.Event) -> None:
@@ -159,23 +171,24 @@ class Driver:
 
     def _fail(self, error: Exception) -> None:
         """A ledger that cannot be written, or our bug: the node stops rather than guess."""
-        self._given.observer.bug(error)
         if not self._failure.done():
             self._failure.set_exception(error)
+            self._failure.exception()  # whoever waits is told; nobody may be waiting any more
+        if not isinstance(error, LedgerError | OperatorError):
+            self._given.observer.bug(error)
 
     async def _perform(self, effect: fx.Effect) -> None:
         match effect:
-            case fx.Append(drafts=drafts, links=links):
-                await self.writer.append(drafts, links)
+            case fx.Append():
+                await self._append(effect)
             case fx.Offer():
-                message = await asyncio.to_thread(self._with_payload, effect.message)
-                self.exchange.offer(effect.key, message, effect.sites, effect.expires_s)
+                await self._offer(effect)
             case fx.Withdraw(key=key):
                 self.exchange.withdraw(key)
             case fx.KeepProposal():
                 await asyncio.to_thread(self._keep_proposal, effect)
             case fx.KeepPeerHead():
-                await asyncio.to_thread(self._keep_peer_head, effect)
+                self.heads.keep(effect)
             case fx.CloseTraining():
                 await self.jobs.close_training(effect)
             case fx.SetTimer():
@@ -200,18 +213,30 @@ class Driver:
     def _recorded(self, recorded: Recorded) -> None:
         self.submit(ev.Appended(recorded.entries, recorded.note))
 
+    async def _append(self, effect: fx.Append) -> None:
+        if effect.under is None:
+            await self.writer.append(effect.drafts, effect.links)
+        else:
+            await self.writer.append_under(effect.under, effect.drafts, effect.links)
+
+    async def _offer(self, effect: fx.Offer) -> None:
+        try:
+            message = await asyncio.to_thread(self._with_payload, effect.message)
+        except BlobError as error:  # damaged by our own disk: nobody can be given it any more
+            sentence = f"a model that was to be sent is not what it was: {error}"
+            self._given.observer.show(effect.study, fx.Happened("blob_damaged", sentence, ()))
+            return
+        self.exchange.offer(effect.key, message, effect.sites, effect.expires_s)
+
     def _with_payload(self, message: Message) -> Message:
-        """Put a small model inline: one message then is all a neighbour needs."""
+        """Put a small model inline: one message then is all a neighbour needs. In a thread.
+
+        Raises BlobError."""
         blobs = self._given.blobs
         if isinstance(message, UpdateAnnounced) and message.size <= INLINE_BYTES_MAX:
             return replace(message, inline=blobs.read_bytes(message.hash))
         if isinstance(message, StudyProposal):
-            study = next(
-                p.manifest.study
-                for p in self.core.proposals.values()
-                if p.manifest.raw == message.manifest
-            )
-            initial = study.initial_model
+            initial = parse_manifest(message.manifest).study.initial_model
             if blobs.has(initial) and blobs.size_bytes(initial) <= INLINE_BYTES_MAX:
                 return replace(message, initial=blobs.read_bytes(initial))
         return message
@@ -220,8 +245,15 @@ class Driver:
         write_durably(self._given.home.study(effect.study), effect.manifest.raw)
         self.jobs.keep_initial(effect)
 
-    def _keep_peer_head(self, effect: fx.KeepPeerHead) -> None:
-        self._given.log.put_peer_head(effect.log_id, effect.note, effect.size, effect.root)
+    def _forked(self, log_id: bytes) -> None:
+        """A site signed two histories: its misdeed, refused, counted and recorded as such."""
+        for card in self.core.roster.members:
+            if card.log_id == log_id:
+                self.submit(ev.PeerRefused(card.site, "ForkedHead"))
+
+    def _approved(self) -> frozenset[StudyId]:
+        studies = self.core.history.studies
+        return frozenset(s for s, past in studies.items() if past.standing is Standing.APPROVED)
 
     def _set_timer(self, effect: fx.SetTimer) -> None:
         earlier = self._timers.pop(effect.key, None)

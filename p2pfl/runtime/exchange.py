@@ -4,6 +4,7 @@ All of it runs on the asyncio loop. Sends are started, never awaited by whoever 
 neighbour costs nobody else anything."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from p2pfl.core import events as ev
 
 SENDS_PER_SITE_MAX = 256
 """Messages under way to one site; more are dropped and repaired by reconciliation."""
+RULES_MAX = 256
+"""Different reasons for turning somebody away that are counted by name."""
 
 
 class Exchange:
@@ -49,7 +52,10 @@ class Exchange:
         self._may_read = may_read
         self._blob_path = blob_path
         self._on_refused = on_refused
+        self.turned_away: Counter[str] = Counter()
+        """What was refused below the envelopes, by rule, as far as the transport told of it."""
         self._queues: dict[SiteId, asyncio.Queue[bytes]] = {}
+        self._senders: dict[SiteId, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
 
@@ -80,6 +86,9 @@ class Exchange:
         self._roster = roster
         self._transport.set_roster(roster)
         self._handle(dis.RosterChanged(roster))
+        for site in [site for site in self._queues if site not in roster]:
+            del self._queues[site]
+            self._senders.pop(site).cancel()
 
     def withdraw(self, key: str) -> None:
         """Stop offering what is under this key."""
@@ -103,6 +112,9 @@ class Exchange:
 
     def refused(self, address_or_site: str, reason: str) -> None:
         """See `Inbox`."""
+        rule = reason.partition(":")[0]
+        known = rule in self.turned_away or len(self.turned_away) < RULES_MAX
+        self.turned_away[rule if known else "Other"] += 1
         self._on_refused(address_or_site, reason)
 
     def blob(self, site: SiteId, digest: Digest) -> Path | None:
@@ -127,7 +139,7 @@ class Exchange:
         queue = self._queues.get(site)
         if queue is None:
             queue = self._queues[site] = asyncio.Queue(SENDS_PER_SITE_MAX)
-            self._start(self._send_in_order(site, queue))
+            self._senders[site] = self._start(self._send_in_order(site, queue))
         if not queue.full():
             queue.put_nowait(raw)
 
@@ -145,10 +157,11 @@ class Exchange:
         except TransportError:
             return  # reconciliation repairs what the mesh loses
 
-    def _start(self, job: Coroutine[None, None, None]) -> None:
+    def _start(self, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(job)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _tick_later(self) -> None:
         now_s = self._clock()

@@ -17,7 +17,7 @@ class FrameError(Exception):
 
 
 def encode_frame(message: dict[str, Any]) -> bytes:
-    """One frame: 4 bytes of big-endian length and a msgpack map."""
+    """One frame: 4 bytes of big-endian length and a msgpack map. Raises FrameError."""
     body: bytes = msgpack.packb(message, use_bin_type=True)
     if len(body) > FRAME_BYTES_MAX:
         raise FrameError(f"a frame of {len(body)} bytes, at most {FRAME_BYTES_MAX} are allowed")
@@ -35,7 +35,7 @@ async def read_frame(reader: asyncio.StreamReader) -> dict[str, Any]:
         raise FrameError("the training process closed its pipe") from error
     try:
         message = msgpack.unpackb(body, raw=False, strict_map_key=True)
-    except (ValueError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise FrameError("a frame that is not msgpack") from error
     if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
         raise FrameError("a frame that is not a map")

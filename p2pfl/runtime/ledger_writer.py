@@ -7,11 +7,19 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from ledger.log import Committed, Draft, Entry, Log
+from ledger.log.errors import LogStopped, StoreError
+from ledger.provenance import kinds
 from p2pfl.core.effects import SeqLink
+from p2pfl.core.names import StudyId
 
-BATCH_ENTRIES_MAX = 512
+BATCH_ENTRIES_MAX: Final = 512
+_DECISIONS: Final = frozenset(
+    kind.KIND
+    for kind in (kinds.StudyApproved, kinds.StudyRefused, kinds.StudyRevoked, kinds.StudyClosed)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,33 +34,63 @@ class Recorded:
 class _Request:
     drafts: tuple[Draft, ...]
     links: tuple[SeqLink, ...]
-    done: asyncio.Future[Recorded]
+    under: StudyId | None
+    done: asyncio.Future[Recorded | None]
 
 
 class LedgerWriter:
-    """Appends in the order of the calls; `on_recorded` runs on the loop, in the log's order."""
+    """Appends in the order of the calls; `on_recorded` runs on the loop, in the log's order.
+
+    approved: studies whose newest decision on record is an approval, as the log is opened."""
 
     def __init__(
-        self, log: Log, now_us: Callable[[], int], on_recorded: Callable[[Recorded], None]
+        self,
+        log: Log,
+        now_us: Callable[[], int],
+        on_recorded: Callable[[Recorded], None],
+        approved: frozenset[StudyId] = frozenset(),
     ) -> None:
         self._log = log
         self._now_us = now_us
         self._on_recorded = on_recorded
+        self._approved = set(approved)
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
     async def append(self, drafts: Sequence[Draft], links: Sequence[SeqLink] = ()) -> Recorded:
         """Returns once the entries are durable. Raises LedgerError; then nothing was written."""
-        done: asyncio.Future[Recorded] = self._loop.create_future()
-        self._queue.put(_Request(tuple(drafts), tuple(links), done))
+        recorded = await self._request(drafts, links, None)
+        assert recorded is not None, "only an append under an approval may come to nothing"
+        return recorded
+
+    async def append_under(
+        self, study: StudyId, drafts: Sequence[Draft], links: Sequence[SeqLink] = ()
+    ) -> Recorded | None:
+        """Append unless the newest decision about the study is no approval any more: then None.
+
+        Decided where the order of entries is: a person's revocation may have come first.
+        Raises LedgerError; then nothing was written."""
+        return await self._request(drafts, links, study)
+
+    async def _request(
+        self, drafts: Sequence[Draft], links: Sequence[SeqLink], under: StudyId | None
+    ) -> Recorded | None:
+        if self._is_closed:
+            raise LogStopped
+        done: asyncio.Future[Recorded | None] = self._loop.create_future()
+        self._queue.put(_Request(tuple(drafts), tuple(links), under, done))
         return await done
 
     async def close(self) -> None:
         """Write what is queued, then end the thread. The log itself stays open."""
+        self._is_closed = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    # -- in the ledger's thread ------------------------------------------------------------------
 
     def _run(self) -> None:
         while (request := self._queue.get()) is not None:
@@ -75,16 +113,24 @@ class LedgerWriter:
         return batch, False
 
     def _commit(self, batch: list[_Request]) -> None:
+        approved = set(self._approved)
+        written = [request for request in batch if _takes_place(request, approved)]
+        dropped = [request for request in batch if request not in written]
         try:
-            committed = self._log.append(self._linked(batch), self._now_us())
+            if written:
+                committed = self._log.append(self._linked(written), self._now_us())
+                self._approved = approved
+                self._loop.call_soon_threadsafe(self._deliver, written, committed)
+        except StoreError as error:  # the disk's doing: nobody's entries are durable
+            self._loop.call_soon_threadsafe(self._fail, batch, error)
         except Exception as error:  # handed to every caller: each of them decides
             if len(batch) > 1:  # one bad request must not take its neighbours down with it
                 for request in batch:
                     self._commit([request])
                 return
-            self._loop.call_soon_threadsafe(self._fail, batch[0], error)
-            return
-        self._loop.call_soon_threadsafe(self._deliver, batch, committed)
+            self._loop.call_soon_threadsafe(self._fail, batch, error)
+        else:
+            self._loop.call_soon_threadsafe(_drop, dropped)
 
     def _linked(self, batch: list[_Request]) -> list[Draft]:
         drafts: list[Draft] = []
@@ -97,6 +143,8 @@ class LedgerWriter:
             drafts += made
         return drafts
 
+    # -- on the loop -----------------------------------------------------------------------------
+
     def _deliver(self, batch: list[_Request], committed: Committed) -> None:
         start = 0
         for request in batch:
@@ -107,6 +155,28 @@ class LedgerWriter:
             if not request.done.done():
                 request.done.set_result(recorded)
 
-    def _fail(self, request: _Request, error: Exception) -> None:
+    def _fail(self, batch: list[_Request], error: Exception) -> None:
+        for request in batch:
+            if not request.done.done():
+                request.done.set_exception(error)
+
+
+def _drop(batch: list[_Request]) -> None:
+    for request in batch:
         if not request.done.done():
-            request.done.set_exception(error)
+            request.done.set_result(None)
+
+
+def _takes_place(request: _Request, approved: set[StudyId]) -> bool:
+    """Whether a request is written; `approved` follows the decisions in the batch's order."""
+    if request.under is not None and request.under not in approved:
+        return False
+    for draft in request.drafts:
+        if draft.kind in _DECISIONS:
+            study = draft.body["study"]
+            assert isinstance(study, bytes), "drafts are made from kinds, which checked it"
+            if draft.kind == kinds.StudyApproved.KIND:
+                approved.add(StudyId(study))
+            else:
+                approved.discard(StudyId(study))
+    return True

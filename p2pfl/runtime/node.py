@@ -6,77 +6,39 @@ released, then training processes die, then the ledger's last commit ends."""
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from gossip.errors import TransportError
-from gossip.identifiers import SiteId
 from gossip.keys import SiteKeys, read_keys
 from gossip.roster import Roster
-from ledger.log import Draft, Entry, Log, Signer
-from p2pfl.core import events as ev
+from ledger.log import Log, Signer
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import Manifest, parse_manifest
 from p2pfl.core.names import DatasetId
 from p2pfl.runtime.blobs import BlobStore
-from p2pfl.runtime.commands.catalogue import perform_request
-from p2pfl.runtime.commands.opening import required_roster, site_around
+from p2pfl.runtime.commands.failures import as_operator_error
+from p2pfl.runtime.commands.opening import required_roster
 from p2pfl.runtime.config import Config, read_config
-from p2pfl.runtime.control import ControlServer, Dispatcher
+from p2pfl.runtime.control import ControlServer
 from p2pfl.runtime.datasets import check_unchanged, dataset_of
 from p2pfl.runtime.driver import Driver, Surroundings
 from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.home import Home, write_durably
-from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.lock import hold_home
-from p2pfl.runtime.node_status import STATUS_COMMAND, status
+from p2pfl.runtime.node_commands import NodeCommands
+from p2pfl.runtime.node_status import status
 from p2pfl.runtime.observer import NodeObserver, open_log
 from p2pfl.runtime.study_jobs import DatasetFile
 
-__all__ = ["NodeLedger", "run_node"]
+__all__ = ["run_node"]
 
-
-@dataclass(frozen=True, slots=True)
-class NodeLedger:
-    """The ledger as a person's command sees it while the node holds it. Used from threads."""
-
-    log: Log
-    driver: Driver
-    loop: asyncio.AbstractEventLoop
-
-    def append(self, drafts: Sequence[Draft]) -> tuple[Entry, ...]:
-        """Commit the drafts through the node's own writer, so that the core learns of them."""
-        recorded = asyncio.run_coroutine_threadsafe(self.driver.append(drafts), self.loop)
-        return recorded.result().entries
-
-    def entries(self) -> Iterator[Entry]:
-        """Everything on record."""
-        return self.log.entries()
-
-    def put_secret(self, seq: int, name: str, salt: bytes, value: bytes) -> None:
-        """Keep an erasable value."""
-        self.log.put_secret(seq, name, salt, value)
-
-
-@dataclass(frozen=True, slots=True)
-class NodeAudience:
-    """Tells the running core what a command changed besides the ledger."""
-
-    driver: Driver
-    loop: asyncio.AbstractEventLoop
-
-    def manifest_kept(self, manifest: Manifest, proposer: SiteId) -> None:
-        """A study's manifest was stored and recorded."""
-        event = ev.ManifestKept(manifest, proposer)
-        self.loop.call_soon_threadsafe(self.driver.submit, event)
-
-    def roster_installed(self, roster: Roster) -> None:
-        """Another roster is in force from now on."""
-        self.loop.call_soon_threadsafe(self.driver.set_roster, roster)
+PRIVATE_UMASK = 0o077
+"""Whatever the node, its libraries and its training processes create is for its owner only."""
 
 
 def now_s() -> float:
@@ -89,6 +51,7 @@ async def run_node(home: Home, echo: Callable[[str], None]) -> None:
 
     echo: prints one line for the person at the terminal.
     Raises OperatorError, LedgerError or KeyFileError when the node cannot start or go on."""
+    os.umask(PRIVATE_UMASK)
     config = read_config(home.config)
     with hold_home(home, purpose="node start"):
         keys, roster = read_keys(home.keys), required_roster(home)
@@ -96,6 +59,7 @@ async def run_node(home: Home, echo: Callable[[str], None]) -> None:
         log = Log.open(home.path, log=Signer(keys.log))
         try:
             observer = NodeObserver(open_log(home.node_log), echo, home.logs / "bugs.log")
+            _remove_leftovers(home)
             with _pid_file(home):
                 await _serve(home, config, keys, roster, log, observer)
         finally:
@@ -114,6 +78,7 @@ async def _serve(
 
     started_s = time.perf_counter()
     stop = _stop_signals()
+    transport = Libp2pTransport(keys.transport, roster, config.listen)
     driver = Driver(
         Surroundings(
             home=home,
@@ -122,14 +87,22 @@ async def _serve(
             roster=roster,
             log=log,
             blobs=BlobStore(home.blobs),
-            transport=Libp2pTransport(keys.transport, roster, config.listen),
+            transport=transport,
             dataset_file=lambda ds: _dataset_file(home, ds),
             clock_s=now_s,
             random=np.random.default_rng().random,
             observer=observer,
         )
     )
-    control = ControlServer(home, _dispatcher(home, keys, log, driver), observer.bug)
+    commands = NodeCommands(
+        home,
+        keys,
+        log,
+        driver,
+        now_us=_now_us,
+        status=lambda: status(driver, transport.counts),
+    )
+    control = ControlServer(home, commands.dispatch, observer.bug)
     try:
         await control.start()
         try:
@@ -143,44 +116,32 @@ async def _serve(
         ready_s = time.perf_counter() - started_s
         observer.log.info("node_ready", site=keys.site.hex(), listen=config.listen)
         observer.started(config.name, config.listen, len(roster.members) - 1, ready_s)
-        await _until_stopped(stop, driver)
+        await _until_stopped(stop, driver, observer)
     finally:
-        await control.stop()
-        await driver.stop()
+        commands.stop()
+        await asyncio.gather(control.stop(), driver.stop())
         observer.log.info("node_stopped")
-
-
-def _dispatcher(home: Home, keys: SiteKeys, log: Log, driver: Driver) -> Dispatcher:
-    """Perform people's commands on the running node, one at a time, off the event loop."""
-    loop, one_at_a_time = asyncio.get_running_loop(), asyncio.Lock()
-    ledger, audience = NodeLedger(log, driver, loop), NodeAudience(driver, loop)
-
-    def perform(command: str, arguments: Mapping[str, Json]) -> Json:
-        site = site_around(home, keys, ledger, audience, _now_us, os.urandom)
-        return perform_request(site, command, arguments)
-
-    async def dispatch(command: str, arguments: Mapping[str, Json]) -> Json:
-        if command == STATUS_COMMAND:
-            return status(driver)
-        async with one_at_a_time:
-            return await asyncio.to_thread(perform, command, arguments)
-
-    return dispatch
 
 
 def _now_us() -> int:
     return int(now_s() * 1_000_000)
 
 
-async def _until_stopped(stop: asyncio.Event, driver: Driver) -> None:
+async def _until_stopped(stop: asyncio.Event, driver: Driver, observer: NodeObserver) -> None:
     """Return on a signal; raise what made the driver unable to go on."""
     stopping = asyncio.create_task(stop.wait())
     failing = asyncio.create_task(driver.wait())
     done, pending = await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
-    if failing in done:
+    if failing not in done:
+        return
+    try:
         await failing
+    except Exception as error:
+        known = as_operator_error(error)
+        observer.failed(known.message if known is not None else f"{type(error).__name__}")
+        raise
 
 
 def _stop_signals() -> asyncio.Event:
@@ -188,6 +149,8 @@ def _stop_signals() -> asyncio.Event:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` means: go on without it
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     return stop
 
 
@@ -207,6 +170,14 @@ def _manifests(home: Home, observer: NodeObserver) -> list[Manifest]:
         except ManifestError as error:
             observer.log.error("manifest_damaged", file=path.name, reason=str(error))
     return manifests
+
+
+def _remove_leftovers(home: Home) -> None:
+    """Half files of a node that was killed: what is whole has its proper name."""
+    shutil.rmtree(home.path / "work", ignore_errors=True)
+    for folder in (home.path, home.blobs, home.studies, home.roster.parent):
+        for path in (*folder.glob(".part-*"), *folder.glob(".*.part")):
+            path.unlink(missing_ok=True)
 
 
 def _dataset_file(home: Home, dataset: DatasetId) -> DatasetFile:

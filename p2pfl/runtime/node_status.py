@@ -1,6 +1,8 @@
 """What a running node says about itself, for `p2pfl node status`."""
 
 import resource
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from p2pfl.runtime.driver import Driver
@@ -9,8 +11,10 @@ from p2pfl.runtime.jsonable import Json
 STATUS_COMMAND: Final = "node status"
 
 
-def status(driver: Driver) -> Json:
-    """Neighbours, studies, training processes and refusals, as JSON."""
+def status(driver: Driver, turned_away: Mapping[str, int]) -> Json:
+    """Neighbours, studies, training processes and refusals, as JSON.
+
+    turned_away: what the transport refused before it was a message, by rule."""
     core, counts = driver.core, driver.exchange.dissemination.counts
     return {
         "site": core.me.hex(),
@@ -39,5 +43,21 @@ def status(driver: Driver) -> Json:
             f"{core.roster.member(site).name if site in core.roster else site.hex()[:8]}/{rule}": n
             for (site, rule), n in sorted(core.refused.items())
         },
-        "memory_peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "turned_away": dict(sorted(turned_away.items())),
+        "memory_peak_kib": memory_peak_kib(),
     }
+
+
+def memory_peak_kib() -> int:
+    """The most memory this process ever held, in KiB.
+
+    The kernel's own figure where there is one: that of `getrusage` includes what the process that
+    started this one held at that moment."""
+    try:
+        for line in Path("/proc/self/status").read_text("ascii").splitlines():
+            name, _, value = line.partition(":")
+            if name == "VmHWM":
+                return int(value.split()[0])
+    except (OSError, ValueError):
+        pass  # no Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,9 +1,13 @@
 """What people and logs see of a running node: one readable line and one JSON line per decision.
 
-Never keys, tensors, patients or file names."""
+Never keys, tensors, patients or file names. Nothing here ever raises: neither a full disk nor a
+terminal that was closed may stop a node."""
 
+import contextlib
 import logging
 import logging.handlers
+import math
+import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +20,23 @@ from p2pfl.core.names import StudyId
 
 LOG_BYTES_MAX: Final = 16 << 20
 LOG_FILES_KEPT: Final = 8
+BUGS_BYTES_MAX: Final = 4 << 20
+TEXT_CHARACTERS_MAX: Final = 600
+"""Of a sentence that may quote what a peer sent."""
+SOURCES_MAX: Final = 1024
+"""Different (source, reason) pairs that are told apart; the rest is told together."""
+
+
+class QuietHandler(logging.handlers.RotatingFileHandler):
+    """A log file whose disk may fail: the line is lost, the node goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: standard error is the terminal of somebody who cannot help it."""
 
 
 def open_log(path: Path) -> structlog.stdlib.BoundLogger:
     """A structured log: JSON lines, rotated so that months of running cannot fill a disk."""
-    handler = logging.handlers.RotatingFileHandler(
+    handler = QuietHandler(
         path, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES_KEPT, encoding="utf-8"
     )
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -46,22 +62,23 @@ class NodeObserver:
         self, log: structlog.stdlib.BoundLogger, echo: Callable[[str], None], bugs: Path
     ) -> None:
         self.log = log
-        self._echo = echo
+        self._print = echo
         self._bugs = bugs
         self._refusals: dict[tuple[str, str], int] = {}
 
     def show(self, study: StudyId | None, notice: fx.Notice) -> None:
         """One notice of the core."""
-        name = {"study": study.hex()} if study is not None else {}
+        name: dict[str, object] = {"study": study.hex()} if study is not None else {}
         match notice:
             case fx.RoundDone():
                 self.log.info("round_done", **name, **_round_fields(notice))
                 self._echo(round_text(notice))
             case fx.Waiting(code=code, sentence=sentence):
-                self.log.info("study_waits", **name, code=code, sentence=sentence)
+                self.log.info("study_waits", **name, code=code, sentence=printable(sentence))
                 self._echo(f"… {sentence}")
             case fx.Happened(name=event, sentence=sentence, fields=fields):
-                self.log.info(event, **{**name, **dict(fields)}, sentence=sentence)
+                told = {key: printable(value) for key, value in fields}
+                self.log.info(event, **{**name, **told, "sentence": printable(sentence)})
                 self._echo(sentence)
             case _:
                 assert_never(notice)
@@ -73,20 +90,47 @@ class NodeObserver:
 
     def refused(self, address_or_site: str, reason: str) -> None:
         """Somebody was turned away; repeated refusals are counted, not repeated."""
-        host = address_or_site.rpartition(":")[0] or address_or_site
-        if len(self._refusals) >= 1024:
-            self._refusals.clear()
+        host, reason = address_or_site.rpartition(":")[0] or address_or_site, printable(reason)
+        if (host, reason) not in self._refusals and len(self._refusals) >= SOURCES_MAX:
+            # Whoever has many addresses must not fill log and terminal with them.
+            host, reason = "many others", "various reasons"
         count = self._refusals[host, reason] = self._refusals.get((host, reason), 0) + 1
         if count == 10 ** (len(str(count)) - 1):
             self.log.warning("refused", source=host, reason=reason, count=count)
             self._echo(f"turned away {host}: {reason} (×{count})")
 
+    def failed(self, sentence: str) -> None:
+        """The node cannot go on; the person at the terminal is told when it has stopped."""
+        self.log.error("node_failed", sentence=printable(sentence))
+
     def bug(self, error: BaseException) -> None:
         """Something of ours failed: one line here, the traceback in a file of its own."""
         self.log.error("internal_error", error=type(error).__name__)
-        with self._bugs.open("a", encoding="utf-8") as file:
-            file.write("".join(traceback.format_exception(error)))
+        with contextlib.suppress(OSError):
+            _append_bug(self._bugs, "".join(traceback.format_exception(error)))
         self._echo(f"an error of our own ({type(error).__name__}); details are in {self._bugs}")
+
+    def _echo(self, line: str) -> None:
+        # The terminal may be gone (closed window, `| head`): the log still has every line.
+        with contextlib.suppress(OSError, ValueError):
+            self._print(printable(line))
+
+
+def printable(text: str) -> str:
+    """A text that may quote a peer, safe for a terminal: no control or direction characters.
+
+    >>> printable("round\\x1b[2J 3")
+    'round�[2J 3'"""
+    shortened = text if len(text) <= TEXT_CHARACTERS_MAX else text[:TEXT_CHARACTERS_MAX] + " …"
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shortened)
+
+
+def _append_bug(path: Path, report: str) -> None:
+    if path.exists() and path.stat().st_size > BUGS_BYTES_MAX:
+        path.replace(path.with_name(path.name + ".1"))
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(report)
 
 
 def round_text(done: fx.RoundDone) -> str:
@@ -106,7 +150,8 @@ def _round_fields(done: fx.RoundDone) -> dict[str, object]:
         "round": done.round,
         "rounds": done.rounds,
         "phase": done.phase,
-        "loss": round(done.loss, 6),
+        # JSON knows no NaN: a training that diverged has no loss.
+        "loss": round(done.loss, 6) if math.isfinite(done.loss) else None,
         "auc": None if done.auc is None else round(done.auc, 4),
         "accuracy": round(done.accuracy, 4),
         "heard": done.heard,

@@ -9,53 +9,61 @@ import itertools
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from p2pfl.runtime.frames import FrameError, encode_frame, read_frame
+from p2pfl.runtime.training_answers import TrainingError
 
-STOP_S = 5.0
-_KEPT_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
-
-
-class TrainingError(Exception):
-    """The training process refused a request, or is gone. `code` is the process's own word."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+WORKER: Final = (sys.executable, "-m", "p2pfl.learning.worker")
+STOP_S: Final = 5.0
+PIPES_S: Final = 1.0
+LOG_BYTES_MAX: Final = 1 << 20
+"""What the process says on standard error: as much again is kept of what it said before."""
+_READ_BYTES: Final = 1 << 16
+_KEPT_VARIABLES: Final = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+)
 
 
 class TrainingProcess:
     """One long-lived child. Requests are answered in order; `kill` may come at any time."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._reader = asyncio.create_task(self._read(), name="training-reader")
+        self._listener = asyncio.create_task(self._listen(log), name="training-stderr")
 
     @classmethod
-    async def start(cls, stderr: Path, scratch: Path) -> "TrainingProcess":
-        """Start a process with a clean environment; it answers nothing until `open`."""
-        environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        environment |= {"USER": environment.get("USER", "node"), "OMP_NUM_THREADS": "1"}
-        with stderr.open("ab") as errors:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "p2pfl.learning.worker",
-                "--parent",
-                str(os.getpid()),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                env=environment,
-                cwd=scratch,
-                start_new_session=True,
-            )
-        return cls(process)
+    async def start(
+        cls, log: Path, scratch: Path, program: Sequence[str] = WORKER
+    ) -> "TrainingProcess":
+        """Start a process with a clean environment; it answers nothing until `open`.
+
+        log: gets what it says on standard error. scratch: its working directory.
+        program: the command line; the node's pid is added. Raises OSError."""
+        process = await asyncio.create_subprocess_exec(
+            *program,
+            "--parent",
+            str(os.getpid()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=_environment(),
+            cwd=scratch,
+            start_new_session=True,
+        )
+        return cls(process, log)
 
     @property
     def pid(self) -> int:
@@ -70,12 +78,15 @@ class TrainingProcess:
         writer = self._process.stdin
         assert writer is not None, "the process was started with a pipe"
         try:
+            if self._reader.done():  # nobody would ever answer
+                raise TrainingError("died", "the training process is gone")
             writer.write(encode_frame({"op": request, "id": number, **fields}))
             await writer.drain()
+            return await answer
         except (ConnectionError, RuntimeError, FrameError) as error:
-            self._waiting.pop(number, None)
             raise TrainingError("died", "the training process is gone") from error
-        return await answer
+        finally:
+            self._waiting.pop(number, None)
 
     async def close(self) -> None:
         """Ask it to end, then make sure that it has."""
@@ -85,10 +96,19 @@ class TrainingProcess:
 
     async def kill(self) -> None:
         """End the process and everything it started, at once."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        await self._process.wait()
-        await self._reader
+        self._kill_group()
+        tasks = {self._reader, self._listener}
+        # Something it started may have left its group and still hold the pipes: not waited for.
+        _, holding = await asyncio.wait(tasks, timeout=PIPES_S)
+        for task in holding:
+            task.cancel()
+        await asyncio.gather(*holding, return_exceptions=True)
+
+    def _kill_group(self) -> None:
+        # While the leader was not waited for, its number cannot belong to anybody else.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _read(self) -> None:
         stdout = self._process.stdout
@@ -98,17 +118,18 @@ class TrainingProcess:
             while True:
                 self._answer(await read_frame(stdout))
         except FrameError as error:
+            # It closed its pipe or broke the format: either way nothing it says counts any more.
             reason = str(error)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        code = await self._process.wait()
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(TrainingError("died", f"{reason} (exit status {code})"))
-        self._waiting.clear()
+            self._kill_group()
+            reason += f" (exit status {await self._process.wait()})"
+        finally:
+            for answer in self._waiting.values():
+                if not answer.done():
+                    answer.set_exception(TrainingError("died", reason))
 
     def _answer(self, message: dict[str, Any]) -> None:
-        answer = self._waiting.pop(message.get("id", 0), None)
+        number = message.get("id")
+        answer = self._waiting.get(number) if type(number) is int else None
         if answer is None or answer.done():
             return
         if message.get("op") == "failed":
@@ -116,3 +137,27 @@ class TrainingProcess:
             answer.set_exception(TrainingError(code[:40], text[:1000]))
         else:
             answer.set_result(message)
+
+    async def _listen(self, log: Path) -> None:
+        """Keep what it says on standard error, but never fill the disk with it."""
+        stderr = self._process.stderr
+        assert stderr is not None, "the process was started with a pipe"
+        # A pipe that is not emptied would stop the process; a disk that is full must not.
+        while said := await stderr.read(_READ_BYTES):
+            with contextlib.suppress(OSError):
+                _append(log, said)
+
+
+def _environment() -> dict[str, str]:
+    environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    environment |= {"USER": environment.get("USER", "node"), "OMP_NUM_THREADS": "1"}
+    # The same code that runs here, wherever it was started from.
+    environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+    return environment
+
+
+def _append(log: Path, said: bytes) -> None:
+    with open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as file:
+        if file.tell() + len(said) > LOG_BYTES_MAX:
+            log.replace(log.with_name(log.name + ".1"))
+        file.write(said)

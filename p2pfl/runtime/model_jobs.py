@@ -1,0 +1,140 @@
+"""Models of other sites: taken from a message, or fetched, checked, and filed.
+
+What a neighbour announces decides which file is asked for, never which of ours is removed: a file
+that was here before stays, whatever a message claims about it."""
+
+import asyncio
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from gossip.errors import BlobMismatch, TransportError
+from gossip.identifiers import Digest, SiteId
+from gossip.transport import Transport
+from p2pfl.core import effects as fx
+from p2pfl.core import events as ev
+from p2pfl.core.gathering import blob_size_bytes
+from p2pfl.core.names import ModelHash, StudyId
+from p2pfl.runtime.blobs import BlobStore, vector_of
+from p2pfl.runtime.errors import BlobDamaged, BlobError, NotFinite
+from p2pfl.runtime.home import Home, sync_directory
+
+PARTS_PER_SITE_MAX: Final = 4
+"""Unfinished transfers kept per study and neighbour, to be resumed."""
+PATIENCE_S: Final = 10.0
+"""The longest pause between two rounds of asking for a model that nobody gave yet."""
+
+
+class ModelJobs:
+    """Performs what needs other sites' models. Used from the node's loop."""
+
+    def __init__(
+        self,
+        *,
+        home: Home,
+        blobs: BlobStore,
+        transport: Transport,
+        submit: Callable[[ev.Event], None],
+    ) -> None:
+        self._incoming = home.path / "incoming"
+        self._blobs = blobs
+        self._transport = transport
+        self._submit = submit
+        self._wanted: set[tuple[StudyId, ModelHash]] = set()
+
+    async def obtain(self, effect: fx.Obtain) -> None:
+        """Have a neighbour's update on disk, sound; or say what is wrong, and whose fault it is."""
+
+        def failed(reason: str, *, hostile: bool) -> ev.ObtainFailed:
+            return ev.ObtainFailed(
+                effect.study, effect.round, effect.sender, effect.model, reason, hostile
+            )
+
+        try:
+            if effect.inline:
+                await asyncio.to_thread(self._store_inline, effect)
+            else:
+                await self._fetch(effect.study, effect.sender, effect.model, effect.parameters)
+        except NotFinite:
+            self._submit(failed("not-finite", hostile=True))
+        except BlobMismatch:
+            self._submit(failed("wrong-digest", hostile=True))
+        except BlobError:
+            self._submit(failed("wrong-shape", hostile=True))
+        except (TransportError, OSError):
+            self._submit(failed("not-fetched", hostile=False))
+        else:
+            self._submit(ev.Obtained(effect.study, effect.round, effect.sender, effect.model))
+
+    async def fetch_model(self, effect: fx.FetchModel) -> None:
+        """Ask one holder after the other until the model is here; patient, never busy."""
+        wanted = (effect.study, effect.model)
+        if wanted in self._wanted:
+            return  # asked for again while it is still being looked for
+        self._wanted.add(wanted)
+        wait_s = 0.2
+        try:
+            while True:
+                for site in effect.sites:
+                    with contextlib.suppress(TransportError, BlobError, OSError):
+                        await self._fetch(effect.study, site, effect.model, effect.parameters)
+                        self._submit(ev.ModelReady(effect.study, effect.model))
+                        return
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, PATIENCE_S)
+        finally:
+            self._wanted.discard(wanted)
+
+    def keep_initial(self, effect: fx.KeepProposal) -> None:
+        """Store the initial model that came with a proposal, if it is what the manifest names."""
+        wanted = effect.manifest.study.initial_model
+        if hashlib.sha256(effect.initial).digest() == wanted and not self._blobs.has(wanted):
+            self._blobs.put_bytes(effect.initial)
+
+    def forget_parts(self, study: StudyId) -> None:
+        """Nothing of this study will be resumed any more."""
+        shutil.rmtree(self._incoming / study.hex(), ignore_errors=True)
+
+    def _store_inline(self, effect: fx.Obtain) -> None:
+        vector_of(effect.inline, effect.parameters)
+        self._blobs.put_bytes(effect.inline)
+
+    async def _fetch(self, study: StudyId, site: SiteId, model: ModelHash, parameters: int) -> None:
+        """Have a model on disk, whole and sound. Raises BlobError, TransportError, OSError."""
+        if self._blobs.has(model):
+            try:
+                await asyncio.to_thread(self._blobs.read_vector, model, parameters)
+                return
+            except BlobDamaged:  # by our own disk: have it once more
+                pass
+        # A place per neighbour: whoever announces another's model and serves it slowly must not
+        # keep us from fetching it where it comes from.
+        folder = self._incoming / study.hex() / site.hex()
+        into = folder / model.hex()
+        await asyncio.to_thread(_make_folder, folder, keep=into)
+        size = blob_size_bytes(parameters)
+        await self._transport.fetch(site, Digest(model), size, into, lambda _bytes: None)
+        await asyncio.to_thread(self._take_in, into, model, parameters)
+
+    def _take_in(self, into: Path, model: ModelHash, parameters: int) -> None:
+        """File what was fetched under its digest, which the transport verified, if it is sound."""
+        try:
+            vector_of(into.read_bytes(), parameters)
+            into.replace(self._blobs.path(model))
+        finally:
+            into.unlink(missing_ok=True)
+        sync_directory(self._blobs.directory)
+
+
+def _make_folder(folder: Path, *, keep: Path) -> None:
+    """A neighbour's directory for parts: its newest ones only, or stalled transfers fill the disk.
+
+    keep: the file that is about to be fetched; its part is never removed."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    parts = [path for path in folder.iterdir() if not path.name.startswith(keep.name)]
+    parts.sort(key=lambda path: path.stat().st_mtime_ns)
+    for path in parts[: max(0, len(parts) - (PARTS_PER_SITE_MAX - 1))]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,120 @@
+"""What the training process answers, checked field by field.
+
+The process is trusted less than the node: it runs heavy libraries over data, later also foreign
+code. Whatever it says is a claim; here it becomes a value of the right type and range, or a
+`TrainingError`. Whether a claim about privacy is the approved one is the core's to decide."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from p2pfl.core.events import Spending
+
+Answer = Mapping[str, Any]
+"""A frame: text keys, values of any msgpack type."""
+
+DIGEST_BYTES: Final = 32
+TEXT_CHARACTERS_MAX: Final = 64
+COUNT_MAX: Final = 1 << 40
+
+
+class TrainingError(Exception):
+    """The training process refused a request, answered nonsense, or is gone. `code`: one word."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class AnswerGarbled(TrainingError):
+    """An answer lacks a field, or holds something else than expected in it."""
+
+    def __init__(self, field: str, expected: str) -> None:
+        super().__init__("garbled", f'the training process answered without "{field}" ({expected})')
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Plan and data are loaded."""
+
+    parameters: int
+    code_hash: bytes
+    env_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A round of local work is done; the update lies in the file that was named."""
+
+    spending: Spending
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A model on the own hold-out. auc None: the hold-out has one label only."""
+
+    auc: float | None
+    accuracy: float
+
+
+def opened(answer: Answer) -> Opened:
+    """The answer to `open`. Raises AnswerGarbled."""
+    return Opened(
+        _count(answer, "parameters"), _digest(answer, "code_hash"), _digest(answer, "env_hash")
+    )
+
+
+def trained(answer: Answer) -> Trained:
+    """The answer to `train`. Raises AnswerGarbled."""
+    spending = Spending(
+        mech=_text(answer, "mech"),
+        sigma=_text(answer, "sigma"),
+        q=_text(answer, "q"),
+        steps=_count(answer, "steps"),
+        clip=_text(answer, "clip"),
+    )
+    return Trained(spending, _number(answer, "loss"), _number(answer, "seconds"))
+
+
+def scored(answer: Answer) -> Scored:
+    """The answer to `score`. Raises AnswerGarbled."""
+    accuracy, auc = _number(answer, "accuracy"), answer.get("auc")
+    if not math.isfinite(accuracy):
+        raise AnswerGarbled("accuracy", "a finite number")
+    return Scored(auc if isinstance(auc, float) and math.isfinite(auc) else None, accuracy)
+
+
+def _count(answer: Answer, field: str) -> int:
+    value = answer.get(field)
+    if type(value) is not int or not 0 <= value <= COUNT_MAX:
+        raise AnswerGarbled(field, "a whole number")
+    return value
+
+
+def _number(answer: Answer, field: str) -> float:
+    """Not a number is a number here: training may diverge, and people should see that."""
+    match answer.get(field):
+        case float(value):
+            return value
+        case int(value) if not isinstance(value, bool):
+            return float(value)  # msgpack's integers have 64 bits: always a float
+        case _:
+            raise AnswerGarbled(field, "a number")
+
+
+def _text(answer: Answer, field: str) -> str:
+    value = answer.get(field)
+    if not isinstance(value, str) or len(value) > TEXT_CHARACTERS_MAX:
+        raise AnswerGarbled(field, f"at most {TEXT_CHARACTERS_MAX} characters")
+    return value
+
+
+def _digest(answer: Answer, field: str) -> bytes:
+    value = answer.get(field)
+    if not isinstance(value, bytes) or len(value) != DIGEST_BYTES:
+        raise AnswerGarbled(field, f"{DIGEST_BYTES} bytes")
+    return value

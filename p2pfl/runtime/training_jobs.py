@@ -1,0 +1,213 @@
+"""The training process of each study: opened, asked, killed. One process per running study.
+
+Every request ends in exactly one event, whatever the process does. A file it wrote is read as if a
+stranger had written it."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p2pfl.core import effects as fx
+from p2pfl.core import events as ev
+from p2pfl.core.gathering import blob_size_bytes
+from p2pfl.core.names import DatasetId, ModelHash, StudyId
+from p2pfl.runtime import training_answers as answers
+from p2pfl.runtime.blobs import BlobStore, vector_of
+from p2pfl.runtime.errors import BlobError, NotAVector, OperatorError
+from p2pfl.runtime.home import Home, write_durably
+from p2pfl.runtime.training_answers import TrainingError
+from p2pfl.runtime.training_process import TrainingProcess
+
+TRAINING_THREADS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFile:
+    """Where a registered dataset lies at this site, and which column tells patients apart."""
+
+    path: Path
+    patient_column: str
+    """Empty: every row is a patient of its own."""
+
+
+class TrainingJobs:
+    """Performs what needs a training process. Used from the node's loop."""
+
+    def __init__(
+        self,
+        *,
+        home: Home,
+        blobs: BlobStore,
+        dataset_file: Callable[[DatasetId], DatasetFile],
+        program: Sequence[str],
+        submit: Callable[[ev.Event], None],
+    ) -> None:
+        self._home = home
+        self._blobs = blobs
+        self._dataset_file = dataset_file
+        self._program = program
+        self._submit = submit
+        self._processes: dict[StudyId, TrainingProcess] = {}
+
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the running training processes."""
+        return tuple(process.pid for process in self._processes.values())
+
+    async def open(self, effect: fx.OpenTraining) -> None:
+        """Start a process for a study, in place of an earlier one, and have it load the data."""
+        try:
+            event = await self._opened(effect)
+        except TrainingError as error:
+            self.failed(effect.study, error)
+        except OperatorError as error:
+            self.failed(effect.study, TrainingError("dataset", f"{error.message} {error.fix}"))
+        except OSError as error:
+            self.failed(effect.study, TrainingError("cannot-start", f"{error.strerror}"))
+        else:
+            self._submit(event)
+
+    async def _opened(self, effect: fx.OpenTraining) -> ev.TrainingOpened:
+        study = effect.study
+        await self.kill(study)
+        data = await asyncio.to_thread(self._dataset_file, effect.dataset)
+        scratch = await asyncio.to_thread(self._fresh_scratch, study)
+        log = self._home.logs / f"training-{study.hex()[:12]}.log"
+        process = await TrainingProcess.start(log, scratch, self._program)
+        earlier, self._processes[study] = self._processes.get(study), process
+        if earlier is not None:  # two were asked for at once: one process per study
+            await earlier.kill()
+        answer = await process.ask(
+            "open",
+            manifest=effect.manifest.raw,
+            dataset=str(data.path),
+            patient_column=data.patient_column,
+            denominator=effect.denominator,
+            threads=TRAINING_THREADS,
+        )
+        opened = answers.opened(answer)
+        return ev.TrainingOpened(study, opened.parameters, opened.code_hash, opened.env_hash)
+
+    async def train(self, effect: fx.Train) -> None:
+        """One round of local work."""
+        study = effect.study
+        out = self._scratch(study) / f"round-{effect.round}.safetensors"
+        try:
+            answer = await self._ask(
+                study,
+                "train",
+                round=effect.round,
+                base=str(self._blobs.path(effect.base)),
+                out=str(out),
+                arguments={},
+            )
+            done = answers.trained(answer)
+            data = await asyncio.to_thread(update_of, out, effect.parameters)
+        except TrainingError as error:
+            self.failed(study, error)
+            return
+        except BlobError as error:
+            self.failed(study, TrainingError("bad-update", f"the update is unusable: {error}"))
+            return
+        model = ModelHash(await asyncio.to_thread(self._blobs.put_bytes, data))
+        await asyncio.to_thread(out.unlink, missing_ok=True)
+        self._submit(
+            ev.Trained(
+                study, effect.round, model, len(data), done.spending, done.loss, done.seconds
+            )
+        )
+
+    async def score(self, effect: fx.Score) -> None:
+        """A courtesy to the people here: its absence stops nothing."""
+        with contextlib.suppress(TrainingError):
+            answer = await self._ask(
+                effect.study, "score", model=str(self._blobs.path(effect.model))
+            )
+            scored = answers.scored(answer)
+            self._submit(ev.Scored(effect.study, effect.round, scored.auc, scored.accuracy))
+
+    async def release(self, effect: fx.ReleaseModel) -> None:
+        """Put the final model where people find it. Raises OperatorError if the disk refuses.
+
+        With named tensors, if the process still answers; the vector alone in any case."""
+        folder = self._home.study_models(effect.study)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data = await asyncio.to_thread(self._blobs.read_bytes, effect.model)
+        await asyncio.to_thread(write_durably, folder / "final.vector.safetensors", data)
+        with contextlib.suppress(TrainingError):
+            await self._ask(
+                effect.study,
+                "release",
+                model=str(self._blobs.path(effect.model)),
+                model_out=str(folder / "model.safetensors"),
+                holdout_out=str(folder / "holdout.csv"),
+            )
+        self._submit(ev.ModelReleased(effect.study, effect.model))
+
+    async def close(self, study: StudyId) -> None:
+        """Let the process end what it was asked, then end it."""
+        process = self._processes.pop(study, None)
+        if process is not None:
+            await process.close()
+            await asyncio.to_thread(self._remove_scratch, study)
+
+    async def kill(self, study: StudyId) -> None:
+        """End a study's process at once."""
+        process = self._processes.pop(study, None)
+        if process is not None:
+            await process.kill()
+
+    async def kill_all(self) -> None:
+        """End every process at once."""
+        await asyncio.gather(*(self.kill(study) for study in tuple(self._processes)))
+
+    def failed(self, study: StudyId, error: TrainingError) -> None:
+        """Tell the core; it decides whether to try again."""
+        self._submit(ev.TrainingFailed(study, error.code, error.message))
+
+    async def _ask(self, study: StudyId, request: str, **fields: Any) -> dict[str, Any]:
+        process = self._processes.get(study)
+        if process is None:
+            raise TrainingError("not-running", "the training process is not running")
+        return await process.ask(request, **fields)
+
+    # -- where the process works -----------------------------------------------------------------
+
+    def _scratch(self, study: StudyId) -> Path:
+        return self._home.path / "work" / study.hex()
+
+    def _fresh_scratch(self, study: StudyId) -> Path:
+        """An empty directory: what a killed process left there is of no use to anybody."""
+        self._remove_scratch(study)
+        folder = self._scratch(study)
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def _remove_scratch(self, study: StudyId) -> None:
+        shutil.rmtree(self._scratch(study), ignore_errors=True)
+
+
+def update_of(path: Path, parameters: int) -> bytes:
+    """The update that the training process wrote, checked as if a stranger had written it.
+
+    Never follows a link, waits for a pipe or reads more than a model of `parameters` values has.
+    Raises BlobError."""
+    size = blob_size_bytes(parameters)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise NotAVector("it is not a regular file")
+            data = file.read(size + 1)
+    except OSError as error:
+        raise NotAVector(f"it cannot be read: {error.strerror}") from error
+    if len(data) != size:
+        raise NotAVector(f"it does not have {size} bytes")
+    vector_of(data, parameters)
+    return data
