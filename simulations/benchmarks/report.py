@@ -67,10 +67,15 @@ def table(lines: Sequence[Measured]) -> list[str]:
     """The lines as text, one each; widths suit a terminal of 80 columns."""
     verdicts = {True: "met", False: "MISSED", None: ""}
     return [
-        f"{line.what:46} {line.value:12,.3f} {line.unit:5} {line.goal:>7} "
+        f"{line.what:46} {line.value:12,.{_digits(line.unit)}f} {line.unit:5} {line.goal:>7} "
         f"{verdicts[line.met]}".rstrip()
         for line in lines
     ]
+
+
+def _digits(unit: str) -> int:
+    """Scores are compared in the fourth digit; counts, which have no unit, need none."""
+    return {"AUC": 4, "": 0}.get(unit, 3)
 
 
 def print_section(title: str, lines: Sequence[Measured]) -> None:

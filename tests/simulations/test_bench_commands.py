@@ -83,6 +83,7 @@ def test_hospitals_are_compared_with_pooled_data_themselves_and_no_privacy() -> 
     assert all(line.met is not False for line in plain)
     private = heart_bench.lines_of(outcomes, "eps=3")
     assert values(private)["no DP − together"] == pytest.approx(0.03)
+    assert values(private)["the same, each against its own pooled"] == pytest.approx(0.03)
     assert values(private)["ε spent, largest"] == 2.9
     missed = [line.what for line in private if line.met is False]
     assert missed == ["no DP − together", "audits of 4 that did not pass"]
@@ -119,9 +120,20 @@ def test_a_small_benchmark_of_rounds_runs_real_nodes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = tmp_path / "rounds.json"
-    arguments = ["--runs", "1", "--rounds", "2", "--only", "none", "--json", str(written)]
+    arguments = [
+        "--runs",
+        "1",
+        "--rounds",
+        "2",
+        "--sites",
+        "2",
+        "--only",
+        "none",
+        "--json",
+        str(written),
+    ]
     assert round_bench.main(arguments) in (0, 1)  # as above
     (lines,) = json.loads(written.read_text("utf-8"))["measured"].values()
-    assert lines[0]["what"] == "round, median of 8"
+    assert lines[0]["what"] == "round, median of 4"
     assert all(line["value"] > 0 for line in lines)
     assert "round / plain torch" in capsys.readouterr().out

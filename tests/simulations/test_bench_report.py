@@ -27,9 +27,11 @@ def test_a_limit_is_met_at_the_limit_and_missed_above_it() -> None:
 
 
 def test_the_table_says_goal_and_verdict_where_there_is_a_goal() -> None:
-    lines = table([at_most("round", 0.5, "s", 0.25), Measured("memory", 1234.5, "MB")])
+    measured = [Measured("memory", 1234.5, "MB"), Measured("score", 0.85, "AUC")]
+    lines = table([at_most("round", 0.5, "s", 0.25), *measured, Measured("faults", 2.0, "")])
     assert lines[0].split() == ["round", "0.500", "s", "≤", "0.25", "MISSED"]
     assert lines[1].split() == ["memory", "1,234.500", "MB"]
+    assert [line.split()[1] for line in lines[2:]] == ["0.8500", "2"]
     assert max(map(len, lines)) <= 80
 
 
