@@ -28,9 +28,12 @@ FAMILIES: Final = {
     "data": "Register and withdraw datasets; data never leaves the site.",
     "study": "Draft, propose, read and decide on studies.",
     "node": "Run this site's node.",
+    "logs": "What the node did, in readable lines.",
+    "model": "Released models: list, try on own patients, predict, export.",
     "privacy": "What datasets have spent and what is left.",
     "ledger": "Verify, audit and read this site's ledger.",
-    "keys": "This site's public keys.",
+    "keys": "This site's public keys, and a backup of the secret ones.",
+    "doctor": "Check this machine and this site's home.",
     "version": "Versions of this program and what it stands on.",
 }
 """Command → one line of help. Each lives in `p2pfl.cli.<command>` as `app`."""

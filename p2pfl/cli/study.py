@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli import study_new
+from p2pfl.cli import study_new, study_watch
 from p2pfl.cli.context import (
     JsonOption,
     chosen_home,
@@ -34,6 +34,9 @@ app = typer.Typer(
     help="Draft, propose, read and decide on studies.",
 )
 app.command("new")(study_new.new)
+app.command("dry-run")(study_watch.dry_run)
+app.command("watch")(study_watch.watch)
+app.command("results")(study_watch.results)
 
 _IdArgument = Annotated[str, typer.Argument(help="Beginning of the study's id, 6 digits or more.")]
 _ReasonOption = Annotated[str, typer.Option(help="A code without spaces; it stays on record.")]

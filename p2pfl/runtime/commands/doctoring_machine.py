@@ -1,0 +1,160 @@
+"""The doctor's look at the machine: interpreter, libraries, memory, disk, clock."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Final
+
+from p2pfl.runtime.children import output_of, run_module
+from p2pfl.runtime.commands.doctoring import Checks, fail, ok, warn
+
+DISTRIBUTION: Final = "p2pfl-node"
+PYTHON: Final = ((3, 11), (3, 14))
+"""The first that works, and the first that is not known to."""
+DISK_BYTES_MIN: Final = 256 << 20
+DISK_BYTES_GOOD: Final = 2 << 30
+MEMORY_BYTES_GOOD: Final = 1 << 30
+TORCH_S_MAX: Final = 180.0
+YEAR_MIN: Final = 2025
+DAY_US: Final = 86_400_000_000
+CLOCK_TOLERANCE_US: Final = 5_000_000
+
+_REINSTALL: Final = "Install again into a fresh environment: `make setup` in the sources."
+
+
+def check_python() -> Checks:
+    """The interpreter this program runs in."""
+    found, (low, high) = sys.version_info[:2], PYTHON
+    sentence = f"Python {platform.python_version()}"
+    if low <= found < high:
+        yield ok("python", sentence)
+        return
+    wanted = f"{low[0]}.{low[1]} to {high[0]}.{high[1] - 1}"
+    yield fail("python", f"{sentence}, supported are {wanted}.", f"Install Python {wanted}.")
+
+
+def check_torch() -> Checks:
+    """Whether a training process would start, with the torch this release was tested with."""
+    purpose = "Loading torch"
+    finished = run_module(
+        "p2pfl.learning.self_test", (), given=b"", deadline_s=TORCH_S_MAX, purpose=purpose
+    )
+    if finished.code != 0:
+        yield fail("torch", f"Training cannot start: {finished.complaint}", _REINSTALL)
+        return
+    found = json.loads(output_of(finished, purpose))
+    installed, wanted = str(found["torch"]).partition("+")[0], _required("torch")
+    sentence = f"torch {found['torch']}, opacus {found['opacus']}, {found['load_s']:.1f} s to load"
+    if wanted and installed != wanted:
+        yield fail("torch", f"{sentence}; tested with torch {wanted}.", _REINSTALL)
+    elif found["step_ok"] is not True:
+        yield fail("torch", f"{sentence}; a gradient comes out wrong.", _REINSTALL)
+    else:
+        yield ok("torch", sentence)
+
+
+def check_libp2p() -> Checks:
+    """Whether the network library loads, in the version this release was tested with."""
+    try:
+        importlib.import_module("gossip.libp2p_transport")
+        installed = version("libp2p")
+    except (ImportError, OSError, PackageNotFoundError) as error:
+        yield fail("libp2p", f"libp2p does not load: {error}", _REINSTALL)
+        return
+    wanted = _required("libp2p")
+    if wanted and installed != wanted:
+        yield fail("libp2p", f"libp2p {installed}; tested with {wanted}.", _REINSTALL)
+    else:
+        yield ok("libp2p", f"libp2p {installed}")
+
+
+def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Checks:
+    """Room for a training process beside the node."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text("ascii"), re.MULTILINE)
+    except OSError:
+        return  # another system than Linux: nothing to say
+    if found is None:
+        return
+    available = int(found[1]) << 10
+    sentence = f"{available / (1 << 30):.1f} GiB of memory are free"
+    if available >= MEMORY_BYTES_GOOD:
+        yield ok("memory", sentence)
+    else:
+        yield warn(
+            "memory",
+            f"Only {sentence}; a training process needs about 0.5 GiB.",
+            "Stop other programs, or give the machine more memory.",
+        )
+
+
+def check_disk(place: Path) -> Checks:
+    """Space and the right to write where the home lies, or would lie."""
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    sentence = f"{free / (1 << 30):.1f} GiB are free at {place}"
+    fix = "Free space, or move the home to a larger disk while the node is stopped."
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        yield fail("disk", f"{place} is on a read-only disk.", "Mount it writable.")
+    elif not os.access(place, os.W_OK):
+        yield fail("disk", f"{place} may not be written by this user.", "Check owner and mode.")
+    elif free < DISK_BYTES_MIN:
+        yield fail("disk", f"Only {sentence}.", fix)
+    elif free < DISK_BYTES_GOOD:
+        yield warn("disk", f"Only {sentence}.", fix)
+    else:
+        yield ok("disk", sentence)
+
+
+def check_clock(now_us: int, newest_us: int | None) -> Checks:
+    """The clock against reason, and against the newest entry of the ledger where there is one."""
+    now = _moment(now_us)
+    fix = "Set the clock (`timedatectl set-ntp true`), before anything is put on record."
+    if now_us < _year_us(YEAR_MIN):
+        yield fail("clock", f"The clock says {now}.", fix)
+    elif newest_us is not None and now_us + DAY_US <= newest_us:
+        days = (newest_us - now_us) / DAY_US
+        yield fail(
+            "clock",
+            f"The clock says {now}, the newest ledger entry {_moment(newest_us)}: it is off by "
+            f"{days:.1f} days, or was when that entry was written.",
+            fix,
+        )
+    elif newest_us is not None and now_us + CLOCK_TOLERANCE_US < newest_us:
+        seconds = (newest_us - now_us) / 1_000_000
+        yield warn("clock", f"The clock is {seconds:.0f} s behind the newest ledger entry.", fix)
+    else:
+        after = ", after the newest ledger entry" if newest_us is not None else ""
+        yield ok("clock", f"{now}{after}")
+
+
+def _required(library: str) -> str:
+    """The exact version our own distribution asks for; "" where it asks for none."""
+    try:
+        wanted = requires(DISTRIBUTION) or ()
+    except PackageNotFoundError:
+        return ""
+    for requirement in wanted:
+        found = re.fullmatch(rf"{library}==([0-9A-Za-z.]+)", requirement)
+        if found:
+            return found[1]
+    return ""
+
+
+def _moment(time_us: int) -> str:
+    moment = datetime.datetime.fromtimestamp(time_us / 1e6, datetime.UTC)
+    return moment.isoformat(sep=" ", timespec="seconds").replace("+00:00", " UTC")
+
+
+def _year_us(year: int) -> int:
+    return int(datetime.datetime(year, 1, 1, tzinfo=datetime.UTC).timestamp()) * 1_000_000

@@ -1,0 +1,154 @@
+"""What came of a study at this site: round by round from the ledger, with the log's local scores.
+
+What is on record (who was heard, verdicts, ε, the model) comes from the ledger alone. Hold-out
+scores are not on record on purpose, they are computed from patients: the node's log has them as
+long as it is kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ledger.log import Entry, LogReader
+from ledger.provenance import kinds
+from p2pfl.core.history import History
+from p2pfl.core.names import StudyId
+from p2pfl.runtime.commands.models import ModelSeen, models_on_record
+from p2pfl.runtime.commands.studies import find_study, read_manifest
+from p2pfl.runtime.home import Home
+from p2pfl.runtime.node_log import LogLine, log_lines
+
+MICRO = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSeen:
+    """One round at this site. Rounds count from 0 here, as on record."""
+
+    round: int
+    phase: str
+    """training | consensus | skipped"""
+    accepted: int
+    rejected: int
+    late: int
+    verdicts: Mapping[str, int]
+    """What averaging did with the accepted ones: kept, clipped, dropped."""
+    epsilon: float | None
+    """This study's ε after the round; None where nothing was trained."""
+    auc: float | None
+    """Of the new model on the own hold-out; None if the log no longer has it."""
+    accuracy: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsSeen:
+    """A study's results at this site."""
+
+    study: bytes
+    name: str
+    standing: str
+    rounds_done: int
+    rounds: int
+    epsilon: float
+    delta: str
+    rounds_seen: tuple[RoundSeen, ...]
+    model: ModelSeen | None
+    folder: Path | None
+    """Where model and hold-out lie."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the ledger says about one round, while it is read."""
+
+    received: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    eps_u: int | None = None
+    is_skipped: bool = False
+
+
+def study_results(home: Home, prefix: str) -> ResultsSeen:
+    """Fold ledger and log. Works beside a running node. Raises OperatorError."""
+    reader = LogReader.open(home.path)
+    try:
+        entries = tuple(reader.entries())
+    finally:
+        reader.close()
+    history = History(entries)
+    study = find_study(home, history, prefix)
+    manifest, past = read_manifest(home, study), history.study(study)
+    scores = _scores(study, log_lines(home))
+    rounds = tuple(
+        _round(number, tally, manifest.study.rounds, scores.get(number))
+        for number, tally in sorted(_tallies(study, entries).items())
+    )
+    model = next((m for m in models_on_record(home, entries) if m.study == study), None)
+    return ResultsSeen(
+        study=study,
+        name=manifest.study.name,
+        standing=past.standing.value,
+        rounds_done=len(past.averaged),
+        rounds=manifest.study.rounds_total,
+        epsilon=past.eps_u / MICRO,
+        delta=past.approval.dp.delta if past.approval is not None else "0",
+        rounds_seen=rounds,
+        model=model,
+        folder=model.path.parent if model is not None and model.path is not None else None,
+    )
+
+
+def _tallies(study: StudyId, entries: Iterable[Entry]) -> dict[int, _Tally]:
+    found: dict[int, _Tally] = {}
+
+    def of(round_: int) -> _Tally:
+        return found.setdefault(round_, _Tally())
+
+    seen: set[tuple[int, bytes]] = set()
+    for entry in entries:
+        if entry.body.get("study") != study:
+            continue
+        match kinds.parse(entry):
+            case kinds.TrainDone(round=round_, eps_u=eps_u):
+                of(round_).eps_u = eps_u
+            case kinds.UpdateReceived(round=round_, sender=sender, verdict=verdict):
+                # The same update may be on record twice after a catch-up; it is one neighbour.
+                if (round_, sender) not in seen:
+                    of(round_).received[verdict] += 1
+                seen.add((round_, sender))
+            case kinds.AggDone(round=round_, verdicts=verdicts):
+                of(round_).verdicts = Counter(verdicts)
+            case kinds.RoundSkipped(round=round_):
+                of(round_).is_skipped = True
+            case _:
+                pass  # decisions and releases are no part of a round
+    return found
+
+
+def _round(number: int, tally: _Tally, training: int, score: LogLine | None) -> RoundSeen:
+    phase = "training" if number < training else "consensus"
+    return RoundSeen(
+        round=number,
+        phase="skipped" if tally.is_skipped else phase,
+        accepted=tally.received["accepted"],
+        rejected=tally.received["rejected"],
+        late=tally.received["late"],
+        verdicts=dict(sorted(tally.verdicts.items())),
+        epsilon=None if tally.eps_u is None else tally.eps_u / MICRO,
+        auc=None if score is None else score.number("auc"),
+        accuracy=None if score is None else score.number("accuracy"),
+        seconds=None if score is None else score.number("round_s"),
+    )
+
+
+def _scores(study: StudyId, lines: Iterable[LogLine]) -> dict[int, LogLine]:
+    """The newest line of each round."""
+    found: dict[int, LogLine] = {}
+    for line in lines:
+        number = line.number("round")
+        if line.event == "round_done" and line.text("study") == study.hex() and number is not None:
+            found[int(number)] = line
+    return found
