@@ -104,6 +104,8 @@ class SimulatedSite:
         self.disk = Disk()
         self.incarnation = 0
         self.is_up = False
+        self.next_effect: fx.Effect | None = None
+        """What it is about to perform: tests cut the power there."""
         self.notices: list[fx.Notice] = []
         self.ledger = MemoryLedger(
             deployment=CONSORTIUM,
@@ -114,6 +116,8 @@ class SimulatedSite:
         )
         self.released: dict[bytes, bytes] = {}
         """Study → model that lies where its researcher finds it; survives a crash."""
+        self.peer_heads: dict[bytes, dict[int, bytes]] = {}
+        """Log → size → root of every head that was taken for true; survives a crash."""
         self.spending = spending
         self._payloads = payloads or Payloads()
         self._trainer = trainer
@@ -158,7 +162,11 @@ class SimulatedSite:
     def begin(self) -> ev.Event:
         """The first event of a process."""
         models = frozenset(ModelHash(digest) for digest in self.disk.blobs)
-        return ev.Begin(tuple(self.disk.manifests.values()), models, self.ledger.note)
+        heads = tuple(
+            ev.KnownHead(log_id, max(roots), roots[max(roots)])
+            for log_id, roots in sorted(self.peer_heads.items())
+        )
+        return ev.Begin(tuple(self.disk.manifests.values()), models, self.ledger.note, heads)
 
     def crash(self) -> None:
         """The process is gone."""
@@ -183,6 +191,9 @@ class SimulatedSite:
                 self.disk.manifests[study] = manifest
                 if hashlib.sha256(initial).digest() == manifest.study.initial_model:
                     self.disk.blobs[manifest.study.initial_model] = initial
+                return []
+            case fx.KeepPeerHead(log_id=log_id, size=size, root=root):
+                self.peer_heads.setdefault(log_id, {})[size] = root
                 return []
             case fx.SetTimer(key=key, at_s=at_s):
                 return [Outgoing(ev.TimerFired(key), max(0.0, at_s - now_s))]
@@ -214,7 +225,7 @@ class SimulatedSite:
                 self.released[study] = model
                 return [Outgoing(ev.ModelReleased(study, model), 0.0)]
             case _:
-                return []  # CloseTraining, KeepPeerHead: nothing outside the process
+                return []  # CloseTraining: nothing outside the process
 
     def _with_payload(self, effect: fx.Offer) -> Message:
         message = effect.message

@@ -168,6 +168,7 @@ class World:
             if not site.is_up:
                 return
             self.effects += 1
+            site.next_effect = effect
             if self.before_effect(site, self.effects):
                 self.crash(site)
                 return

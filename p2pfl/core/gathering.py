@@ -34,7 +34,8 @@ class Gathering:
         self.buckets: dict[SiteId, int] = {me: bucket}
         self.connected: frozenset[SiteId] = frozenset()
         self.is_overdue = False
-        self.is_stuck = False
+        self._newer: frozenset[SiteId] = frozenset()
+        self._stand_ins: frozenset[SiteId] = frozenset()
         self._manifest = manifest
         self._study = StudyId(manifest.study_id)
         self._inbox = Inbox(manifest.study.rounds_total)
@@ -90,7 +91,8 @@ class Gathering:
 
     def enter(self, current: Round) -> list[fx.Effect]:
         """A round began: forget older ones, ask for what was announced for it before."""
-        self.is_overdue = self.is_stuck = False
+        self.is_overdue = False
+        self._newer = self._stand_ins = frozenset()
         self._inbox.enter(current)
         return self._obtain_near(current)
 
@@ -159,12 +161,16 @@ class Gathering:
         waiting for what nobody offers any more."""
         held = {s: h for s, h in self._inbox.at(round_).items() if h.holding is Holding.READY}
         present = {s: h for s, h in held.items() if s in self._hood.neighbours}
-        if not self.is_stuck or len(present) >= self.enough:
+        if len(present) >= self.enough:
             return present
-        for site, heard in self._inbox.stored().items():
-            if heard.round > round_ and site in self._hood.neighbours:
+        for site, heard in self._newer_than(round_).items():
+            if site in self._stand_ins:
                 present.setdefault(site, heard)
         return dict(sorted(present.items()))
+
+    def _newer_than(self, round_: Round) -> dict[SiteId, Heard]:
+        stored = self._inbox.stored().items()
+        return {s: h for s, h in stored if h.round > round_ and s in self._hood.neighbours}
 
     def is_settled(self, round_: Round) -> bool:
         """Whether nothing more is worth waiting for.
@@ -182,8 +188,12 @@ class Gathering:
         return self.is_overdue or (expected <= settled and bool(settled))
 
     def deadline(self, round_: Round) -> list[fx.Effect]:
-        """The round's time is up; the second time, what lies further ahead may stand in."""
-        self.is_stuck, self.is_overdue = self.is_overdue, True
+        """The round's time is up, once more while it cannot go on.
+
+        A newer update stands in only if it was here the last time, too: until then repairs may
+        still bring the one that was missed."""
+        newer = frozenset(self._newer_than(round_))
+        self.is_overdue, self._stand_ins, self._newer = True, self._newer & newer, newer
         self._missed |= set(self._hood.neighbours) - set(self.ready(round_))
         return self._obtain_near(round_)
 

@@ -63,7 +63,10 @@ class Governance:
         except ManifestError as error:
             raise BadManifest(str(error)) from error
         study = StudyId(manifest.study_id)
-        if study in self.proposals or self.me not in manifest.study.sites:
+        known = self.proposals.get(study)
+        if known is not None and not known.proposer:
+            return self._name_proposer(known, sender)
+        if known is not None or self.me not in manifest.study.sites:
             return []
         self._admit(now_s, sender, manifest)
         name, short = manifest.study.name, study.hex()[:12]
@@ -71,13 +74,18 @@ class Governance:
             f"{name_of(roster, sender)} proposes the study {name}: read it with `p2pfl study show "
             f"{short}`, then approve or refuse it"
         )
-        proposed = kinds.StudyProposed(study, sender).draft(drafts.NODE_ACTOR)
         return [
             fx.KeepProposal(study, manifest, sender, message.initial),
-            fx.Append(study, (proposed,)),
+            _proposed(study, sender),
             fx.Show(study, fx.Happened("study_proposed", sentence, (("study", study.hex()),))),
             *self.keep(now_s, manifest, sender),
         ]
+
+    def _name_proposer(self, known: Proposal, sender: SiteId) -> list[fx.Effect]:
+        """A crash came between the manifest and the entry that says who proposed it."""
+        study = StudyId(known.manifest.study_id)
+        self.proposals[study] = Proposal(known.manifest, sender)
+        return [_proposed(study, sender)]
 
     def _admit(self, now_s: float, sender: SiteId, manifest: Manifest) -> None:
         if now_s >= manifest.study.expires_s:
@@ -160,3 +168,8 @@ class Governance:
             if is_released and any(p.model == model for p in past.published.values()):
                 return True
         return False
+
+
+def _proposed(study: StudyId, proposer: SiteId) -> fx.Effect:
+    draft = kinds.StudyProposed(study, proposer).draft(drafts.NODE_ACTOR)
+    return fx.Append(study, (draft,))

@@ -54,8 +54,8 @@ class StudyHistory:
     trainings: int = 0
     """Private rounds spent under the present approval, released or not."""
     published: dict[Round, Published] = field(default_factory=dict)
-    received: dict[tuple[Round, bytes], str] = field(default_factory=dict)
-    """(round, sender) → first recorded verdict."""
+    received: dict[tuple[Round, bytes], kinds.UpdateReceived] = field(default_factory=dict)
+    """(round, sender) → what was put on record first."""
     averaged: dict[Round, ModelHash] = field(default_factory=dict)
     newest_average: kinds.AggDone | None = None
     skipped: set[Round] = field(default_factory=set)
@@ -86,8 +86,8 @@ class History:
         self.size = 0
         self.studies: dict[StudyId, StudyHistory] = {}
         self.datasets: dict[DatasetId, DatasetHistory] = {}
-        self.received_leaves: set[bytes] = set()
-        """Leaves of other logs' entries that were received: none stands for two updates."""
+        self.received_leaves: dict[bytes, tuple[StudyId, Round, bytes]] = {}
+        """Entry of another log → the one update that it stands for: study, round, sender."""
         self.misbehaved: dict[tuple[bytes, str], int] = {}
         """(site, broken rule) → the largest count on record."""
         for entry in entries:
@@ -129,9 +129,9 @@ class History:
                 self._train(record)
             case kinds.UpdatePublished():
                 self._publish(record, entry)
-            case kinds.UpdateReceived(study=study, round=round_, sender=sender, verdict=verdict):
-                self.study(StudyId(study)).received.setdefault((Round(round_), sender), verdict)
-                self.received_leaves.add(record.from_leaf)
+            case kinds.UpdateReceived(study=study, round=round_, sender=sender, from_leaf=leaf):
+                self.study(StudyId(study)).received.setdefault((Round(round_), sender), record)
+                self.received_leaves.setdefault(leaf, (StudyId(study), Round(round_), sender))
             case kinds.AggDone():
                 self._average(record)
             case kinds.RoundSkipped(study=study, round=round_):

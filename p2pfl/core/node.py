@@ -35,6 +35,7 @@ from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
 from p2pfl.core.participants import Decisions, Proposal
 from p2pfl.core.phases import Phase
 from p2pfl.core.refusals import (
+    Equivocation,
     NotTakingPart,
     Replayed,
     ReusedEntry,
@@ -271,8 +272,7 @@ class NodeCore:
         run = self.runs.get(study)
         if run is None:
             raise self._why_not(study)
-        if (round_, sender) in run.past.received:
-            raise Replayed(f"round {round_}: its verdict is on record")
+        _check_receipt(run, sender, message)
         kept = self._peer_heads.take(self.roster, sender, message.head, message.entry_seq)
         heard = Heard(
             sender,
@@ -298,10 +298,24 @@ class NodeCore:
 
     def _check_leaf(self, study: StudyId, heard: Heard) -> None:
         """One entry stands for one update: not for two rounds, nor for two studies."""
+        meant = (study, heard.round, heard.sender)
         others = (run for other, run in self.runs.items() if other != study)
-        is_used = heard.leaf in self.history.received_leaves
-        if is_used or any(run.gathering.holds_leaf(heard.leaf) for run in others):
+        is_known = self.history.received_leaves.get(heard.leaf, meant) == meant
+        if not is_known or any(run.gathering.holds_leaf(heard.leaf) for run in others):
             raise ReusedEntry(f"round {heard.round}: its entry stands for another update")
+
+
+def _check_receipt(run: StudyRun, sender: SiteId, message: UpdateAnnounced) -> None:
+    """What is on record about an update holds, also after a restart.
+
+    One that a catch-up accepted early is needed again when its round comes."""
+    receipt = run.past.received.get((Round(message.round), sender))
+    if receipt is None:
+        return
+    if receipt.hash != message.hash:
+        raise Equivocation(f"round {message.round}: another update is on record")
+    if receipt.verdict != "accepted" or message.round < run.round:
+        raise Replayed(f"round {message.round}: its verdict is on record")
 
 
 def _dataset_gone(study: StudyId) -> fx.Effect:

@@ -19,7 +19,7 @@ from p2pfl.core.phases import MAY_EXPIRE, OVER, Phase, hindrance
 from p2pfl.core.training import Process, Training, refusal_by_budget
 from p2pfl.core.watch import RoundWatch, Telling
 
-REPAIRED_S = 15.0
+REPAIRED_S = 60.0
 """Within this time reconciliation has brought whatever neighbours still offer."""
 
 
@@ -315,12 +315,11 @@ class StudyRun:
     def deadline(self, now_s: float, round_: Round) -> list[fx.Effect]:
         """The round's time is up: `advance` goes on with whoever was heard, if they suffice.
 
-        If they do not, there is a second deadline, after repairs have had their chance."""
+        If they do not, there are further deadlines, after repairs have had their chance."""
         if self.phase not in (Phase.WAITING, Phase.GATHERING) or round_ != self.round:
             return []
-        is_first = not self.gathering.is_overdue
         obtain = self.gathering.deadline(round_)
-        if not is_first or len(self.gathering.ready(round_)) >= self.gathering.enough:
+        if len(self.gathering.ready(round_)) >= self.gathering.enough:
             return obtain
         again_s = now_s + max(REPAIRED_S, self.manifest.study.round_deadline_s)
         return [*obtain, self._deadline_timer(again_s)]
