@@ -8,7 +8,7 @@ STRICT := ledger/*,p2pfl/core/*,p2pfl/averaging/*,p2pfl/privacy/*,gossip/*
 STRICT_OMIT := gossip/libp2p_*
 STRICT_MIN := 90
 
-.PHONY: help setup demo test lint format coverage constraints clean
+.PHONY: help setup demo docker-demo test test-docker lint format coverage constraints clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,10 +19,16 @@ setup: ## Make .venv with everything needed (does nothing when nothing changed)
 demo: setup ## Four hospitals train together on this machine; options in ARGS="--rounds 5"
 	@$(BIN)/p2pfl demo --keep --home demo-homes $(ARGS)
 
+docker-demo: ## Five hospitals in containers, founding to audit; ARGS="--down" cleans up
+	@scripts/docker_demo.sh $(ARGS)
+
 test: setup lint ## Style, types, import rules and all tests that need no root
 	$(BIN)/coverage erase
 	$(BIN)/coverage run --branch --source=$(CODE) -m pytest
 	$(BIN)/coverage report --include='$(STRICT)' --omit='$(STRICT_OMIT)' --skip-covered --fail-under=$(STRICT_MIN)
+
+test-docker: setup ## Build and run the containers, cut and kill them (installs Docker as root)
+	$(BIN)/pytest -s -m docker tests/docker
 
 lint: setup ## Style, types and import rules alone
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
-"""What pyproject.toml depends on, one requirement a line, so that pip can install it without our code.
+"""What pyproject.toml depends on, one requirement a line: for pip, before our code is there.
 
-Runs in the image's builder stage, before the sources are there. Knows nothing of extras.
+Runs in the image's builder stage. Knows nothing of extras.
 """
 
 import sys

@@ -102,7 +102,7 @@ found() {
             --listen 0.0.0.0:7100 --announce "$hospital:7100" & started+=($!)
     done
     for one in "${started[@]}"; do wait "$one" || fail "see above"; done
-    say "[each] \$ p2pfl init --name hospital-… --listen 0.0.0.0:7100 --announce hospital-…:7100"
+    say "[each] \$ p2pfl init --name hospital-… --consortium demo --listen 0.0.0.0:7100 --announce hospital-…:7100"
 
     local cards=()
     for hospital in "${hospitals[@]}"; do
@@ -167,12 +167,13 @@ ended() { # hospital
 }
 
 watch() {
-    local hospital lines before="" end=$((SECONDS + limit)) open shown_s=-9
+    local hospital lines last before="" end=$((SECONDS + limit)) open shown_s=-9
     while :; do
         lines="" open=0
         for hospital in "${hospitals[@]}"; do
             ended "$hospital" || open=$((open + 1))
-            lines+=$(printf '%-11s %.68s' "$hospital" "$(docker logs --tail 1 "$hospital" 2>&1)")$'\n'
+            last=$(docker logs --tail 1 "$hospital" 2>&1)
+            lines+=$(printf '%-11s %.67s' "$hospital" "${last#[0-9][0-9]:[0-9][0-9]:[0-9][0-9]  }")$'\n'
         done
         # Elsewhere than on a terminal one picture in five seconds is enough.
         if [ "$lines" != "$before" ] && { [ -t 1 ] || [ $((SECONDS - shown_s)) -ge 5 ] || [ "$open" = 0 ]; }; then
@@ -193,7 +194,9 @@ audit() {
     for hospital in "${hospitals[@]}"; do
         exit_code=0
         at "$hospital" ledger audit >"$work/audit" 2>&1 || exit_code=$?
-        printf '%-11s exit %d  %s\n' "$hospital" "$exit_code" "$(head -n 1 "$work/audit")"
+        # The verdict is the report's first paragraph; a refusal has no report.
+        printf '%-11s exit %d  %s\n' "$hospital" "$exit_code" \
+            "$({ sed -n '3,/^$/p' "$work/audit"; sed -n 1,2p "$work/audit"; } | head -n 2 | tr '\n' ' ')"
         [ "$exit_code" -le "$worst" ] || worst=$exit_code
         if ! docker exec "$hospital" grep -q '"event": "study_complete"' \
             /home/p2pfl/site/node/logs/node.jsonl; then
