@@ -1,17 +1,19 @@
-"""`p2pfl keys show`."""
+"""`p2pfl keys`: show, backup, restore."""
 
 from __future__ import annotations
 
 import typer
 
+from p2pfl.cli import keys_backup
 from p2pfl.cli.context import JsonOption, opened_home, say_fields, say_json
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="This site's public keys.")
-
-
-@app.callback()
-def family() -> None:
-    """This site's public keys."""
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="This site's public keys, and a backup of the secret ones.",
+)
+app.command("backup")(keys_backup.backup)
+app.command("restore")(keys_backup.restore)
 
 
 @app.command()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S: Final = 0.2
 NODE_EVERY_LOOKS: Final = 15
+NODE_MISSED_MAX: Final = 3
 LINES_BEFORE: Final = 3
 COMPLETE: Final = "study_complete"
 LEFT: Final = "study_left"
@@ -77,7 +78,9 @@ def _ended_on_record(past: StudyHistory, manifest: Manifest) -> Ended | None:
 
 
 def _until_it_ends(home: Home, study: str, follower: Follower, show: Show, seen: set[str]) -> Ended:
-    looks = 0
+    from p2pfl.runtime.control_call import node_is_running
+
+    looks, missing = 0, 0
     while True:
         for line in follower.new_lines():
             if line.text("study") != study or line.raw in seen:
@@ -89,7 +92,9 @@ def _until_it_ends(home: Home, study: str, follower: Follower, show: Show, seen:
         time.sleep(LOOK_EVERY_S)
         looks += 1
         if looks % NODE_EVERY_LOOKS == 0:
-            _require_node(home)
+            missing = 0 if node_is_running(home) else missing + 1
+            if missing >= NODE_MISSED_MAX:  # a restart takes a few seconds
+                _require_node(home)
 
 
 def _require_node(home: Home) -> None:
