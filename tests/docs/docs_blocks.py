@@ -19,7 +19,7 @@ DOCUMENTS = tuple(
 )
 
 _FENCE = re.compile(
-    r"(?:<!-- run(?P<foreground> in the foreground)?: (?P<terminals>[a-z ]+) -->\n)?"
+    r"(?:<!-- run(?P<manner> in the foreground| at once)?: (?P<terminals>[a-z ]+) -->\n)?"
     r"^```(?P<language>[a-z]*)[^\n]*\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
@@ -27,13 +27,16 @@ _FENCE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block. terminals: where it is executed, none if it is only to be read."""
+    """A fenced block. terminals: where it is executed, none if it is only to be read.
+
+    manner: one terminal after the other (""), all at once, or started and left running.
+    """
 
     document: Path
     language: str
     text: str
     terminals: tuple[str, ...]
-    is_foreground: bool
+    manner: str
 
 
 def named(path: Path) -> str:
@@ -49,7 +52,7 @@ def blocks(document: Path) -> Iterator[Block]:
             found["language"],
             found["text"],
             tuple((found["terminals"] or "").split()),
-            found["foreground"] is not None,
+            (found["manner"] or "").strip(),
         )
 
 
