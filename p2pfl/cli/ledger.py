@@ -114,6 +114,30 @@ def show(
         say_fields([(f"    {key}", _words(value)) for key, value in entry.body.items()])
 
 
+@app.command("accept-clock")
+def accept_clock(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", help="The clock is right now.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Put on record that the clock is right now, though the ledger holds a later entry."""
+    import os
+
+    from p2pfl.runtime.commands import catalogue, clock
+
+    accepted = catalogue.perform(
+        opened_home(context),
+        catalogue.LEDGER_ACCEPT_CLOCK,
+        clock.ClockAccept(yes),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    if json:
+        say_json(accepted)
+    else:
+        say(f"Recorded as entry {accepted.seq}: the clock goes back {accepted.seconds_back} s.")
+
+
 def _words(value: object) -> str:
     text = value if isinstance(value, str) else json_text.dumps(value, ensure_ascii=False)
     return text if len(text) <= 300 else text[:297] + "..."

@@ -7,11 +7,11 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from p2pfl.cli.context import JsonOption, opened_home, say, say_fields, say_json
+from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_fields, say_json
 
 if TYPE_CHECKING:
     from p2pfl.runtime.home import Home
@@ -22,19 +22,35 @@ app = typer.Typer(no_args_is_help=True, help="Run this site's node.")
 
 
 @app.command()
-def start(context: typer.Context) -> None:
-    """Run the node in the foreground until Ctrl-C or SIGTERM; studies resume by themselves.
+def start(
+    context: typer.Context,
+    background: Annotated[
+        bool, typer.Option("--background", help="Return once it listens; it goes on by itself.")
+    ] = False,
+) -> None:
+    """Run the node until Ctrl-C or SIGTERM (with --background: until `node stop`).
 
-    Example: p2pfl --home ~/hospital-a node start"""
+    Studies resume by themselves. Example: p2pfl --home ~/hospital-a node start"""
+    if background:
+        from p2pfl.cli.node_background import start_in_background
+
+        start_in_background(opened_home(context))
+        return
+    from p2pfl.runtime.commands.starting import check_start
     from p2pfl.runtime.node import run_node
 
-    asyncio.run(run_node(opened_home(context), _echo))
+    home = opened_home(context)
+    for other in check_start(home, now_us=now_us()):
+        where = " ".join(other.addresses)
+        _echo(f"will dial {other.name} at {where}" if where else f"{other.name} dials us")
+    asyncio.run(run_node(home, _echo))
 
 
 @app.command()
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Say what the running node does: neighbours, studies, refusals."""
-    told = _ask_status(opened_home(context))
+    home = opened_home(context)
+    told = _ask_status(home)
     if as_json:
         say_json(told)
         return
@@ -42,6 +58,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     say_fields(
         [
             ("connected", f"{connected} ({len(told['connected'])} of {told['members'] - 1})"),
+            *[("not reached", line) for line in _not_reached(home, told)],
             ("ledger", f"{told['ledger_entries']} entries"),
             ("memory", f"{told['memory_peak_kib'] / 1024:.0f} MB at most so far"),
             *[
@@ -76,6 +93,21 @@ def stop(context: typer.Context) -> None:
         fix=f"Look at {home.node_log}; `kill -9 {pid}` loses nothing that is on record.",
         exit_code=EXIT_UNAVAILABLE,
     )
+
+
+def _not_reached(home: Home, told: Any) -> list[str]:
+    """Whom the node tries to reach, and where, as the roster says."""
+    from p2pfl.runtime.commands.opening import required_roster
+    from p2pfl.runtime.commands.starting import others
+
+    connected = {site["site"] for site in told["connected"]}
+    return [
+        f"{other.name}, tried at {' '.join(other.addresses)}"
+        if other.addresses
+        else f"{other.name}, who has to dial us"
+        for other in others(required_roster(home), bytes.fromhex(told["site"]))
+        if other.site.hex() not in connected
+    ]
 
 
 def _ask_status(home: Home) -> Any:

@@ -14,7 +14,7 @@ from gossip.errors import PeerError
 from gossip.limits import ADDRESSES_MAX
 from p2pfl.core.errors import ManifestError, OutOfRange
 from p2pfl.core.manifest_table import Table, parse_toml
-from p2pfl.runtime.errors import EXIT_CONFIG, EXIT_USAGE, OperatorError
+from p2pfl.runtime.errors import EXIT_CONFIG, EXIT_USAGE, OperatorError, as_sentence
 
 CONFIG_BYTES_MAX: Final = 64 * 1024
 
@@ -60,7 +60,7 @@ def make_config(name: str, listen: str, announce: tuple[str, ...], consortium: s
         return _config(Table(document, "", _KEYS))
     except ManifestError as error:
         raise OperatorError(
-            f"The option --{error} .".replace(" .", "."),
+            as_sentence(f"The option --{error}"),
             fix="Correct the option; `p2pfl init --help` shows an example.",
             exit_code=EXIT_USAGE,
         ) from error
@@ -83,7 +83,7 @@ def read_config(path: Path) -> Config:
         return _config(Table(parse_toml(path.read_bytes(), bytes_max=CONFIG_BYTES_MAX), "", _KEYS))
     except ManifestError as error:
         raise OperatorError(
-            f"{path}: {error}.",
+            as_sentence(f"{path}: {error}"),
             fix="Correct the file; nothing was started or changed.",
             exit_code=EXIT_CONFIG,
         ) from error

@@ -17,7 +17,7 @@ import tomli_w
 
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest_table import Table, parse_toml
-from p2pfl.runtime.errors import EXIT_CONFIG, EXIT_DATA, EXIT_NO_INPUT, OperatorError
+from p2pfl.runtime.errors import EXIT_CONFIG, EXIT_DATA, EXIT_NO_INPUT, OperatorError, as_sentence
 from p2pfl.runtime.home import Home, write_durably
 from p2pfl.runtime.table_check import PATIENT_KEY_BYTES, file_fingerprint
 
@@ -88,7 +88,7 @@ def read_dataset(home: Home, name: str) -> LocalDataset:
         ) from None
     except ManifestError as error:
         raise OperatorError(
-            f"{path}: {error}.",
+            as_sentence(f"{path}: {error}"),
             fix="Restore it from the backup of this home.",
             exit_code=EXIT_CONFIG,
         ) from error
@@ -115,10 +115,18 @@ def dataset_of(home: Home, ds: bytes) -> LocalDataset:
 
 def check_unchanged(home: Home, dataset: LocalDataset) -> None:
     """Refuse to train on a file that is not the one that was registered. Raises OperatorError."""
+    if not dataset.file.exists():
+        raise OperatorError(
+            f'The file of dataset "{dataset.name}" is no longer at {dataset.file}.',
+            fix="Put it back, or a link to where it is now; or withdraw it with `p2pfl data "
+            f"revoke {dataset.name}`.",
+            exit_code=EXIT_NO_INPUT,
+        )
     if file_fingerprint(dataset.file, data_key(home)) != dataset.fingerprint:
         raise OperatorError(
             f'The file of dataset "{dataset.name}" changed since it was registered.',
-            fix="Restore the registered file; other data is registered as another dataset.",
+            fix=f"Restore {dataset.file} as it was. Other data is another dataset: `p2pfl data "
+            "add`.",
             exit_code=EXIT_DATA,
         )
 

@@ -23,6 +23,16 @@ EXIT_LOCKED: Final = 75
 EXIT_CONFIG: Final = 78
 
 
+def as_sentence(text: str) -> str:
+    """`text` with a full stop, unless it ends a sentence already.
+
+    >>> as_sentence('did you mean "listen"?')
+    'did you mean "listen"?'
+    """
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
 class RuntimeFault(Exception):
     """Base of everything the runtime raises on purpose."""
 

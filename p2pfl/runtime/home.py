@@ -7,6 +7,7 @@ is the backup.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,14 @@ def existing_home(path: Path) -> Home:
     """The home at `path`. Raises OperatorError where there is none."""
     home = Home(path)
     if not home.config.is_file():
+        if path.is_dir():
+            what = f"There is no home at {path}: the directory has no config.toml."
+        elif path.exists():
+            what = f"There is no home at {path}: it is a file, not a directory."
+        else:
+            what = f"There is no home at {path}."
         raise OperatorError(
-            f"There is no home at {path}.",
+            what,
             fix=f"Create one with `p2pfl --home {path} init --name NAME --listen HOST:PORT "
             f"--consortium NAME`, or name another with --home or {HOME_VARIABLE}.",
             exit_code=EXIT_NO_INPUT,
@@ -143,11 +150,17 @@ def create_directories(home: Home) -> None:
 
     Raises OperatorError if something else is there or the place is not writable.
     """
+    if home.config.is_file():
+        raise OperatorError(
+            f"{home.path} is a home already.",
+            fix="Use it as it is, or name another --home: keys and ledger are never overwritten.",
+            exit_code=EXIT_CANNOT_CREATE,
+        )
     if home.path.exists() and (not home.path.is_dir() or any(home.path.iterdir())):
         raise OperatorError(
             f"{home.path} exists and is not an empty directory.",
-            fix="Choose another --home, or remove what an interrupted `init` left; "
-            "nothing is ever overwritten.",
+            fix="Name another --home, or remove what a killed `init` left there; nothing is ever "
+            "overwritten.",
             exit_code=EXIT_CANNOT_CREATE,
         )
     try:
@@ -169,6 +182,14 @@ def create_directories(home: Home) -> None:
             fix="Check the path, its owner and free space, or choose another --home.",
             exit_code=EXIT_CANNOT_CREATE,
         ) from error
+
+
+def remove_unfinished(home: Home) -> None:
+    """Take away what an `init` that failed has made: nobody has seen its keys yet.
+
+    For directories that `create_directories` found empty or made itself, and nothing else.
+    """
+    shutil.rmtree(home.path, ignore_errors=True)
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:

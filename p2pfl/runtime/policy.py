@@ -15,7 +15,7 @@ import tomli_w
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import RULES, Manifest, checked_delta
 from p2pfl.core.manifest_table import Table, parse_toml
-from p2pfl.runtime.errors import EXIT_CONFIG, OperatorError
+from p2pfl.runtime.errors import EXIT_CONFIG, OperatorError, as_sentence
 
 POLICY_BYTES_MAX: Final = 64 * 1024
 PLANS: Final = ("tabular-logistic", "tabular-mlp")
@@ -87,7 +87,7 @@ def read_policy(path: Path) -> tuple[Policy, bytes]:
         ) from None
     except ManifestError as error:
         raise OperatorError(
-            f"{path}: {error}.",
+            as_sentence(f"{path}: {error}"),
             fix="Correct the file; nothing was started or changed.",
             exit_code=EXIT_CONFIG,
         ) from error

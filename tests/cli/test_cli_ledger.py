@@ -46,7 +46,7 @@ def test_an_altered_entry_ends_verify_and_audit_with_its_exit_code(home: Path) -
     assert p2pfl("ledger", "audit", "--home", home).code == ExitCode.INTEGRITY_BROKEN
     changed = p2pfl("data", "revoke", "patients", "--home", home)
     assert changed.code == ExitCode.INTEGRITY_BROKEN
-    assert "→ Do not write to it." in changed.err
+    assert "→ Do not write to it" in changed.err
 
 
 def test_cut_entries_end_with_the_code_for_lost_ones(home: Path) -> None:
@@ -59,7 +59,7 @@ def test_no_ledger_is_said(home: Path) -> None:
     (home / "ledger.db").unlink()
     missing = p2pfl("ledger", "head", "--home", home)
     assert missing.code == ExitCode.INPUT_OUTPUT
-    assert "holds no ledger" in missing.err
+    assert "ledger of this home is missing" in missing.err
 
 
 def test_audit_names_people_and_prints_json(home: Path) -> None:

@@ -61,7 +61,7 @@ def test_home_may_stand_before_or_after_the_command(
         ("study", "--home", tmp_path, "list"),
         ("study", "list", f"--home={tmp_path}"),
     ):
-        assert f"no home at {tmp_path}." in p2pfl(*words).err
+        assert f"no home at {tmp_path}: the directory" in p2pfl(*words).err
     monkeypatch.setenv("P2PFL_HOME", str(tmp_path / "variable"))
     assert f"no home at {tmp_path / 'variable'}." in p2pfl("study", "list").err
 

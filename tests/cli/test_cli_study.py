@@ -160,7 +160,7 @@ def test_expired_study_is_neither_proposed_nor_approved(consortium: Path) -> Non
     manifest.write_text(text.replace(expiry, "expires = 2020-01-01T00:00:00Z"))
     refused = p2pfl("study", "propose", manifest, "--home", home)
     assert refused.code == EXIT_REFUSED
-    assert "has expired" in refused.err
+    assert "study expired at" in refused.err
 
 
 def test_strangers_are_not_proposed_to(consortium: Path) -> None:
@@ -215,7 +215,7 @@ def test_refusal_is_on_record_and_can_be_reconsidered(consortium: Path, proposed
     assert approve(home, proposed).code == 0
     refused = p2pfl("study", "refuse", proposed, "--reason", "late", "--home", home)
     assert refused.code == EXIT_REFUSED
-    assert "is approved here" in refused.err
+    assert "is already approved here" in refused.err
 
 
 def test_reasons_are_codes_and_not_sentences(consortium: Path, proposed: str) -> None:
@@ -334,7 +334,7 @@ def test_a_study_is_approved_once(consortium: Path, proposed: str) -> None:
     assert approve(home, proposed).code == 0
     again = approve(home, proposed)
     assert again.code == EXIT_REFUSED
-    assert "is approved here" in again.err
+    assert "is already approved here" in again.err
 
 
 def test_a_sampled_study_takes_the_asked_schedule(consortium: Path) -> None:

@@ -93,7 +93,7 @@ def test_disk_errors_become_sentences_and_bugs_stay_bugs() -> None:
     known = as_operator_error(full)
     assert known is not None
     assert known.exit_code == EXIT_IO
-    assert "/home/ledger.db cannot be used: No space left" in known.message
+    assert "The disk is full (writing /home/ledger.db)" in known.message
     assert "Free disk space" in known.fix
     assert as_operator_error(OSError(9, "Bad file descriptor")) is None
     assert as_operator_error(ZeroDivisionError()) is None

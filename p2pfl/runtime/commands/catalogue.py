@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
-from p2pfl.runtime.commands import datasets, decisions, founding, studies
+from p2pfl.runtime.commands import clock, datasets, decisions, founding, studies
 from p2pfl.runtime.commands.failures import as_operator_error
 from p2pfl.runtime.commands.opening import Clock, RandomBytes, Site, open_site
 from p2pfl.runtime.control_call import call_node, node_is_running
@@ -56,8 +56,12 @@ STUDY_REFUSE = Command(
 STUDY_REVOKE = Command(
     "study revoke", decisions.StudyDecide, decisions.Decided, decisions.study_revoke
 )
+LEDGER_ACCEPT_CLOCK = Command(
+    "ledger accept-clock", clock.ClockAccept, clock.ClockAccepted, clock.accept_clock
+)
 
 _ALL = (
+    LEDGER_ACCEPT_CLOCK,
     ROSTER_SIGN,
     ROSTER_INSTALL,
     DATA_ADD,

@@ -34,6 +34,7 @@ from p2pfl.runtime.errors import (
     EXIT_REFUSED,
     EXIT_USAGE,
     OperatorError,
+    as_sentence,
 )
 from p2pfl.runtime.home import Home, read_bounded
 from p2pfl.runtime.table_check import TableFacts, check_table
@@ -197,7 +198,7 @@ def _cap_and_delta(site: Site, request: DataAdd) -> tuple[float, str]:
         delta = checked_delta("--delta", request.delta or site.policy.delta)
     except ManifestError as error:
         raise OperatorError(
-            f"{error}.", fix='Give δ as a decimal, like "1e-5".', exit_code=EXIT_USAGE
+            as_sentence(str(error)), fix='Give δ as a decimal, like "1e-5".', exit_code=EXIT_USAGE
         ) from error
     if Decimal(delta) > Decimal(site.policy.delta):
         raise OperatorError(
@@ -213,7 +214,7 @@ def _terms(path: Path) -> DataTerms:
         return parse_data_section(read_bounded(path, MANIFEST_BYTES_MAX))
     except ManifestError as error:
         raise OperatorError(
-            f"{path}: {error}.",
+            as_sentence(f"{path}: {error}"),
             fix="Correct the [data] section of the file.",
             exit_code=EXIT_DATA,
         ) from error

@@ -19,6 +19,7 @@ from p2pfl.runtime.commands.budgets import (
     released,
     reserved,
 )
+from p2pfl.runtime.commands.clock import check_clock, moment
 from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.datasets import usable_dataset
 from p2pfl.runtime.commands.opening import Site
@@ -91,6 +92,7 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
         key=data_key(site.home),
     )
     entries = tuple(site.ledger.entries())
+    check_clock(site.now_us(), entries[-1].time_us)
     tables = epsilon_tables(
         manifest,
         before=released(entries, dataset.ds) + reserved(history, dataset.ds, besides=study),
@@ -160,8 +162,9 @@ def _role(site: Site, given: str) -> str:
 def _check_open(site: Site, manifest: Manifest) -> None:
     if site.now_us() >= manifest.study.expires_us:
         raise OperatorError(
-            "The study has expired.",
-            fix="Ask the proposer for a new one, and check this machine's clock.",
+            f"The study expired at {moment(manifest.study.expires_us)}; this machine's clock says "
+            f"{moment(site.now_us())}.",
+            fix="Ask the proposer for a new one, or set the clock if it is wrong.",
             exit_code=EXIT_REFUSED,
         )
 

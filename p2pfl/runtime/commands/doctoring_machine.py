@@ -52,7 +52,7 @@ def check_torch() -> Checks:
         yield fail("torch", f"Training cannot start: {finished.complaint}", _REINSTALL)
         return
     found = json.loads(output_of(finished, purpose))
-    installed, wanted = str(found["torch"]).partition("+")[0], _required("torch")
+    installed, wanted = str(found["torch"]).partition("+")[0], required_version("torch")
     sentence = f"torch {found['torch']}, opacus {found['opacus']}, {found['load_s']:.1f} s to load"
     if wanted and installed != wanted:
         yield fail("torch", f"{sentence}; tested with torch {wanted}.", _REINSTALL)
@@ -70,7 +70,7 @@ def check_libp2p() -> Checks:
     except (ImportError, OSError, PackageNotFoundError) as error:
         yield fail("libp2p", f"libp2p does not load: {error}", _REINSTALL)
         return
-    wanted = _required("libp2p")
+    wanted = required_version("libp2p")
     if wanted and installed != wanted:
         yield fail("libp2p", f"libp2p {installed}; tested with {wanted}.", _REINSTALL)
     else:
@@ -138,7 +138,7 @@ def check_clock(now_us: int, newest_us: int | None) -> Checks:
         yield ok("clock", f"{now}{after}")
 
 
-def _required(library: str) -> str:
+def required_version(library: str) -> str:
     """The exact version our own distribution asks for; "" where it asks for none."""
     try:
         wanted = requires(DISTRIBUTION) or ()

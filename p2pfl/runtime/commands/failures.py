@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 
-from gossip.errors import KeyFileError, PeerError
+from gossip.errors import KeyFileError, KeyFileExposed, PeerError
 from ledger.log import ExitCode, LedgerError
+from ledger.log.errors import Corrupt, HeadsCut, NoLedger, Rollback, StoreError
 from ledger.provenance.kinds import KindError
 from p2pfl.averaging import AveragingError
 from p2pfl.core.errors import ManifestError
@@ -20,16 +21,24 @@ from p2pfl.runtime.errors import (
     EXIT_REFUSED,
     BlobError,
     OperatorError,
+    as_sentence,
 )
 from p2pfl.runtime.jsonable import NotThisShape
 
+_FULL = {
+    errno.ENOSPC: "The disk is full",
+    errno.EDQUOT: "This user's share of the disk is full",
+    errno.EFBIG: "A file may not grow further: this user's limit is reached",
+}
 _DISK = {
-    errno.ENOSPC: "Free disk space, then run the command again; nothing was half-written.",
-    errno.EDQUOT: "Free disk space, then run the command again; nothing was half-written.",
     errno.EROFS: "Make the disk writable, or choose another home.",
     errno.EACCES: "Check the owner and permissions of the file.",
     errno.EPERM: "Check the owner and permissions of the file.",
     errno.ENOENT: "Check the path.",
+    errno.ENOTDIR: "Check the path.",
+    errno.EISDIR: "Check the path.",
+    errno.ENAMETOOLONG: "Choose a shorter path.",
+    errno.EIO: "The disk reports an error: look at the system's log before you go on.",
 }
 
 
@@ -39,64 +48,106 @@ def as_operator_error(error: Exception) -> OperatorError | None:
         case OperatorError():
             return error
         case LedgerError():
-            fix = error.next_step or "Run `p2pfl ledger verify` to see the state of the ledger."
-            return OperatorError(
-                _sentence(str(error).removesuffix(". " + error.next_step)),
-                fix=fix,
-                exit_code=int(error.exit_code),
-            )
+            return _ledger_error(error)
         case KindError():
             return OperatorError(
-                _sentence(f"The ledger holds what this version cannot read: {error}"),
+                as_sentence(f"The ledger holds what this version cannot read: {error}"),
                 fix="Use the version that wrote it, or run `p2pfl ledger audit`.",
                 exit_code=int(ExitCode.INTEGRITY_BROKEN),
             )
         case KeyFileError():
-            return OperatorError(
-                _sentence(str(error)),
-                fix="Restore the key files of this home from its backup.",
-                exit_code=EXIT_CONFIG,
-            )
+            return _key_error(error)
         case ManifestError():
             return OperatorError(
-                _sentence(f"The manifest is refused: {error}"),
+                as_sentence(f"The manifest is refused: {error}"),
                 fix="Correct the file and run `p2pfl study validate` on it.",
                 exit_code=EXIT_DATA,
             )
         case PeerError():
             return OperatorError(
-                _sentence(f"What the other site handed over is refused: {error}"),
+                as_sentence(f"What the other site handed over is refused: {error}"),
                 fix="Ask that site for the file again, and compare its SHA-256 by telephone.",
                 exit_code=EXIT_DATA,
             )
         case PrivacyError() | AveragingError():
             return OperatorError(
-                _sentence(str(error)),
+                as_sentence(str(error)),
                 fix="Change the study's terms and run the command again.",
                 exit_code=EXIT_REFUSED,
             )
         case BlobError():
             return OperatorError(
-                _sentence(str(error)),
+                as_sentence(str(error)),
                 fix="Import the study again, or start the node so that it fetches the file.",
                 exit_code=EXIT_IO,
             )
         case NotThisShape():
             return OperatorError(
-                _sentence(f"The node and this command speak different versions: {error}"),
+                as_sentence(f"The node and this command speak different versions: {error}"),
                 fix="Restart the node with the installed version.",
                 exit_code=EXIT_CONFIG,
             )
-        case OSError(errno=int(code)) if code in _DISK:
-            return OperatorError(
-                f"{error.filename or 'A file'} cannot be used: {error.strerror}.",
-                fix=_DISK[code],
-                exit_code=EXIT_IO,
-            )
+        case OSError():
+            return _disk_error(error)
         case _:
             return None
 
 
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text if text.endswith((".", "!", "?")) else text + "."
+def _ledger_error(error: LedgerError) -> OperatorError:
+    """The log's own words, but for what somebody with a home at hand can do better."""
+    message = as_sentence(str(error).removesuffix(". " + error.next_step))
+    fix = error.next_step or "Run `p2pfl ledger verify` to see the state of the ledger."
+    match error:
+        case NoLedger():
+            message = f"The ledger of this home is missing: {error.detail}."
+            fix = (
+                "Restore ledger.db and heads.log, both from the same backup. Do not start over: "
+                "an empty ledger would forget what was spent."
+            )
+        case Corrupt() | Rollback() | HeadsCut():
+            fix = (
+                "Do not write to it: keep a copy of the home. `p2pfl ledger verify` says what is "
+                "damaged; the newest backup of the whole home is the way back."
+            )
+        case StoreError() if not error.next_step:
+            fix = (
+                "Free disk space and check disk and permissions, then run the command again; "
+                "nothing of it was released."
+            )
+        case _:
+            pass
+    return OperatorError(message, fix=fix, exit_code=int(error.exit_code))
+
+
+def _key_error(error: KeyFileError) -> OperatorError:
+    if isinstance(error, KeyFileExposed):
+        return OperatorError(
+            f"{error.path} may be read or changed by other users of this machine.",
+            fix=f"Run `chmod 600 {error.path}`. If a stranger may have read it, found a new home: "
+            "whoever has the keys is this site.",
+            exit_code=EXIT_CONFIG,
+        )
+    return OperatorError(
+        as_sentence(str(error)),
+        fix="Restore the key files of this home from its backup.",
+        exit_code=EXIT_CONFIG,
+    )
+
+
+def _disk_error(error: OSError) -> OperatorError | None:
+    code = error.errno or 0
+    if code in _FULL:
+        place = f" (writing {error.filename})" if error.filename else ""
+        return OperatorError(
+            f"{_FULL[code]}{place}.",
+            fix="Free disk space or raise the limit, then run the command again; nothing was "
+            "half-written.",
+            exit_code=EXIT_IO,
+        )
+    if code in _DISK:
+        return OperatorError(
+            f"{error.filename or 'A file'} cannot be used: {error.strerror}.",
+            fix=_DISK[code],
+            exit_code=EXIT_IO,
+        )
+    return None

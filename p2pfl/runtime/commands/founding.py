@@ -33,7 +33,13 @@ from p2pfl.runtime.commands.opening import (
 from p2pfl.runtime.config import Config, render_config
 from p2pfl.runtime.datasets import write_data_key
 from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, EXIT_DATA, OperatorError
-from p2pfl.runtime.home import Home, create_directories, read_bounded, write_durably
+from p2pfl.runtime.home import (
+    Home,
+    create_directories,
+    read_bounded,
+    remove_unfinished,
+    write_durably,
+)
 from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.policy import Policy, read_policy, render_policy
 
@@ -59,6 +65,17 @@ def init(
     leaves nothing that looks like one. Raises OperatorError.
     """
     create_directories(home)
+    try:
+        return _fill(home, config, policy, now_us, random_bytes)
+    except Exception:
+        # A full disk, say: the name is free for the next try.
+        remove_unfinished(home)
+        raise
+
+
+def _fill(
+    home: Home, config: Config, policy: Policy, now_us: Clock, random_bytes: RandomBytes
+) -> Founded:
     with hold_home(home, purpose="init"):
         keys = generate(random_bytes)
         write_keys(home.keys, keys, None, random_bytes=random_bytes)
@@ -190,9 +207,15 @@ def roster_show(home: Home) -> RosterSeen:
 def _install(site: Site, roster: Roster) -> None:
     verify_founding(roster)
     current = installed_roster(site.home)
-    if current is not None and current.digest != roster.digest:
+    # The record counts, too: the file may have been moved away.
+    recorded = {
+        entry.body.get("hash")
+        for entry in site.ledger.entries()
+        if entry.kind == kinds.RosterChanged.KIND
+    }
+    if recorded - {roster.digest} or (current is not None and current.digest != roster.digest):
         raise OperatorError(
-            f"A roster of {current.consortium}, version {current.version}, is already in force.",
+            f"Another roster of {site.config.consortium} is already in force at this site.",
             fix="A founding roster cannot replace it; use a new home for a new consortium.",
             exit_code=EXIT_CANNOT_CREATE,
         )
@@ -201,11 +224,7 @@ def _install(site: Site, roster: Roster) -> None:
     # A running node may refuse; then nothing is recorded.
     site.audience.roster_installed(roster)
     # On record before it is in force: a roster that nobody recorded never decides anything.
-    recorded = any(
-        entry.kind == kinds.RosterChanged.KIND and entry.body.get("hash") == roster.digest
-        for entry in site.ledger.entries()
-    )
-    if not recorded:
+    if roster.digest not in recorded:
         changed = kinds.RosterChanged(roster.version, roster.digest, len(roster.members))
         site.record(changed.draft("operator"))
     write_durably(site.home.roster, encode_roster(roster), mode=0o644)

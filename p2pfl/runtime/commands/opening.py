@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gossip.errors import PeerError
 from gossip.identifiers import SiteId
 from gossip.keys import SiteKeys, read_keys
 from gossip.roster import Roster, decode_roster
@@ -21,7 +22,7 @@ from p2pfl.core.history import History
 from p2pfl.core.manifest import Manifest
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.config import Config, read_config
-from p2pfl.runtime.errors import EXIT_NO_INPUT, OperatorError
+from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.policy import Policy, read_policy
@@ -171,11 +172,18 @@ def read_history(home: Home) -> History:
 
 
 def installed_roster(home: Home) -> Roster | None:
-    """The roster in force, or None before the first. Raises PeerError if the file is damaged."""
+    """The roster in force, or None before the first. Raises OperatorError if it is damaged."""
     try:
         return decode_roster(home.roster.read_bytes())
     except FileNotFoundError:
         return None
+    except PeerError as error:
+        raise OperatorError(
+            f"The roster in force ({home.roster}) is damaged: {error}.",
+            fix=f"Move it away and put the signed roster into force again: `p2pfl --home "
+            f"{home.path} roster install FILE`.",
+            exit_code=EXIT_DATA,
+        ) from error
 
 
 def required_roster(home: Home) -> Roster:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,29 @@ from ledger.provenance import kinds
 from p2pfl.core.history import History, Standing
 from p2pfl.core.manifest import MANIFEST_BYTES_MAX, Manifest, StudyId, parse_manifest
 from p2pfl.runtime.blobs import vector_of
+from p2pfl.runtime.commands.clock import moment
 from p2pfl.runtime.commands.opening import Site, installed_roster, read_history, required_roster
 from p2pfl.runtime.commands.study_drafting import build_initial_model
 from p2pfl.runtime.commands.study_words import StudySummary, summary
-from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, EXIT_REFUSED, EXIT_USAGE, OperatorError
+from p2pfl.runtime.errors import (
+    EXIT_DATA,
+    EXIT_NO_INPUT,
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    OperatorError,
+    as_sentence,
+)
 from p2pfl.runtime.home import Home, read_bounded, write_durably
+from p2pfl.runtime.policy import PLANS
 
 PREFIX_DIGITS_MIN = 6
+_NEXT = {
+    Standing.UNDECIDED: "There is no approval to take back: `p2pfl study refuse {study}` refuses.",
+    Standing.APPROVED: "Nothing is to be done; `p2pfl study revoke {study}` takes it back.",
+    Standing.REFUSED: "Nothing is to be done; `p2pfl study approve {study}` changes your mind.",
+    Standing.REVOKED: "Nothing is to be done; `p2pfl study approve {study}` lets it go on.",
+    Standing.CLOSED: "It is over here; ask the proposer for a new study.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +86,7 @@ def study_validate(home: Home, request: StudyFile) -> StudySummary:
     The home need not exist; it gives the sites their names. Raises ManifestError, OperatorError.
     """
     manifest = parse_manifest(read_bounded(request.file, MANIFEST_BYTES_MAX))
+    _check_plan(manifest)
     return summary(manifest, installed_roster(home), None)
 
 
@@ -80,6 +98,7 @@ def study_propose(site: Site, request: StudyPropose) -> StudyKept:
     """
     manifest = parse_manifest(read_bounded(request.file, MANIFEST_BYTES_MAX))
     roster = required_roster(site.home)
+    _check_plan(manifest)
     _check_for_us(manifest, roster, site.keys.site, site.now_us())
     _ensure_initial_model(site, manifest)
     initial = site.blobs.read_bytes(manifest.study.initial_model)
@@ -194,9 +213,26 @@ def _check_for_us(manifest: Manifest, roster: Roster, me: SiteId, now_us: int) -
         )
     if now_us >= manifest.study.expires_us:
         raise OperatorError(
-            "The study has expired.",
-            fix="Propose it again with a later expiry, and check this machine's clock.",
+            f"The study expired at {moment(manifest.study.expires_us)}; this machine's clock says "
+            f"{moment(now_us)}.",
+            fix="Write a later `expires` (it is another study then), or set the clock if it is "
+            "wrong.",
             exit_code=EXIT_REFUSED,
+        )
+
+
+def _check_plan(manifest: Manifest) -> None:
+    """A plan that no node has would be approved and then fail everywhere."""
+    name = manifest.plan.name
+    if name not in PLANS:
+        nearest = difflib.get_close_matches(name, PLANS, n=1)
+        hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
+        raise OperatorError(
+            as_sentence(
+                f'The manifest is refused: plan.name is "{name}", no plan of this node{hint}'
+            ),
+            fix=f"Name one of {', '.join(PLANS)}.",
+            exit_code=EXIT_DATA,
         )
 
 
@@ -251,8 +287,9 @@ def require_standing(history: History, study: StudyId, *allowed: Standing) -> No
     """Raises OperatorError unless this site's decision about the study is one of `allowed`."""
     standing = history.study(study).standing
     if standing not in allowed:
+        known = "already " if standing is not Standing.UNDECIDED else ""
         raise OperatorError(
-            f"Study {study.hex()[:12]} is {standing.value} here.",
-            fix="See `p2pfl study show` for what was decided and when.",
+            f"Study {study.hex()[:12]} is {known}{standing.value} here.",
+            fix=_NEXT[standing].format(study=study.hex()[:12]),
             exit_code=EXIT_REFUSED,
         )
