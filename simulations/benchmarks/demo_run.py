@@ -7,8 +7,11 @@ its command alone, as anybody would.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
+import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -21,6 +24,7 @@ from simulations.benchmarks.processes import NodeWatch, program
 
 LOOK_EVERY_S: Final = 0.1
 LIMIT_S: Final = 900.0
+STOP_S: Final = 30.0
 
 PHASES: Final = ("train", "record", "gather", "average", "close")
 
@@ -68,18 +72,24 @@ def run_demo(options: Sequence[str], folder: Path) -> DemoRun:
                 watch.look()
                 time.sleep(LOOK_EVERY_S)
         finally:
-            _end(process)
+            _end(process, watch)
         output.seek(0)
         if process.returncode != 0:
             raise SystemExit(f"the demonstration failed:\n{output.read()[-3000:]}")
     return _read(result, watch)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Stop it if it still runs; it stops its nodes itself."""
+def _end(process: subprocess.Popen[bytes], watch: NodeWatch) -> None:
+    """Stop it and the nodes it started, if they still run: the benchmark was interrupted."""
     if process.poll() is None:
-        process.terminate()
-        process.wait(30.0)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
+        process.kill()
+        process.wait()
+        for _, pid in watch.running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
 
 def _read(result: Path, watch: NodeWatch) -> DemoRun:

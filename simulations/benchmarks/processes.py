@@ -93,14 +93,15 @@ class NodeWatch:
 
     def look(self) -> None:
         """Take the numbers of every node that runs now."""
-        for home, pid in self._running():
+        for home, pid in self.running():
             if home not in self.started_s and (started := started_s(pid)) is not None:
                 self.started_s[home] = started
             _raise_to(self.main_mb, home, peak_megabytes(pid))
             for child in children(pid):
                 _raise_to(self.training_mb, home, peak_megabytes(child))
 
-    def _running(self) -> Iterator[tuple[Path, int]]:
+    def running(self) -> Iterator[tuple[Path, int]]:
+        """Home and process id of every node whose pid file is there."""
         for path in sorted(self.folder.glob("*/node.pid")):
             try:
                 yield path.parent, int(path.read_text("ascii"))
