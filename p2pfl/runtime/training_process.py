@@ -103,6 +103,8 @@ class TrainingProcess:
         for task in holding:
             task.cancel()
         await asyncio.gather(*holding, return_exceptions=True)
+        # asyncio has no public way to let go of pipes that somebody else holds open.
+        self._process._transport.close()  # type: ignore[attr-defined]
 
     def _kill_group(self) -> None:
         # While the leader was not waited for, its number cannot belong to anybody else.

@@ -57,7 +57,7 @@ ALLOWED: Final[Mapping[str, Allowed]] = {
     "momentum_reset": Allowed(0, 1, steerable=True),
     "weight_decay": Allowed(0.0, 1.0, steerable=True),
     "batch_size": Allowed(0, 1_000_000, steerable=True),
-    "hidden": Allowed(1, 4096, steerable=False),
+    "hidden": Allowed(1, 1_000_000, steerable=False),
     "outputs": Allowed(1, 2, steerable=False),
 }
 

@@ -1,0 +1,174 @@
+"""The thread that writes the ledger: shared commits, failures that stay where they belong."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from node_homes import Consortium
+from node_in_process import WatchedLog
+
+from ledger.log import Draft, Log, Signer
+from ledger.log.errors import LedgerError, LogStopped, WriteFailed
+from ledger.provenance import kinds
+from p2pfl.core.effects import SeqLink
+from p2pfl.core.names import StudyId
+from p2pfl.runtime.ledger_writer import LedgerWriter, Recorded
+
+STUDY = StudyId(b"\x05" * 32)
+DRAFT = kinds.PeerMisbehaved(bytes(32), "Garbled", 1).draft("node")
+APPROVED = StudyId(b"\x06" * 32)
+
+
+class Desk:
+    """A writer over a real log whose commits a test may hold up."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = WatchedLog(log, lambda: None)
+        self.recorded: list[Recorded] = []
+        approved = frozenset({APPROVED})
+        self.writer = LedgerWriter(self.log, lambda: 10**15, self.recorded.append, approved)  # type: ignore[arg-type]
+
+    def hold(self) -> tuple[asyncio.Event, Callable[[], None]]:
+        """Hold the next commit up. Returns when it began, and how to let it go."""
+        loop, began, gate = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+        def wait(drafts: Sequence[Draft]) -> None:
+            loop.call_soon_threadsafe(began.set)
+            gate.wait(10)
+
+        self.log.before = wait
+        return began, gate.set
+
+
+@pytest.fixture
+def log(consortium: Consortium) -> Log:
+    return Log.open(consortium.home(0).path, log=Signer(consortium.keys(0).log))
+
+
+@asynccontextmanager
+async def writing(log: Log) -> AsyncIterator[Desk]:
+    desk = Desk(log)
+    try:
+        yield desk
+    finally:
+        await desk.writer.close()
+        log.close()
+
+
+def revoked(study: bytes) -> Draft:
+    return kinds.StudyRevoked(study, "owner").draft("data-owner")
+
+
+async def test_entries_that_are_ready_together_share_a_commit(log: Log) -> None:
+    async with writing(log) as desk:
+        size = log.checkpoint.size
+        began, let_go = desk.hold()
+        first = asyncio.create_task(desk.writer.append([DRAFT]))
+        await began.wait()
+        rest = [asyncio.create_task(desk.writer.append([DRAFT] * n)) for n in range(1, 6)]
+        await asyncio.sleep(0)
+        let_go()
+        recorded = await asyncio.gather(first, *rest)
+    assert [len(kinds_) for kinds_ in desk.log.commits] == [1, 15]
+    seqs = [entry.seq for one in recorded for entry in one.entries]
+    assert seqs == list(range(size, size + 16))
+    assert desk.recorded == list(recorded)
+
+
+async def test_links_name_the_entry_of_the_same_request(log: Log) -> None:
+    async with writing(log) as desk:
+        published = kinds.UpdatePublished(STUDY, 0, bytes(32), 100, -1).draft("node")
+        began, let_go = desk.hold()
+        first = asyncio.create_task(desk.writer.append([DRAFT]))
+        await began.wait()
+        link = SeqLink(draft=1, field="train_seq", names=0)
+        pairs = [
+            asyncio.create_task(desk.writer.append([DRAFT, published], [link])) for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        let_go()
+        for recorded in await asyncio.gather(*pairs):
+            spent, release = recorded.entries
+            assert release.body["train_seq"] == spent.seq
+        await first
+
+
+async def test_a_request_that_is_refused_does_not_take_its_neighbours_down(log: Log) -> None:
+    async with writing(log) as desk:
+        began, let_go = desk.hold()
+        first = asyncio.create_task(desk.writer.append([DRAFT]))
+        await began.wait()
+        bad = Draft("NOT A KIND", "node", {})
+        mixed = [asyncio.create_task(desk.writer.append([d])) for d in (DRAFT, bad, DRAFT)]
+        await asyncio.sleep(0)
+        let_go()
+        good, refused, also_good = await asyncio.gather(*mixed, return_exceptions=True)
+        await first
+    assert isinstance(good, Recorded)
+    assert isinstance(refused, LedgerError)
+    assert isinstance(also_good, Recorded)
+
+
+async def test_a_disk_that_fails_tells_every_caller_the_cause(log: Log) -> None:
+    def refuse(drafts: Sequence[Draft]) -> None:
+        raise WriteFailed("no space left on device")
+
+    async with writing(log) as desk:
+        size = log.checkpoint.size
+        began, let_go = desk.hold()
+        first = asyncio.create_task(desk.writer.append([DRAFT]))
+        await began.wait()
+        rest = [asyncio.create_task(desk.writer.append([DRAFT])) for _ in range(3)]
+        await asyncio.sleep(0)
+        desk.log.before = refuse
+        let_go()
+        outcomes = await asyncio.gather(*rest, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [WriteFailed] * 3
+        await first
+        assert log.checkpoint.size == size + 1
+    assert len(desk.recorded) == 1
+
+
+async def test_an_append_under_an_approval_comes_to_nothing_after_a_revocation(log: Log) -> None:
+    async with writing(log) as desk:
+        began, let_go = desk.hold()
+        first = asyncio.create_task(desk.writer.append_under(APPROVED, [DRAFT]))
+        await began.wait()
+        # All of these are decided inside one commit, in this order.
+        second = asyncio.create_task(desk.writer.append_under(APPROVED, [DRAFT]))
+        revoking = asyncio.create_task(desk.writer.append([revoked(APPROVED)]))
+        third = asyncio.create_task(desk.writer.append_under(APPROVED, [DRAFT]))
+        unknown = asyncio.create_task(desk.writer.append_under(STUDY, [DRAFT]))
+        await asyncio.sleep(0)
+        let_go()
+        assert isinstance(await first, Recorded)
+        assert isinstance(await second, Recorded)
+        assert isinstance(await revoking, Recorded)
+        assert await third is None
+        assert await unknown is None
+        assert await desk.writer.append_under(APPROVED, [DRAFT]) is None
+    assert len(desk.recorded) == 3
+
+
+async def test_a_revocation_that_could_not_be_written_takes_no_effect(log: Log) -> None:
+    async with writing(log) as desk:
+        bad = Draft("NOT A KIND", "node", {})
+        with pytest.raises(LedgerError):
+            await desk.writer.append([revoked(APPROVED), bad])
+        assert isinstance(await desk.writer.append_under(APPROVED, [DRAFT]), Recorded)
+
+
+async def test_after_the_end_nothing_is_accepted_and_nobody_waits(log: Log) -> None:
+    async with writing(log) as desk:
+        began, let_go = desk.hold()
+        last = asyncio.create_task(desk.writer.append([DRAFT]))
+        await began.wait()
+        closing = asyncio.create_task(desk.writer.close())
+        await asyncio.sleep(0)
+        with pytest.raises(LogStopped):
+            await desk.writer.append([DRAFT])
+        let_go()
+        assert isinstance(await last, Recorded)  # what was queued is still written
+        await closing

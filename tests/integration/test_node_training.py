@@ -1,0 +1,169 @@
+"""The training process is trusted less than the node: whatever it does ends in one event."""
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+
+import pytest
+from node_homes import Consortium
+from node_in_process import living_children, until, worker
+
+from p2pfl.core import effects as fx
+from p2pfl.core import events as ev
+from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
+from p2pfl.runtime.blobs import BlobStore
+from p2pfl.runtime.errors import BlobError
+from p2pfl.runtime.training_jobs import DatasetFile, TrainingJobs, update_of
+from p2pfl.runtime.training_process import LOG_BYTES_MAX
+
+GARBAGE_AT_OPEN = {
+    "no-parameters": "garbled",
+    "parameters-text": "garbled",
+    "parameters-huge": "garbled",
+    "hash-short": "garbled",
+    "hash-number": "garbled",
+    "crash": "died",
+    "number": "died",
+    "list": "died",
+    "id-list": "died",
+    "not-msgpack": "died",
+    "huge-frame": "died",
+    "cut-frame": "died",
+    "nested": "died",
+    "bytes-keys": "died",
+}
+GARBAGE_AT_TRAINING = {
+    "crash": "died",
+    "no-loss": "garbled",
+    "steps-text": "garbled",
+    "sigma-long": "garbled",
+    "mech-bytes": "garbled",
+    "nothing-written": "bad-update",
+    "nan": "bad-update",
+    "short": "bad-update",
+    "endless": "bad-update",
+    "link": "bad-update",
+    "pipe": "bad-update",
+    "folder": "bad-update",
+    "huge": "bad-update",
+}
+
+
+class Trainee:
+    """Training jobs of site 0 with a process that behaves as told."""
+
+    def __init__(self, made: Consortium, behaviour: str) -> None:
+        self.home, self.manifest = made.home(0), made.manifest
+        self.study = StudyId(self.manifest.study_id)
+        self.events: list[ev.Event] = []
+        self.jobs = TrainingJobs(
+            home=self.home,
+            blobs=BlobStore(self.home.blobs),
+            dataset_file=lambda ds: DatasetFile(made.folder / "site0.csv", ""),
+            program=worker(behaviour),
+            submit=self.events.append,
+        )
+
+    async def open(self) -> None:
+        dataset = DatasetId(bytes(32))
+        await self.jobs.open(fx.OpenTraining(self.study, self.manifest, dataset, 40))
+
+    async def train(self) -> None:
+        terms = self.manifest.study
+        base = ModelHash(terms.initial_model)
+        await self.jobs.train(fx.Train(self.study, Round(0), base, terms.parameters))
+
+    def failure(self) -> ev.TrainingFailed:
+        (failed,) = self.events
+        assert isinstance(failed, ev.TrainingFailed)
+        return failed
+
+
+@pytest.mark.parametrize(("behaviour", "code"), GARBAGE_AT_OPEN.items())
+async def test_nonsense_at_opening_is_one_named_failure(
+    consortium: Consortium, behaviour: str, code: str
+) -> None:
+    trainee = Trainee(consortium, behaviour)
+    await asyncio.wait_for(trainee.open(), 10)
+    assert trainee.failure().code == code
+    await asyncio.wait_for(trainee.jobs.kill_all(), 5)
+    assert living_children() == []
+
+
+@pytest.mark.parametrize(("behaviour", "code"), GARBAGE_AT_TRAINING.items())
+async def test_nonsense_after_training_is_one_named_failure_and_no_update(
+    consortium: Consortium, behaviour: str, code: str
+) -> None:
+    trainee = Trainee(consortium, behaviour)
+    before = BlobStore(trainee.home.blobs).digests()
+    await asyncio.wait_for(trainee.open(), 10)
+    trainee.events.clear()
+    await asyncio.wait_for(trainee.train(), 10)
+    assert trainee.failure().code == code
+    assert BlobStore(trainee.home.blobs).digests() == before
+    await asyncio.wait_for(trainee.jobs.kill_all(), 5)
+    assert living_children() == []
+
+
+async def test_a_process_that_hangs_is_killed_at_once_and_its_request_ends(
+    consortium: Consortium,
+) -> None:
+    trainee = Trainee(consortium, "silent")
+    opening = asyncio.create_task(trainee.open())
+    await until(trainee.jobs.pids)
+    started_s = time.monotonic()
+    await trainee.jobs.kill(trainee.study)
+    await asyncio.wait_for(opening, 5)
+    assert time.monotonic() - started_s < 1.0
+    assert trainee.failure().code == "died"
+    assert living_children() == []
+
+
+async def test_what_a_process_left_behind_holds_up_nothing(consortium: Consortium) -> None:
+    trainee = Trainee(consortium, "orphaning")
+    await asyncio.wait_for(trainee.open(), 10)
+    assert isinstance(trainee.events[0], ev.TrainingOpened)
+    await asyncio.wait_for(trainee.jobs.kill_all(), 5)
+    assert trainee.jobs.pids() == ()
+
+
+async def test_a_noisy_process_cannot_fill_the_disk_with_its_complaints(
+    consortium: Consortium,
+) -> None:
+    trainee = Trainee(consortium, "noisy")
+    await asyncio.wait_for(trainee.open(), 20)
+    assert isinstance(trainee.events[0], ev.TrainingOpened)
+    await trainee.jobs.kill_all()
+    kept = sum(path.stat().st_size for path in trainee.home.logs.glob("training-*"))
+    assert 0 < kept <= 2 * LOG_BYTES_MAX + 65_536
+
+
+async def test_a_second_opening_leaves_one_process(consortium: Consortium) -> None:
+    trainee = Trainee(consortium, "well")
+    await asyncio.gather(trainee.open(), trainee.open())
+    assert len(trainee.jobs.pids()) == 1
+    assert list(trainee.jobs.pids()) == living_children()
+    await trainee.jobs.kill_all()
+
+
+async def test_scratch_files_are_private_and_go_with_the_study(consortium: Consortium) -> None:
+    trainee = Trainee(consortium, "well")
+    left = trainee.home.path / "work" / trainee.study.hex() / "round-7.safetensors"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"of a process that was killed")
+    await trainee.open()
+    assert not left.exists()
+    assert left.parent.stat().st_mode & 0o077 == 0
+    await trainee.train()
+    assert list(left.parent.iterdir()) == []
+    await trainee.jobs.close(trainee.study)
+    assert not left.parent.exists()
+
+
+def test_an_update_file_is_read_only_as_far_as_a_model_reaches(tmp_path: Path) -> None:
+    path = tmp_path / "update"
+    with path.open("wb") as sparse:
+        sparse.truncate(1 << 40)  # a terabyte that takes no disk
+    with pytest.raises(BlobError), contextlib.suppress(MemoryError):
+        update_of(path, 9)
