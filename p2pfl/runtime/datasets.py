@@ -7,8 +7,9 @@ dataset exists, its cap and its δ, are the ledger's to say.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,8 @@ from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest_table import Table, parse_toml
 from p2pfl.runtime.errors import EXIT_CONFIG, EXIT_DATA, EXIT_NO_INPUT, OperatorError, as_sentence
 from p2pfl.runtime.home import Home, write_durably
-from p2pfl.runtime.table_check import PATIENT_KEY_BYTES, file_fingerprint
+from p2pfl.runtime.jsonable import Json
+from p2pfl.runtime.table_rows import KEYED_BYTES, file_fingerprint
 
 FINGERPRINT_FIELD: Final = "dataset.fingerprint"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -45,13 +47,25 @@ class LocalDataset:
     """HMAC of the file under the site's data key."""
 
 
-def write_dataset(
-    home: Home, dataset: LocalDataset, patients: Iterable[bytes], schema: bytes
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """What later registrations are compared with: hashes under the site's data key."""
+
+    patients: tuple[bytes, ...]
+    columns: tuple[str, ...]
+    rows: tuple[bytes, ...]
+    """One per row, over `columns`."""
+
+
+def write_dataset(home: Home, dataset: LocalDataset, keyed: Keyed, schema: bytes) -> None:
     """Store what the site has to remember; the ledger entry comes after it."""
     directory = home.dataset(dataset.name)
     directory.mkdir(mode=0o700, exist_ok=True)
-    write_durably(directory / "patients.keyed", b"".join(patients))
+    write_durably(directory / "patients.keyed", b"".join(keyed.patients))
+    write_durably(directory / "rows.keyed", b"".join(keyed.rows))
+    write_durably(directory / "columns.json", json.dumps(keyed.columns).encode())
+    # An interrupted registration may have left one under the same name.
+    (directory / "schema.toml").unlink(missing_ok=True)
     if schema:
         write_durably(directory / "schema.toml", schema)
     document = {
@@ -132,10 +146,38 @@ def check_unchanged(home: Home, dataset: LocalDataset) -> None:
 
 
 def registered_patients(home: Home, name: str) -> frozenset[bytes]:
-    """The keyed patient hashes of a dataset."""
-    raw = (home.dataset(name) / "patients.keyed").read_bytes()
-    return frozenset(
-        raw[at : at + PATIENT_KEY_BYTES] for at in range(0, len(raw), PATIENT_KEY_BYTES)
+    """The keyed patient hashes of a dataset. Raises OperatorError."""
+    return _keyed(home.dataset(name) / "patients.keyed")
+
+
+def registered_rows(home: Home, name: str) -> tuple[tuple[str, ...], frozenset[bytes]]:
+    """The columns of a dataset, and its keyed row hashes over them. Raises OperatorError."""
+    path = home.dataset(name) / "columns.json"
+    try:
+        columns: Json = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        columns = None
+    if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
+        raise _damaged(path)
+    return tuple(map(str, columns)), _keyed(home.dataset(name) / "rows.keyed")
+
+
+def _keyed(path: Path) -> frozenset[bytes]:
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        raw = b""
+    # Nothing to compare with would let the same patients in again.
+    if not raw or len(raw) % KEYED_BYTES:
+        raise _damaged(path)
+    return frozenset(raw[at : at + KEYED_BYTES] for at in range(0, len(raw), KEYED_BYTES))
+
+
+def _damaged(path: Path) -> OperatorError:
+    return OperatorError(
+        f"{path} is missing or damaged.",
+        fix="Restore it from the backup of this home.",
+        exit_code=EXIT_CONFIG,
     )
 
 
@@ -158,9 +200,5 @@ def data_key(home: Home) -> bytes:
     except (OSError, ValueError):
         key = b""
     if len(key) != 32:
-        raise OperatorError(
-            f"{path} is missing or damaged.",
-            fix="Restore it from the backup of this home.",
-            exit_code=EXIT_CONFIG,
-        )
+        raise _damaged(path)
     return key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,14 +18,15 @@ from p2pfl.core.names import DatasetId
 from p2pfl.privacy.buckets import PATIENTS_MIN, patients_bucket
 from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.opening import Site, read_history
+from p2pfl.runtime.commands.overlap import Candidate, check_new_patients, used_datasets
 from p2pfl.runtime.datasets import (
     FINGERPRINT_FIELD,
     NAME,
+    Keyed,
     LocalDataset,
     data_key,
     local_datasets,
     read_dataset,
-    registered_patients,
     write_dataset,
 )
 from p2pfl.runtime.errors import (
@@ -40,8 +41,6 @@ from p2pfl.runtime.home import Home, read_bounded
 from p2pfl.runtime.table_check import TableFacts, check_table
 
 MICRO = 1_000_000
-OVERLAP_SHARE_MAX = 0.05
-"""Rows without a patient column may coincide by chance; more than this is the same data again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,9 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
     file = request.file.absolute()
     facts = check_table(file, patient_column=request.patient_column, terms=terms, key=key)
     _check_enough(site, facts)
-    _check_new_patients(site.home, history, facts, request.patient_column)
+    used = used_datasets(site.ledger.entries())
+    candidate = Candidate(file, request.patient_column, facts, key)
+    notes = tuple(check_new_patients(site.home, history, used, candidate))
     dataset = LocalDataset(
         name=request.name,
         ds=site.random_bytes(32),
@@ -106,7 +107,8 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
     )
     schema = render_data(terms) if terms else b""
     # Remembered before it is recorded: a crash in between leaves a name that can be used again.
-    write_dataset(site.home, dataset, facts.patients, schema)
+    keyed = Keyed(facts.patients, facts.columns, facts.row_keys)
+    write_dataset(site.home, dataset, keyed, schema)
     record = kinds.DatasetRegistered(
         ds=dataset.ds,
         fp_commit=commitment_of(FINGERPRINT_FIELD, key, facts.fingerprint),
@@ -118,7 +120,8 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
         delta=delta,
     )
     site.record(record.draft("data-manager"))
-    return _seen(dataset, site.history(), facts)
+    seen = _seen(dataset, site.history(), facts)
+    return replace(seen, notes=seen.notes + notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,7 @@ def usable_dataset(home: Home, history: History, name: str) -> LocalDataset:
     if state != "registered":
         raise OperatorError(
             f'The dataset "{name}" is {state}.',
-            fix="Choose another from `p2pfl data list`.",
+            fix="Choose another from `p2pfl data list`; what is revoked stays revoked.",
             exit_code=EXIT_REFUSED,
         )
     return dataset
@@ -228,26 +231,6 @@ def _check_enough(site: Site, facts: TableFacts) -> None:
             fix="Register a larger table.",
             exit_code=EXIT_DATA,
         )
-
-
-def _check_new_patients(
-    home: Home, history: History, facts: TableFacts, patient_column: str
-) -> None:
-    """Budget follows patients: the same ones under a new name would get it twice."""
-    given = frozenset(facts.patients)
-    for dataset in local_datasets(home):
-        if DatasetId(dataset.ds) not in history.datasets:
-            continue
-        shared = len(given & registered_patients(home, dataset.name))
-        by_chance = 0.0 if patient_column and dataset.patient_column else OVERLAP_SHARE_MAX
-        if dataset.fingerprint == facts.fingerprint or shared > by_chance * len(given):
-            raise OperatorError(
-                f'{shared} of these {len(given)} patients are registered already, in "'
-                f'{dataset.name}" ({_state(history, dataset)}).',
-                fix="Register only patients that are new: a privacy budget belongs to patients, "
-                "not to files, and stays spent under another name.",
-                exit_code=EXIT_REFUSED,
-            )
 
 
 def _state(history: History, dataset: LocalDataset) -> str:
