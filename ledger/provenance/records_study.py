@@ -16,6 +16,7 @@ from ledger.provenance.fields import (
     Many,
     Micro,
     Round,
+    SeqOrNone,
     check_fields,
     decimal_of,
 )
@@ -118,10 +119,14 @@ class StudyClosed(Kind):
 
 @dataclass(frozen=True, slots=True)
 class StudySteered(Kind):
-    """The proposer changed training arguments inside the approved ranges, from a round on."""
+    """The proposer changed training arguments inside the approved ranges, from a round on.
+
+    changes: every argument that differs from the manifest from then on. message: SHA-256 over
+    study and changes. from_seq: the proposer's entry that says so, −1 where this is that entry."""
 
     KIND: ClassVar[str] = "study.steered"
     study: Digest
     round: Round
     message: Digest
     changes: CodeTable
+    from_seq: SeqOrNone

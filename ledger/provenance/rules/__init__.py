@@ -13,6 +13,7 @@ from ledger.provenance.rules import (
     integrity,
     receipts,
     replay,
+    steering,
     training,
 )
 
@@ -21,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     *approvals.CHECKS,
     *datasets.CHECKS,
     *training.CHECKS,
+    *steering.CHECKS,
     *budget.CHECKS,
     *receipts.CHECKS,
     *averaging.CHECKS,

@@ -171,7 +171,8 @@ def _round(teller: Teller, plan: Plan, round_: int, total: int) -> Iterator[str]
         return _catch_up(teller, plan, round_, random.randint(round_ + 1, total - 2))
     if random.random() < 0.05:
         changes = {"learning_rate": "0.25"}
-        teller.tell(StudySteered(plan.study, round_, digest("message", round_), changes))
+        message = digest("message", round_)
+        teller.tell(StudySteered(plan.study, round_, message, changes, len(teller.told)))
     own = step(teller, plan, round_, crash=random.random() < 0.05)
     if own is None:
         teller.tell(RoundSkipped(plan.study, round_, "restarted"))

@@ -70,7 +70,7 @@ ONE_OF_EACH: tuple[Record, ...] = (
     StudyRefused(D, "too-few-sites"),
     StudyRevoked(D, ""),
     StudyClosed(D, "complete", 33),
-    StudySteered(D, 4, D, {"learning_rate": "0.25"}),
+    StudySteered(D, 4, D, {"learning_rate": "0.25"}, 7),
     TrainDone(D, 0, D, D, D, D, D, D, D, TERMS, 4, 5),
     PrivacySpent(D, D, "column-means", TERMS, 7),
     UpdatePublished(D, 0, D, 140, -1),

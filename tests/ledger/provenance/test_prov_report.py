@@ -69,7 +69,7 @@ def eventful_story() -> Story:
         ClockAnomaly(-1_500_000),
         NodeOfflineStart(4),
         PolicyChanged(digest("policy")),
-        StudySteered(STUDY, 2, digest("message"), {"momentum": "0.5", "learning_rate": "0.1"}),
+        StudySteered(STUDY, 2, digest("message"), {"momentum": "0.5", "learning_rate": "0.1"}, -1),
         StudyRefused(digest("study", 2), "owner-refused"),
         StudyRevoked(digest("study", 3), ""),
         DatasetRevoked(digest("dataset", 9), "owner-withdrew"),

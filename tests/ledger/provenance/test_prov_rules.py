@@ -26,6 +26,7 @@ from ledger.provenance.kinds import (
     StudyProposed,
     StudyRefused,
     StudyRevoked,
+    StudySteered,
     TrainDone,
     UpdatePublished,
     UpdateReceived,
@@ -46,6 +47,11 @@ class Wrong:
 
 def _before_round_1(record: Any) -> Callable[[Story], Story]:
     return lambda story: story.insert(story.place(TrainDone, 1), record)
+
+
+def _steered(from_seq: int, round_: int = 1) -> StudySteered:
+    changes = {"learning_rate": "0.25"}
+    return StudySteered(STUDY, round_, digest("steering", from_seq), changes, from_seq)
 
 
 def _input(story: Story, nth: int = 0, **changes: Any) -> Story:
@@ -88,6 +94,26 @@ WRONG: dict[str, Wrong] = {
     ),
     "trained without any noise": Wrong(
         "approval.terms", lambda s: s.change(TrainDone, 1, dp=NO_PRIVACY)
+    ),
+    # -- steering ---------------------------------------------------------------------------
+    "steered before anybody approved": Wrong(
+        "steering.unapproved", lambda s: s.insert(s.place(StudyApproved), _steered(5))
+    ),
+    "steered after the study was closed": Wrong(
+        "steering.unapproved", lambda s: s.add(_steered(5))
+    ),
+    "followed an older steering after a newer one": Wrong(
+        "steering.order",
+        lambda s: _before_round_1(_steered(5))(_before_round_1(_steered(9))(s)).insert(
+            s.place(TrainDone, 2) + 2, _steered(8)
+        ),
+    ),
+    "trained with other arguments unsteered": Wrong(
+        "steering.unrecorded", lambda s: s.change(TrainDone, 1, hp=NOBODY)
+    ),
+    "trained with other arguments before the steering's round": Wrong(
+        "steering.unrecorded",
+        lambda s: _before_round_1(_steered(5, 2))(s).change(TrainDone, 1, hp=NOBODY),
     ),
     # -- datasets (27) ----------------------------------------------------------------------
     "trained on revoked data": Wrong(
@@ -288,6 +314,18 @@ def test_an_approval_after_a_refusal_counts(tmp_path: Path) -> None:
     story = plain_story()
     refused = story.insert(story.place(StudyApproved), StudyRefused(STUDY, "first-no"))
     assert is_clean(audited(tmp_path, refused))
+
+
+def test_steering_on_record_explains_other_arguments(tmp_path: Path) -> None:
+    story = _before_round_1(_steered(5))(plain_story())
+    story = story.change(TrainDone, 1, hp=NOBODY).change(TrainDone, 2, hp=NOBODY)
+    assert is_clean(audited(tmp_path, story))
+
+
+def test_a_proposer_may_steer_what_it_does_not_train_itself(tmp_path: Path) -> None:
+    story = plain_story()
+    told = story.insert(story.place(StudyApproved), _steered(-1)).add(_steered(-1))
+    assert is_clean(audited(tmp_path, told))
 
 
 def test_mixing_may_go_on_after_the_approval_expired(tmp_path: Path) -> None:
