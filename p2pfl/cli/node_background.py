@@ -30,6 +30,7 @@ def start_in_background(home: Home) -> None:
     from p2pfl.cli.progress import working
     from p2pfl.runtime.node_log import Follower
 
+    _refuse_second(home)
     console = home.logs / "console.log"
     if console.is_file() and console.stat().st_size > CONSOLE_BYTES_MAX:
         console.replace(console.with_name("console.log.1"))
@@ -51,6 +52,18 @@ def start_in_background(home: Home) -> None:
     say("It tells more with `p2pfl node status` and `p2pfl logs --follow`.")
     # It is meant to outlive this process: nobody waits for it here.
     process.returncode = 0
+
+
+def _refuse_second(home: Home) -> None:
+    from p2pfl.runtime.control_call import node_is_running
+    from p2pfl.runtime.errors import EXIT_LOCKED, OperatorError
+
+    if node_is_running(home):
+        raise OperatorError(
+            f"A node runs on {home.path} already.",
+            fix="See `p2pfl node status`; every home has one node.",
+            exit_code=EXIT_LOCKED,
+        )
 
 
 def _wait_until_ready(

@@ -56,10 +56,8 @@ def _tell_results(found: ResultsSeen) -> None:
             ("round", "", "heard", "averaging", "ε", "AUC", "accuracy", "s"),
             [_round_row(seen) for seen in found.rounds_seen],
         )
-        say(
-            "heard: accepted updates (+ rejected, late). AUC, accuracy: own hold-out, from the log,"
-        )
-        say("for people here only. ε: of this study alone.")
+        say("heard: accepted updates (+ rejected, late). ε: of this study alone.")
+        say("AUC, accuracy: on the own hold-out, from the log, for people here only.")
     spent = f"ε = {found.epsilon:.3f} at δ = {found.delta}"
     fields = [("privacy", spent if found.epsilon else "no ε spent: trained without, or not at all")]
     if found.model is not None:
