@@ -8,13 +8,16 @@ import logging
 import logging.handlers
 import math
 import os
+import time
 import traceback
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, assert_never
 
 import structlog
 
+from gossip.rate import TokenBucket
 from p2pfl.core import effects as fx
 from p2pfl.core.names import StudyId
 
@@ -23,6 +26,10 @@ LOG_FILES_KEPT: Final = 8
 BUGS_BYTES_MAX: Final = 4 << 20
 TEXT_CHARACTERS_MAX: Final = 600
 """Of a sentence that may quote what a peer sent."""
+LINES_PER_S: Final = 1.0
+LINES_BURST: Final = 200.0
+"""Lines of one name; more of them are counted. Members decide how often some of these happen, and
+must not push everything else out of the log."""
 SOURCES_MAX: Final = 1024
 """Different (source, reason) pairs that are told apart; the rest is told together."""
 
@@ -59,9 +66,16 @@ class NodeObserver:
     """Writes the node's log, and tells the person at the terminal through `echo`."""
 
     def __init__(
-        self, log: structlog.stdlib.BoundLogger, echo: Callable[[str], None], bugs: Path
+        self,
+        log: structlog.stdlib.BoundLogger,
+        echo: Callable[[str], None],
+        bugs: Path,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.log = log
+        self._clock_s = clock_s
+        self._rates: dict[str, TokenBucket] = {}
+        self._left_out: Counter[str] = Counter()
         self._print = echo
         self._bugs = bugs
         self._refusals: dict[tuple[str, str], int] = {}
@@ -77,11 +91,26 @@ class NodeObserver:
                 self.log.info("study_waits", **name, code=code, sentence=printable(sentence))
                 self._echo(f"… {sentence}")
             case fx.Happened(name=event, sentence=sentence, fields=fields):
-                told = {key: printable(value) for key, value in fields}
-                self.log.info(event, **{**name, **told, "sentence": printable(sentence)})
-                self._echo(sentence)
+                self._happened(name, event, sentence, fields)
             case _:
                 assert_never(notice)
+
+    def _happened(
+        self,
+        name: Mapping[str, object],
+        event: str,
+        sentence: str,
+        fields: tuple[tuple[str, str], ...],
+    ) -> None:
+        rate = self._rates.setdefault(event, TokenBucket(LINES_PER_S, LINES_BURST))
+        if not rate.take(self._clock_s()):
+            self._left_out[event] += 1
+            return
+        told: dict[str, object] = {key: printable(value) for key, value in fields}
+        if left_out := self._left_out.pop(event, 0):
+            told["left_out"] = left_out
+        self.log.info(event, **{**name, **told, "sentence": printable(sentence)})
+        self._echo(sentence)
 
     def started(self, name: str, listen: str, others: int, ready_s: float) -> None:
         """The node listens."""

@@ -2,10 +2,14 @@
 
 import asyncio
 import inspect
+import sys
 from pathlib import Path
 
 import pytest
 from node_homes import Consortium, found, with_study
+
+# The raw peers of the network's own tests attack nodes here, too.
+sys.path.append(str(Path(__file__).parent.parent / "gossip"))
 
 QUICK = ("--privacy", "none", "--argument", "local_steps=2", "--weighting", "uniform")
 

@@ -15,7 +15,7 @@ from node_homes import Consortium, p2pfl_json
 from p2pfl.cli.demo_nodes import program
 from p2pfl.runtime.home import Home
 
-WAIT_S = 60.0
+WAIT_S = 90.0
 STOP_S = 5.0
 
 

@@ -3,11 +3,14 @@
 import re
 import resource
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 from node_homes import Consortium, audit_code, entries, with_study
 from node_processes import RunningNode, is_alive, poll, running, sentence_of, start, start_in_vain
+
+from p2pfl.cli.demo_nodes import program
 
 MEMORY_MB_MAX = 250
 FILE_BYTES_MAX = 4096
@@ -92,6 +95,37 @@ def test_a_taken_port_is_one_sentence(consortium: Consortium, tmp_path: Path) ->
         assert node.stop()[0] == 0
 
 
+def test_a_command_under_way_does_not_hold_up_the_end(founded: Consortium, tmp_path: Path) -> None:
+    long = ("--rounds", "900", "--epsilon", "4", "--sampling-rate", "0.3")
+    made = with_study(founded.copied(tmp_path / "c"), *long, approving=0)
+    home = made.home(0)
+    with running([home]) as (node,):
+        node.wait("node_ready")
+        data = ("--data", "patients")
+        approving = subprocess.Popen(
+            [
+                *program(),
+                "--home",
+                str(home.path),
+                "study",
+                "approve",
+                made.study,
+                "--data",
+                "patients",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        node.until(lambda: _descendants(node.pid), "the table of ε is being made")
+        code, took_s = node.stop()
+        _, said = approving.communicate(timeout=20)
+    assert (code, took_s < 5.0) == (0, True)
+    assert approving.returncode == 69
+    assert "stopped before the command had ended" in sentence_of(said)
+    assert entries(home, "study.approved") == []
+
+
 def test_a_disk_that_takes_no_more_ends_a_node_with_one_sentence(consortium: Consortium) -> None:
     with running(consortium.homes[:1]) as (node,):
         node.wait("node_ready")
@@ -120,3 +154,9 @@ def _is_only_for_its_owner(home: Path) -> None:
     for path in home.rglob("*"):
         is_public = path.suffix in (".card", ".roster")
         assert is_public or path.stat().st_mode & 0o077 == 0 or not path.is_file(), path
+
+
+def _descendants(pid: int) -> list[str]:
+    """Children of any thread of a process."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [child for task in tasks for child in task.read_text().split()]
