@@ -178,7 +178,7 @@ class SimulatedSite:
     def perform(self, effect: fx.Effect, now_s: float) -> list[Outgoing]:
         """Do what the core asks for; long effects answer with an event after a while."""
         match effect:
-            case fx.Append(under=study) if study is not None and not self._approves(study):
+            case fx.Append(under=study) if study is not None and not self._is_in_force(effect):
                 return []
             case fx.Append(drafts=drafts, links=links):
                 entries = self.ledger.append(drafts, links, int(now_s * 1e6))
@@ -193,7 +193,7 @@ class SimulatedSite:
                     self.disk.blobs[manifest.study.initial_model] = initial
                 return []
             case fx.KeepPeerHead(log_id=log_id, size=size, root=root):
-                self.peer_heads.setdefault(log_id, {})[size] = root
+                self.peer_heads.setdefault(log_id, {}).setdefault(size, root)
                 return []
             case fx.SetTimer(key=key, at_s=at_s):
                 return [Outgoing(ev.TimerFired(key), max(0.0, at_s - now_s))]
@@ -248,11 +248,11 @@ class SimulatedSite:
             effect.study, effect.round, ModelHash(digest), size, self.spending, 0.0, TRAIN_S
         )
 
-    def _approves(self, study: bytes) -> bool:
+    def _is_in_force(self, effect: fx.Append) -> bool:
         """The ledger's writer looks at what is on record, not at what the core knows."""
         deciding = (entry for entry in reversed(self.ledger.entries) if entry.kind in DECIDING)
-        newest = next((e for e in deciding if e.body["study"] == study), None)
-        return newest is not None and newest.kind == kinds.StudyApproved.KIND
+        newest = next((e for e in deciding if e.body["study"] == effect.under), None)
+        return newest is not None and newest.seq == effect.approved_seq
 
     def _obtain(self, effect: fx.Obtain) -> Outgoing:
         place = (effect.study, effect.round, effect.sender, effect.model)

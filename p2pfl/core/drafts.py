@@ -42,6 +42,7 @@ def training_entries(
     environment: Environment,
     base: ModelHash,
     event: ev.Trained,
+    mandate: fx.Mandate,
 ) -> fx.Append:
     """`train.done` with the privacy spent, and the release it covers: one commit."""
     approval = past.approval
@@ -67,7 +68,7 @@ def training_entries(
     )
     pair = (train.draft(NODE_ACTOR), published.draft(NODE_ACTOR))
     link = fx.SeqLink(draft=1, field="train_seq", names=0)
-    return fx.Append(manifest.study_id, pair, (link,), under=manifest.study_id)
+    return mandate.append(*pair, links=(link,))
 
 
 def consensus_draft(study: StudyId, round_: Round, model: ModelHash, size_bytes: int) -> Draft:

@@ -34,6 +34,20 @@ class Append:
     under: StudyId | None = None
     """Nothing is written, and nothing comes back, unless the newest decision on record about this
     study is an approval: a person's revocation may be committed first."""
+    approved_seq: int = -1
+    """That approval's sequence number: no other one will do, it may name other terms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mandate:
+    """The approval in whose name a study writes: the entry with this sequence number."""
+
+    study: StudyId
+    approved_seq: int
+
+    def append(self, *drafts: Draft, links: tuple[SeqLink, ...] = ()) -> Append:
+        """An `Append` that comes to nothing once this approval is not the newest decision."""
+        return Append(self.study, drafts, links, under=self.study, approved_seq=self.approved_seq)
 
 
 @dataclass(frozen=True, slots=True)

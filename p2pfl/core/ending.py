@@ -26,9 +26,10 @@ class Step(Enum):
 class Ending:
     """The last steps of one study."""
 
-    def __init__(self, manifest: Manifest, tell: Telling) -> None:
+    def __init__(self, manifest: Manifest, mandate: fx.Mandate, tell: Telling) -> None:
         self._manifest = manifest
         self._study = StudyId(manifest.study_id)
+        self._mandate = mandate
         self._tell = tell
         self._distance: float | None = None
         self._asked: set[Step] = set()
@@ -49,7 +50,7 @@ class Ending:
     def released(self) -> list[fx.Effect]:
         """The model lies where people find it: close the study."""
         draft = drafts.closed_draft(self._study, COMPLETE, self._manifest.study.rounds_total)
-        return self._once(Step.CLOSE, fx.Append(self._study, (draft,), under=self._study))
+        return self._once(Step.CLOSE, self._mandate.append(draft))
 
     def farewell(self) -> list[fx.Effect]:
         """The close is on record."""
@@ -75,7 +76,7 @@ class Ending:
         last = Round(self._manifest.study.rounds_total - 1)
         inputs = 0 if done is None else len(done.inputs)
         draft = drafts.released_draft(self._study, last, model, distance, inputs)
-        return self._once(Step.RECORD, fx.Append(self._study, (draft,), under=self._study))
+        return self._once(Step.RECORD, self._mandate.append(draft))
 
     def _once(self, step: Step, effect: fx.Effect) -> list[fx.Effect]:
         if step in self._asked:

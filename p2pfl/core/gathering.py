@@ -51,6 +51,11 @@ class Gathering:
         return self._hood
 
     @property
+    def held(self) -> int:
+        """How many updates are remembered or on their way."""
+        return len(self._inbox) + len(self._under_way)
+
+    @property
     def enough(self) -> int:
         """Neighbours that have to be heard for a round to count."""
         return min(self._manifest.study.neighbours_min, len(self._manifest.study.sites) - 1)

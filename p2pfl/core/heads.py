@@ -28,13 +28,14 @@ class PeerHeads:
         Raises BadHead, ForkedHead."""
         card = roster.member(sender)
         checkpoint = check_head(card, roster.consortium, note, entry_seq)
+        kept = fx.KeepPeerHead(None, card.log_id, note, checkpoint.size, checkpoint.root)
         size, root = self._known.get(card.log_id, (-1, b""))
         if checkpoint.size == size and checkpoint.root != root:
-            raise ForkedHead(f"two histories of size {size}", expected=root, actual=checkpoint.root)
+            raise ForkedHead(kept)
         if checkpoint.size <= size:
             return []
         self._known[card.log_id] = (checkpoint.size, checkpoint.root)
-        return [fx.KeepPeerHead(None, card.log_id, note, checkpoint.size, checkpoint.root)]
+        return [kept]
 
 
 class OwnHead:

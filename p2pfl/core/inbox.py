@@ -52,6 +52,10 @@ class Inbox:
         self._stored: dict[SiteId, Heard] = {}
         """Each neighbour's newest update that is on disk: it may be older than its newest one."""
 
+    def __len__(self) -> int:
+        """How many updates are held, of all neighbours and rounds."""
+        return len(self._heard) + len(self._stored)
+
     def announce(self, current: Round, heard: Heard) -> None:
         """Take an announcement in.
 

@@ -13,11 +13,9 @@ from gossip.errors import PeerError
 from gossip.identifiers import SiteId
 from gossip.messages import (
     HeadAdvertised,
-    Inventory,
     StudyDecision,
     StudyProposal,
     UpdateAnnounced,
-    Wanted,
 )
 from gossip.roster import Roster
 from ledger.log import Entry
@@ -36,6 +34,7 @@ from p2pfl.core.participants import Decisions, Proposal
 from p2pfl.core.phases import Phase
 from p2pfl.core.refusals import (
     Equivocation,
+    ForkedHead,
     NotTakingPart,
     Replayed,
     ReusedEntry,
@@ -216,8 +215,12 @@ class NodeCore:
         for study in sorted(self.runs):
             run = self.runs[study]
             if run.dataset.terms.ds == dataset and run.phase is not Phase.ENDED:
-                effects += [*run.stop("the dataset was revoked"), _dataset_gone(study)]
+                effects += [*run.stop("the dataset was revoked"), self._dataset_gone(study)]
         return effects
+
+    def _dataset_gone(self, study: StudyId) -> fx.Effect:
+        draft = kinds.StudyRevoked(study, "dataset-revoked").draft(drafts.NODE_ACTOR)
+        return fx.Mandate(study, self.history.study(study).approved_seq).append(draft)
 
     def _run_if_approved(self, now_s: float, study: StudyId) -> list[fx.Effect]:
         """Start a study that this site approves, or offer the last updates of a finished one."""
@@ -228,7 +231,7 @@ class NodeCore:
         dataset, manifest = self._governance.dataset(past), proposal.manifest
         if past.standing is Standing.APPROVED and (dataset is None or dataset.revoked):
             # Revoked while the node was down, or before the study's own revocation was written.
-            return [_dataset_gone(study)]
+            return [self._dataset_gone(study)]
         if dataset is None or self.me not in manifest.study.sites:
             return []
         bucket = max(1, dataset.terms.patients_bucket)
@@ -253,10 +256,10 @@ class NodeCore:
                     return self._decision(sender, message)
                 case HeadAdvertised(note=note):
                     return self._peer_heads.take(self.roster, sender, note, 0)
-                case Inventory() | Wanted():
-                    return []  # reconciliation is dissemination's own business
                 case _:
-                    assert_never(message)
+                    return []  # reconciliation is dissemination's own business
+        except ForkedHead as error:
+            return [error.evidence, *self._conduct.refuse(self.roster, sender, error)]
         except PeerError as error:
             return self._conduct.refuse(self.roster, sender, error)
 
@@ -316,11 +319,6 @@ def _check_receipt(run: StudyRun, sender: SiteId, message: UpdateAnnounced) -> N
         raise Equivocation(f"round {message.round}: another update is on record")
     if receipt.verdict != "accepted" or message.round < run.round:
         raise Replayed(f"round {message.round}: its verdict is on record")
-
-
-def _dataset_gone(study: StudyId) -> fx.Effect:
-    draft = kinds.StudyRevoked(study, "dataset-revoked").draft(drafts.NODE_ACTOR)
-    return fx.Append(study, (draft,))
 
 
 def _digest(entry: Entry, field: str) -> bytes:

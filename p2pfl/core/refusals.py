@@ -4,6 +4,7 @@ These are values first (counted, recorded, shown) and exceptions second: only th
 package raise them, and the state machine catches every one."""
 
 from gossip.errors import PeerError
+from p2pfl.core.effects import KeepPeerHead
 
 
 class UpdateRefused(PeerError):
@@ -52,6 +53,11 @@ class BadHead(UpdateRefused):
 
 class ForkedHead(BadHead):
     """Two signed heads of the sender's log have the same size and different roots."""
+
+    def __init__(self, evidence: KeepPeerHead) -> None:
+        self.evidence = evidence
+        """The second of them, to be kept beside the first."""
+        super().__init__(f"two histories of size {evidence.size}", actual=evidence.root.hex())
 
 
 class BadManifest(UpdateRefused):

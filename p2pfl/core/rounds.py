@@ -38,6 +38,7 @@ class StudyRun:
         self.gathering = Gathering(me, manifest, bucket)
         self.past = history.study(self.id)
         """What the ledger says about this study."""
+        self._mandate = fx.Mandate(self.id, self.past.approved_seq)
         self._me = me
         self._history = history
         self._models = models
@@ -45,7 +46,7 @@ class StudyRun:
         self._training = Training(manifest, bucket)
         self._mixing: Mixing | None = None
         self._tell = Telling(self.id)
-        self._ending = Ending(manifest, self._tell)
+        self._ending = Ending(manifest, self._mandate, self._tell)
         self._hearing = Hearing(self.id, self.gathering, self.past, self._tell)
         self._watch = RoundWatch(manifest)
         self._note = b""
@@ -169,7 +170,7 @@ class StudyRun:
         draft = drafts.skipped_draft(self.id, self.round, "update-lost")
         return [
             self._tell.happened("update_lost", sentence, round=str(self.round)),
-            fx.Append(self.id, (draft,)),
+            self._mandate.append(draft),
         ]
 
     def _wait_before_round(self) -> list[fx.Effect] | None:
@@ -189,7 +190,7 @@ class StudyRun:
         self._tell.goes_on()
         size = blob_size_bytes(self.manifest.study.parameters)
         draft = drafts.consensus_draft(self.id, self.round, self._base, size)
-        return [fx.Append(self.id, (draft,), under=self.id)]
+        return [self._mandate.append(draft)]
 
     # -- training --------------------------------------------------------------------------------
 
@@ -216,7 +217,13 @@ class StudyRun:
         self._models.add(event.model)
         return [
             drafts.training_entries(
-                self.manifest, self.past, self.dataset, environment, self._base, event
+                self.manifest,
+                self.past,
+                self.dataset,
+                environment,
+                self._base,
+                event,
+                self._mandate,
             )
         ]
 
@@ -376,7 +383,7 @@ class StudyRun:
         self._watch.now.averaged_s = now_s
         self._ending.measured(event.distance)
         made = self._mixing.drafts(self.past, log_ids, event)
-        return [fx.Append(self.id, made, under=self.id)]
+        return [self._mandate.append(*made)]
 
     def averaging_failed(self, event: ev.AveragingFailed) -> list[fx.Effect]:
         """Averaging refused inputs that had passed every check: stop rather than guess."""
@@ -404,10 +411,11 @@ class StudyRun:
 
     def _leave(self, reason: str, sentence: str) -> list[fx.Effect]:
         self.phase = Phase.LEAVING
+        draft = drafts.closed_draft(self.id, reason, self.round)
         return [
             fx.CloseTraining(self.id, now=True),
             self._tell.happened("study_left", sentence, reason=reason),
-            fx.Append(self.id, (drafts.closed_draft(self.id, reason, self.round),)),
+            self._mandate.append(draft),
         ]
 
     def scored(self, event: ev.Scored) -> list[fx.Effect]:

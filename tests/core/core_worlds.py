@@ -3,12 +3,14 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ledger.log import Verification
 from ledger.log.tree import Frontier
 from ledger.provenance import kinds
 from ledger.provenance.audit import audit
 from ledger.provenance.findings import AuditContext, DpEvent
+from ledger.provenance.terms import Kind
 from p2pfl.core.history import History, StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import StudyId
@@ -24,6 +26,8 @@ from simulations.site import SimulatedSite
 from simulations.world import World
 
 __all__ = ["approval"]
+
+R = TypeVar("R", bound=Kind)
 
 PRIVATE = PrivateTerms(cap_u=5_000_000_000)
 SMALL = ScenarioTerms(sites=3, rounds=2, consensus_rounds=1, deadline_s=2.0, privacy=PRIVATE)
@@ -79,7 +83,7 @@ class Story:
     def completes(self, *sites: SimulatedSite) -> bool:
         return self.runs_until(lambda: self.is_complete(*sites))
 
-    def records(self, site: SimulatedSite, kind: type[kinds.Record]) -> list[kinds.Record]:
+    def records(self, site: SimulatedSite, kind: type[R]) -> list[R]:
         """Records of one kind in a site's ledger."""
         parsed = (kinds.parse(entry) for entry in site.ledger.entries[1:])
         return [record for record in parsed if isinstance(record, kind)]
@@ -137,7 +141,7 @@ def check_ledger(story: Story, site: SimulatedSite) -> None:
     )
     report = audit(entries, context, epsilon_of=epsilon_of)
     found = [(where, finding.code, finding.sentence) for finding in report.findings]
-    assert found == []
+    assert found == [], found
     trainings = story.records(site, kinds.TrainDone)
     each_u = story.terms.privacy.eps_per_round_u if story.terms.privacy else 0
     totals = [record.eps_total_u for record in trainings]

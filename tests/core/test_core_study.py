@@ -228,11 +228,10 @@ def test_a_late_approver_catches_up_and_takes_part() -> None:
     assert sorted(past.skipped | past.averaged.keys()) == list(range(41))
     assert max(past.skipped) < min(past.trained)
     first = story.records(late, kinds.AggDone)[0]
-    assert isinstance(first, kinds.AggDone)
     assert first.own.seq == -1
     assert len(first.inputs) >= story.terms.neighbours_min
     assert len(past.trained) > 30
-    used = [r for r in story.records(story.sites[0], kinds.AggDone) if isinstance(r, kinds.AggDone)]
+    used = story.records(story.sites[0], kinds.AggDone)
     assert any(late.id in {x.site for x in record.inputs} for record in used)
 
 
@@ -242,7 +241,6 @@ def test_the_own_model_hardly_counts_in_a_catch_up() -> None:
     late = story.sites[3]
     assert story.runs_until(lambda: bool(story.past(late).averaged))
     first = story.records(late, kinds.AggDone)[0]
-    assert isinstance(first, kinds.AggDone)
     weights = [given.weight_u for given in first.inputs]
     assert 998_000 < sum(weights) < 1_000_000
     assert max(weights) - min(weights) <= 1
@@ -349,9 +347,7 @@ def test_who_approves_again_goes_on_from_its_last_average() -> None:
     story.world.command(leaver, approval(leaver, story.manifest, story.seed, PRIVATE))
     assert story.completes()
     check(story)
-    trainings = [
-        r for r in story.records(leaver, kinds.TrainDone) if isinstance(r, kinds.TrainDone)
-    ]
+    trainings = story.records(leaver, kinds.TrainDone)
     initial = story.manifest.study.initial_model
     assert [r.round for r in trainings if r.base_model == initial] == [0]
 
