@@ -101,7 +101,6 @@ def test_a_command_under_way_does_not_hold_up_the_end(founded: Consortium, tmp_p
     home = made.home(0)
     with running([home]) as (node,):
         node.wait("node_ready")
-        data = ("--data", "patients")
         approving = subprocess.Popen(
             [
                 *program(),
