@@ -65,9 +65,9 @@ put() { docker exec -i "$1" sh -c "cat >'$3'" <"$2"; } # hospital, file here, fi
 take() { docker exec "$1" cat "$2" >"$3"; } # hospital, file there, file here
 
 shown() { # hospital, words: say what is run, run it, indent what it answers
-    say "[$1] \$ p2pfl ${*:2}"
+    say "[$1] \$ p2pfl ${*:2}" | fold -sw 80
     at "$@" >"$work/answer" 2>&1 || { code=$?; cat "$work/answer" >&2; fail "that command failed (exit $code)"; }
-    sed 's/^/    /' "$work/answer"
+    fold -sw 76 "$work/answer" | sed 's/^/    /'
 }
 
 quietly() { at "$@" >"$work/$1.answer" 2>&1 || { code=$?; cat "$work/$1.answer" >&2; \
@@ -102,7 +102,7 @@ found() {
             --listen 0.0.0.0:7100 --announce "$hospital:7100" & started+=($!)
     done
     for one in "${started[@]}"; do wait "$one" || fail "see above"; done
-    say "[each] \$ p2pfl init --name hospital-… --consortium demo --listen 0.0.0.0:7100 --announce hospital-…:7100"
+    say "[each] \$ p2pfl init --name hospital-… --consortium demo --listen 0.0.0.0:7100 --announce hospital-…:7100" | fold -sw 80
 
     local cards=()
     for hospital in "${hospitals[@]}"; do
@@ -146,7 +146,7 @@ study() {
     everywhere data add tables/patients.csv --name patients --schema tables/data.toml \
         --patient-column "$column" --epsilon-cap 8 --delta 1e-3 \
         --legal-basis demonstration --dpia public-data
-    say "[each] \$ p2pfl data add tables/patients.csv --name patients --schema tables/data.toml …"
+    say "[each] \$ p2pfl data add tables/patients.csv --name patients --schema tables/data.toml …" | fold -sw 80
 
     shown hospital-a study new --data patients --name breast-cancer --out /tmp/study.toml \
         --rounds "$rounds" --round-deadline "$deadline" --epsilon 3 --clip-norm 1.0 --share-max 0.3 \
@@ -195,8 +195,8 @@ audit() {
         exit_code=0
         at "$hospital" ledger audit >"$work/audit" 2>&1 || exit_code=$?
         # The verdict is the report's first paragraph; a refusal has no report.
-        printf '%-11s exit %d  %s\n' "$hospital" "$exit_code" \
-            "$({ sed -n '3,/^$/p' "$work/audit"; sed -n 1,2p "$work/audit"; } | head -n 2 | tr '\n' ' ')"
+        printf '%-11s exit %d\n    %s\n' "$hospital" "$exit_code" \
+            "$({ sed -n '3,/^$/p' "$work/audit"; sed -n 1,2p "$work/audit"; } | head -n 2 | sed '2s/^/    /')"
         [ "$exit_code" -le "$worst" ] || worst=$exit_code
         if ! docker exec "$hospital" grep -q '"event": "study_complete"' \
             /home/p2pfl/site/node/logs/node.jsonl; then
