@@ -8,7 +8,7 @@ from collections.abc import Collection
 from gossip.identifiers import SiteId
 from gossip.messages import UpdateAnnounced
 from p2pfl.core import effects as fx
-from p2pfl.core.history import StudyHistory
+from p2pfl.core.history import Standing, StudyHistory
 from p2pfl.core.inbox import OFFERED_ROUNDS
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import ModelHash, Round, StudyId
@@ -26,9 +26,11 @@ def offers(
     note: bytes,
     sites: tuple[SiteId, ...],
 ) -> list[fx.Effect]:
-    """Offer the newest own updates to these sites.
+    """Offer the newest own updates to these sites, as long as this site takes part.
 
     models: what is on disk; note: a signed head of the own log that covers every entry."""
+    if not sites or not (past.standing is Standing.APPROVED or past.is_complete):
+        return []
     newest = sorted(past.published)[-OFFERED_ROUNDS:]
     return [
         offer(manifest, past, round_, note, sites)

@@ -1,11 +1,10 @@
 """Where in a round a study is, and what keeps it from starting the next one."""
 
-from collections.abc import Collection
 from enum import Enum
 
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest
-from p2pfl.core.names import ModelHash, Round
+from p2pfl.core.names import Round
 from p2pfl.core.training import Process
 
 
@@ -33,8 +32,7 @@ def hindrance(
     past: StudyHistory,
     round_: Round,
     *,
-    base: ModelHash,
-    models: Collection[ModelHash],
+    has_base: bool,
     present: int,
     process: Process,
 ) -> tuple[str, str] | None:
@@ -42,7 +40,7 @@ def hindrance(
 
     present: sites that approve, this one included. Returns a code and a sentence."""
     terms = manifest.study
-    if base not in models:
+    if not has_base:
         return "model", "waits for the initial model from a neighbour"
     if present < terms.sites_min and not past.published:
         sentence = f"waits for approvals: {present} of {terms.sites_min} sites approve so far"

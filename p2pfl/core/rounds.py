@@ -7,6 +7,7 @@ from gossip.identifiers import SiteId
 from p2pfl.core import announcing, drafts
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
+from p2pfl.core.base_model import BaseModel
 from p2pfl.core.ending import Ending
 from p2pfl.core.gathering import Gathering, blob_size_bytes, target_round
 from p2pfl.core.hearing import Hearing
@@ -16,6 +17,7 @@ from p2pfl.core.manifest import Manifest
 from p2pfl.core.mixing import Mixing, catch_up_mixing, round_mixing
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
 from p2pfl.core.phases import MAY_EXPIRE, OVER, Phase, hindrance
+from p2pfl.core.steering import Following
 from p2pfl.core.training import Process, Training, refusal_by_budget
 from p2pfl.core.watch import RoundWatch, Telling
 
@@ -38,11 +40,11 @@ class StudyRun:
         self.gathering = Gathering(me, manifest, bucket)
         self.past = history.study(self.id)
         """What the ledger says about this study."""
+        self.steering = Following(self.past)
         self._mandate = fx.Mandate(self.id, self.past.approved_seq)
         self._me = me
         self._history = history
-        self._models = models
-        self._base = ModelHash(manifest.study.initial_model)
+        self._base = BaseModel(me, manifest, models)
         self._training = Training(manifest, bucket)
         self._mixing: Mixing | None = None
         self._tell = Telling(self.id)
@@ -70,11 +72,8 @@ class StudyRun:
 
         A study that is complete only offers its last updates to those who still need them."""
         self._note, past = note, self.past
-        behind = past.averaged.keys() | past.skipped
-        here = [round_ for round_, model in past.averaged.items() if model in self._models]
-        self.round = Round(max(behind, default=-1) + 1)
-        if here:
-            self._base = past.averaged[max(here)]
+        self.round = Round(max(past.averaged.keys() | past.skipped, default=-1) + 1)
+        self._base.resume(past)
         if past.standing is Standing.CLOSED:
             self.phase = Phase.ENDED
             return self.offer_updates()
@@ -86,7 +85,7 @@ class StudyRun:
         return [
             timer,
             *self._training.open(dataset),
-            *self._fetch_base(),
+            *self._base.fetch(),
             *self.gathering.enter(self.round),
         ]
 
@@ -120,7 +119,7 @@ class StudyRun:
             case Phase.GATHERING:
                 return self._gather(now_s)
             case Phase.FINISHING:
-                return self._ending.advance(self.past, self._base, self._training.is_settled)
+                return self._ending.advance(self.past, self._base.hash, self._training.is_settled)
             case _:
                 return []  # waits for the end of something it asked for, or is over
 
@@ -128,13 +127,6 @@ class StudyRun:
     def _is_through(self) -> bool:
         """Whether every round lies behind this site."""
         return self.round >= self.manifest.study.rounds_total
-
-    def _fetch_base(self) -> list[fx.Effect]:
-        if self._base in self._models:
-            return []
-        initial = ModelHash(self.manifest.study.initial_model)
-        holders = tuple(sorted(SiteId(s) for s in self.manifest.study.sites if s != self._me))
-        return [fx.FetchModel(self.id, initial, self.manifest.study.parameters, holders)]
 
     # -- starting a round ------------------------------------------------------------------------
 
@@ -158,12 +150,14 @@ class StudyRun:
             return self._leave("budget-exhausted", f"round {self.round} was refused: {refusal}")
         self.phase = Phase.TRAINING
         self._tell.goes_on()
-        return [fx.Train(self.id, self.round, self._base, terms.parameters)]
+        steering = self.steering.begin(self._tell, self._mandate, self.round)
+        arguments, d = self.steering.arguments, terms.parameters
+        return [*steering, fx.Train(self.id, self.round, self._base.hash, d, arguments)]
 
     def _resume_round(self, now_s: float) -> list[fx.Effect]:
         """Go on with a round whose update was recorded before a crash."""
         self._watch.start(now_s)
-        if self.past.published[self.round].model in self._models:
+        if self.past.published[self.round].model in self._base.here:
             return self._enter_gathering(now_s)
         self.phase = Phase.CLOSING
         sentence = f"the own update of round {self.round} is lost: the round goes by without it"
@@ -178,8 +172,7 @@ class StudyRun:
             self.manifest,
             self.past,
             self.round,
-            base=self._base,
-            models=self._models,
+            has_base=self._base.is_here,
             present=len(self.gathering.buckets),
             process=self._training.process,
         )
@@ -189,7 +182,7 @@ class StudyRun:
         self.phase = Phase.RECORDING
         self._tell.goes_on()
         size = blob_size_bytes(self.manifest.study.parameters)
-        draft = drafts.consensus_draft(self.id, self.round, self._base, size)
+        draft = drafts.consensus_draft(self.id, self.round, self._base.hash, size)
         return [self._mandate.append(draft)]
 
     # -- training --------------------------------------------------------------------------------
@@ -205,27 +198,16 @@ class StudyRun:
         """Record the spending and the release together, before anything is released."""
         if self.phase is not Phase.TRAINING or event.round != self.round:
             return []
-        approval, environment = self.past.approval, self._training.environment
-        assert approval is not None, "a study runs only under an approval"
-        assert environment is not None, "training needs an open process"
-        if not drafts.is_as_approved(approval.dp, event.spending):
+        dataset, base = self.dataset, self._base.hash
+        steered = self.steering.arguments
+        entries = self._training.entries(self.past, dataset, base, event, self._mandate, steered)
+        if entries is None:
             sentence = "training did not keep to the approved privacy terms; nothing was released"
             return self._leave("terms-violated", sentence)
         self.phase = Phase.RECORDING
-        self._training.trained()
         self._watch.now.trained_s, self._watch.now.loss = now_s, event.loss
-        self._models.add(event.model)
-        return [
-            drafts.training_entries(
-                self.manifest,
-                self.past,
-                self.dataset,
-                environment,
-                self._base,
-                event,
-                self._mandate,
-            )
-        ]
+        self._base.here.add(event.model)
+        return [entries]
 
     def training_failed(self, now_s: float, event: ev.TrainingFailed) -> list[fx.Effect]:
         """Try again a few times: nothing was released, so nothing was spent.
@@ -278,11 +260,8 @@ class StudyRun:
 
     def offer_updates(self) -> list[fx.Effect]:
         """Tell the present neighbours of the newest own updates, which are on record by now."""
-        is_released = self.past.standing is Standing.APPROVED or self.past.is_complete
         sites = self.gathering.hood.neighbours
-        if not is_released or not sites:
-            return []
-        return announcing.offers(self.manifest, self.past, self._models, self._note, sites)
+        return announcing.offers(self.manifest, self.past, self._base.here, self._note, sites)
 
     def _next_round(self, now_s: float) -> list[fx.Effect]:
         done = self.round
@@ -292,8 +271,8 @@ class StudyRun:
         if done not in self.past.averaged:
             return entered
         self._watch.close(now_s)
-        self._base = self.past.averaged[done]
-        return [fx.Score(self.id, done, self._base), *entered]
+        self._base.hash = self.past.averaged[done]
+        return [fx.Score(self.id, done, self._base.hash), *entered]
 
     # -- hearing ---------------------------------------------------------------------------------
 
@@ -349,7 +328,7 @@ class StudyRun:
     def _catch_up(self, now_s: float) -> list[fx.Effect]:
         """Adopt the robust average of neighbours that went on without us."""
         inputs = self.gathering.catch_up(self.round)
-        if not inputs or self._base not in self._models:
+        if not inputs or not self._base.is_here:
             sentence = "fell behind: waits for the models of neighbours that went on"
             waiting = self._tell.waits("catch-up", sentence)
             has_timer = self.phase is Phase.GATHERING or not waiting
@@ -357,7 +336,7 @@ class StudyRun:
             return waiting if has_timer else [*waiting, self._deadline_timer(due_s)]
         target = target_round(inputs)
         mixing = catch_up_mixing(
-            self.manifest, self.gathering.hood, self.round, target, self._base, inputs
+            self.manifest, self.gathering.hood, self.round, target, self._base.hash, inputs
         )
         self.round = target
         self._watch.start(now_s)
@@ -379,7 +358,7 @@ class StudyRun:
             return []
         assert self._mixing is not None, "averaging was asked for"
         self.phase = Phase.CLOSING
-        self._models.add(event.model)
+        self._base.here.add(event.model)
         self._watch.now.averaged_s = now_s
         self._ending.measured(event.distance)
         made = self._mixing.drafts(self.past, log_ids, event)

@@ -10,7 +10,7 @@ from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.history import DatasetHistory, StudyHistory
 from p2pfl.core.manifest import Manifest
-from p2pfl.core.names import DatasetId, StudyId
+from p2pfl.core.names import DatasetId, ModelHash, StudyId
 
 RETRY_S = 1.0
 FAILURES_MAX = 3
@@ -60,9 +60,26 @@ class Training:
         self.environment = drafts.Environment(event.code_hash, event.env_hash)
         return ""
 
-    def trained(self) -> None:
-        """A round succeeded: earlier failures are forgiven."""
+    def entries(
+        self,
+        past: StudyHistory,
+        dataset: DatasetHistory,
+        base: ModelHash,
+        event: ev.Trained,
+        mandate: fx.Mandate,
+        steered: tuple[tuple[str, str], ...],
+    ) -> fx.Append | None:
+        """What goes on record of a round; None if it did not keep to the approved terms.
+
+        A round that succeeded forgives earlier failures."""
+        assert past.approval is not None, "a study runs only under an approval"
+        assert self.environment is not None, "training needs an open process"
+        if not drafts.is_as_approved(past.approval.dp, event.spending):
+            return None
         self._failures = 0
+        return drafts.training_entries(
+            self._manifest, past, dataset, self.environment, base, event, mandate, steered
+        )
 
     def failed(self, now_s: float) -> list[fx.Effect]:
         """Try again a few times, later each time; nothing if that is pointless."""
