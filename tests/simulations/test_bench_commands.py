@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from simulations.benchmarks import (
+    arguments_bench,
     averaging_bench,
     heart_bench,
     ledger_bench,
+    noise_bench,
     round_bench,
     startup_bench,
+    transfer_bench,
 )
 from simulations.benchmarks.demo_run import DemoRun
 from simulations.benchmarks.report import Measured
@@ -28,7 +31,8 @@ def values(lines: list[Measured]) -> dict[str, float]:
 
 
 def test_every_benchmark_explains_its_options() -> None:
-    for bench in (averaging_bench, ledger_bench, round_bench, startup_bench, heart_bench):
+    benches = (averaging_bench, ledger_bench, round_bench, startup_bench, heart_bench)
+    for bench in (*benches, arguments_bench, noise_bench, transfer_bench):
         with pytest.raises(SystemExit) as ended:
             bench.parse(["--help"])
         assert ended.value.code == 0
