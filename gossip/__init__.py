@@ -16,6 +16,7 @@ from gossip.messages import (
     Message,
     StudyDecision,
     StudyProposal,
+    StudySteered,
     UpdateAnnounced,
     Wanted,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "SiteKeys",
     "StudyDecision",
     "StudyProposal",
+    "StudySteered",
     "Transport",
     "TransportError",
     "UpdateAnnounced",

@@ -55,6 +55,7 @@ from gossip.messages import (
     Inventory,
     StudyDecision,
     StudyProposal,
+    StudySteered,
     UpdateAnnounced,
     Wanted,
 )
@@ -268,7 +269,7 @@ class Dissemination:
                 group = (envelope.sender, messages.UPDATE_ANNOUNCED)
                 self._seen.add(group, envelope.digest, limits.seen_updates_per_origin_max)
                 return self._deliver(envelope, source)
-            case StudyProposal() | StudyDecision() | HeadAdvertised() as message:
+            case StudyProposal() | StudyDecision() | StudySteered() | HeadAdvertised() as message:
                 return self._for_everyone(now_s, source, envelope, kind_bounds(message, limits))
             case _:
                 assert_never(envelope.message)

@@ -19,6 +19,10 @@ WANTED_IDS_MAX = 256
 ROUND_MAX = 1_000_000
 PATIENTS_MAX = 1_000_000_000
 INT_MAX = 2**63 - 1
+STEERED_ARGUMENTS_MAX = 16
+STEERED_NAME_BYTES_MAX = 40
+STEERED_DECIMAL_BYTES_MAX = 32
+"""A number as text: digits, perhaps a fraction, perhaps an exponent of two digits."""
 
 MEMBERS_MAX = 256
 CARD_BYTES_MAX = 4 * 1024
@@ -66,10 +70,12 @@ class DisseminationLimits:
     relayed_bytes_max: int = 32 * 1024 * 1024
     relayed_proposals_per_origin_max: int = 16
     relayed_decisions_per_origin_max: int = 128
+    relayed_steerings_per_origin_max: int = 16
     relayed_heads_per_origin_max: int = 2
     """A log's newer head replaces what an older one said."""
 
     seen_proposals_per_origin_max: int = 64
     seen_decisions_per_origin_max: int = 512
+    seen_steerings_per_origin_max: int = 256
     seen_heads_per_origin_max: int = 128
     seen_updates_per_origin_max: int = 512

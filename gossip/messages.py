@@ -5,6 +5,7 @@ A message is the msgpack array [kind, field…] in the order of the dataclass.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -22,6 +23,9 @@ from gossip.limits import (
     NOTE_BYTES_MAX,
     PATIENTS_MAX,
     ROUND_MAX,
+    STEERED_ARGUMENTS_MAX,
+    STEERED_DECIMAL_BYTES_MAX,
+    STEERED_NAME_BYTES_MAX,
     WANTED_IDS_MAX,
 )
 from gossip.wire import Packable, Reader, pack
@@ -78,6 +82,22 @@ class StudyDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class StudySteered:
+    """The study's proposer changes training arguments, from a round on.
+
+    changes: every argument that differs from the manifest from now on, (name, number as text),
+    names ascending: a later message takes the place of all earlier ones.
+    entry_seq, entry_leaf: the sender's `study.steered` entry; the larger number is the newer.
+    """
+
+    study: bytes
+    changes: tuple[tuple[str, str], ...]
+    from_round: int
+    entry_seq: int
+    entry_leaf: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class HeadAdvertised:
     """The sender's log has this signed head (a C2SP signed note)."""
 
@@ -99,7 +119,13 @@ class Wanted:
 
 
 Message: TypeAlias = (
-    UpdateAnnounced | StudyProposal | StudyDecision | HeadAdvertised | Inventory | Wanted
+    UpdateAnnounced
+    | StudyProposal
+    | StudyDecision
+    | StudySteered
+    | HeadAdvertised
+    | Inventory
+    | Wanted
 )
 
 UPDATE_ANNOUNCED: Final = 1
@@ -108,6 +134,10 @@ STUDY_DECISION: Final = 3
 HEAD_ADVERTISED: Final = 4
 INVENTORY: Final = 5
 WANTED: Final = 6
+STUDY_STEERED: Final = 7
+
+STEERED_NAME: Final = re.compile(r"[a-z0-9_]+")
+STEERED_DECIMAL: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?")
 
 
 def encode_message(message: Message) -> bytes:
@@ -121,7 +151,7 @@ def decode_message(data: bytes) -> Message:
     length = reader.array(1, 16)
     kind = reader.integer(0, INT_MAX)
     if kind not in _KINDS:
-        raise UnknownMessage("message kind", expected=f"1…{WANTED}", actual=kind)
+        raise UnknownMessage("message kind", expected=f"1…{max(_KINDS)}", actual=kind)
     expected, read = _KINDS[kind]
     if length != expected:
         raise Garbled("array length of this kind", expected=expected, actual=length)
@@ -156,6 +186,15 @@ def _fields(message: Message) -> Packable:
                 message.entry_seq,
                 message.entry_leaf,
                 message.decided_us,
+            )
+        case StudySteered():
+            return (
+                STUDY_STEERED,
+                message.study,
+                message.changes,
+                message.from_round,
+                message.entry_seq,
+                message.entry_leaf,
             )
         case HeadAdvertised():
             return (HEAD_ADVERTISED, message.note)
@@ -210,6 +249,33 @@ def _read_decision(reader: Reader) -> StudyDecision:
     )
 
 
+def _read_steered(reader: Reader) -> StudySteered:
+    return StudySteered(
+        study=_read_id(reader),
+        changes=_read_changes(reader),
+        from_round=reader.integer(0, ROUND_MAX),
+        entry_seq=reader.integer(0, INT_MAX),
+        entry_leaf=_read_id(reader),
+    )
+
+
+def _read_changes(reader: Reader) -> tuple[tuple[str, str], ...]:
+    count = reader.array(1, STEERED_ARGUMENTS_MAX)
+    changes = tuple(_read_change(reader) for _ in range(count))
+    if any(first[0] >= second[0] for first, second in pairwise(changes)):
+        raise Garbled("steered names are not strictly ascending")
+    return changes
+
+
+def _read_change(reader: Reader) -> tuple[str, str]:
+    reader.array(2, 2)
+    name = reader.text(1, STEERED_NAME_BYTES_MAX)
+    decimal = reader.text(1, STEERED_DECIMAL_BYTES_MAX)
+    if not STEERED_NAME.fullmatch(name) or not STEERED_DECIMAL.fullmatch(decimal):
+        raise Garbled("not an argument's name and a number ≥ 0")
+    return name, decimal
+
+
 def _read_head(reader: Reader) -> HeadAdvertised:
     return HeadAdvertised(note=reader.blob(1, NOTE_BYTES_MAX))
 
@@ -243,4 +309,5 @@ _KINDS: Final[dict[int, tuple[int, Callable[[Reader], Message]]]] = {
     HEAD_ADVERTISED: (2, _read_head),
     INVENTORY: (2, _read_inventory),
     WANTED: (2, _read_wanted),
+    STUDY_STEERED: (6, _read_steered),
 }

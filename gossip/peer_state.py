@@ -9,9 +9,11 @@ from gossip.messages import (
     HEAD_ADVERTISED,
     STUDY_DECISION,
     STUDY_PROPOSAL,
+    STUDY_STEERED,
     HeadAdvertised,
     StudyDecision,
     StudyProposal,
+    StudySteered,
 )
 from gossip.rate import TokenBucket
 
@@ -26,7 +28,8 @@ class KindBounds:
 
 
 def kind_bounds(
-    message: StudyProposal | StudyDecision | HeadAdvertised, limits: DisseminationLimits
+    message: StudyProposal | StudyDecision | StudySteered | HeadAdvertised,
+    limits: DisseminationLimits,
 ) -> KindBounds:
     """The bounds of a message that is for everyone."""
     match message:
@@ -41,6 +44,12 @@ def kind_bounds(
                 STUDY_DECISION,
                 limits.relayed_decisions_per_origin_max,
                 limits.seen_decisions_per_origin_max,
+            )
+        case StudySteered():
+            return KindBounds(
+                STUDY_STEERED,
+                limits.relayed_steerings_per_origin_max,
+                limits.seen_steerings_per_origin_max,
             )
         case HeadAdvertised():
             return KindBounds(

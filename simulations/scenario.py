@@ -37,6 +37,9 @@ from simulations.world import NetworkTerms, World
 START_S = 1_800_000_000.0
 LOCAL_STEPS = 5
 LEARNING_RATE = 0.5
+ARGUMENTS = {"learning_rate": LEARNING_RATE, "local_steps": LOCAL_STEPS}
+RANGES = {"learning_rate": (0.1, 1.0), "local_steps": (1.0, 10.0)}
+"""The simulated training only notes what it was steered to."""
 APPROVER_ROLE = "data-owner"
 UNPROTECTED_TERMS = kinds.DpTerms("none", "0", "0", 0, "0", "0.5", "none", "0")
 
@@ -207,7 +210,7 @@ def _manifest(seed: int, terms: ScenarioTerms, sites: list[SiteId], initial: byt
     )
     raw = render_manifest(
         study=study,
-        plan=PlanTerms("tabular-logistic", {}, {}),
+        plan=PlanTerms("tabular-logistic", ARGUMENTS, RANGES),
         data=data,
         privacy=NO_PRIVACY,
         averaging=averaging,

@@ -107,6 +107,8 @@ class SimulatedSite:
         self.next_effect: fx.Effect | None = None
         """What it is about to perform: tests cut the power there."""
         self.notices: list[fx.Notice] = []
+        self.trained_with: dict[tuple[bytes, int], tuple[tuple[str, str], ...]] = {}
+        """(study, round) → the steered arguments of its training, the last time it was tried."""
         self.ledger = MemoryLedger(
             deployment=CONSORTIUM,
             identity=Signer(keys.identity),
@@ -242,6 +244,7 @@ class SimulatedSite:
         return message
 
     def _train(self, effect: fx.Train) -> ev.Event:
+        self.trained_with[effect.study, effect.round] = effect.arguments
         digest = self.store(self._trainer(self.model(effect.base), effect.round))
         size = len(self.disk.blobs[digest])
         return ev.Trained(

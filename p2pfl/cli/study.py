@@ -1,4 +1,4 @@
-"""`p2pfl study`: validate, propose, import, list, show, approve, refuse, revoke (and `new`)."""
+"""`p2pfl study`: validate, propose, import, list, show, approve, refuse, revoke, steer, `new`."""
 
 from __future__ import annotations
 
@@ -203,6 +203,33 @@ def revoke(
         random_bytes=os.urandom,
     )
     _tell_decided(decided, as_json=json)
+
+
+@app.command()
+def steer(
+    context: typer.Context,
+    study: _IdArgument,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="NAME=VALUE...", help="Arguments and new values.")
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Change training arguments of your own study, inside the ranges its manifest names."""
+    from p2pfl.runtime.commands import catalogue, steering
+
+    steered = catalogue.perform(
+        opened_home(context),
+        catalogue.STUDY_STEER,
+        steering.StudySteer(study, tuple(changes)),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    if json:
+        say_json(steered)
+        return
+    say(f"{steered.name} ({short(steered.study)}) is steered, entry {steered.seq}:")
+    say(f"from round {steered.from_round + 1} on {', '.join(steered.steered)}.")
+    say("Every site that takes part follows from its next round on, and records it.")
 
 
 def _tell(seen: StudySummary, *, as_json: bool) -> None:

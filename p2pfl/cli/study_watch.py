@@ -60,6 +60,8 @@ def _tell_results(found: ResultsSeen) -> None:
         say("AUC, accuracy: on the own hold-out, from the log, for people here only.")
     spent = f"ε = {found.epsilon:.3f} at δ = {found.delta}"
     fields = [("privacy", spent if found.epsilon else "no ε spent: trained without, or not at all")]
+    if found.steered:
+        fields.append(("steered", "; ".join(found.steered)))
     if found.model is not None:
         fields.append(("model", f"SHA-256 {found.model.hash.hex()}, entry {found.model.seq}"))
         fields.append(("lies in", str(found.folder or "nowhere yet: start the node")))

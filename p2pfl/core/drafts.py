@@ -29,9 +29,12 @@ class Environment:
     env_hash: bytes
 
 
-def arguments_hash(manifest: Manifest) -> bytes:
-    """SHA-256 over the plan's name and arguments: what `hp` in `train.done` stands for."""
-    arguments: Value = {name: str(value) for name, value in sorted(manifest.plan.arguments.items())}
+def arguments_hash(manifest: Manifest, steered: tuple[tuple[str, str], ...]) -> bytes:
+    """SHA-256 over the plan's name and arguments: what `hp` in `train.done` stands for.
+
+    steered: what differs from the manifest in the round."""
+    written = {name: str(value) for name, value in manifest.plan.arguments.items()}
+    arguments: Value = dict(sorted((written | dict(steered)).items()))
     return hashlib.sha256(encode({"plan": manifest.plan.name, "arguments": arguments})).digest()
 
 
@@ -43,6 +46,7 @@ def training_entries(
     base: ModelHash,
     event: ev.Trained,
     mandate: fx.Mandate,
+    steered: tuple[tuple[str, str], ...],
 ) -> fx.Append:
     """`train.done` with the privacy spent, and the release it covers: one commit."""
     approval = past.approval
@@ -56,7 +60,7 @@ def training_entries(
         fp_commit=dataset.terms.fp_commit,
         code_hash=environment.code_hash,
         env_hash=environment.env_hash,
-        hp=arguments_hash(manifest),
+        hp=arguments_hash(manifest, steered),
         base_model=base,
         out_hash=event.model,
         dp=approval.dp,

@@ -129,6 +129,8 @@ class Train:
     round: Round
     base: ModelHash
     parameters: int
+    arguments: tuple[tuple[str, str], ...] = ()
+    """What differs from the manifest by steering: name, number as text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 Responsible for proposals and decisions alone; it starts and stops nothing."""
 
 from gossip.identifiers import SiteId
-from gossip.messages import Decision, StudyDecision, StudyProposal
+from gossip.messages import Decision, StudyDecision, StudyProposal, StudySteered
 from gossip.roster import Roster
 from ledger.provenance import kinds
-from p2pfl.core import drafts
+from p2pfl.core import drafts, steering
 from p2pfl.core import effects as fx
 from p2pfl.core.conduct import name_of
 from p2pfl.core.errors import ManifestError
@@ -35,6 +35,7 @@ class Governance:
         self.me = me
         self.proposals: dict[StudyId, Proposal] = {}
         self.decisions = Decisions()
+        self.steerings = steering.Steerings()
         self._history = history
 
     # -- proposals -------------------------------------------------------------------------------
@@ -50,7 +51,7 @@ class Governance:
             message = StudyProposal(manifest=manifest.raw, initial=b"")
             expires_s = float(manifest.study.expires_s)
             effects.append(fx.Offer(study, f"proposal/{study.hex()}", message, None, expires_s))
-        return effects + self.offer_decision(study)
+        return [*effects, *self.offer_steering(study), *self.offer_decision(study)]
 
     def propose(
         self, now_s: float, roster: Roster, sender: SiteId, message: StudyProposal
@@ -100,6 +101,29 @@ class Governance:
             raise TooManyProposals(
                 "proposals without a decision", expected=PROPOSALS_PER_SITE_MAX, actual=waiting + 1
             )
+
+    # -- steering --------------------------------------------------------------------------------
+
+    def steer(self, roster: Roster, sender: SiteId, message: StudySteered) -> list[fx.Effect]:
+        """A study's proposer steers it. Nothing if that is older than what is known.
+
+        Raises NotTheProposer, OutsideRange, Equivocation."""
+        study = StudyId(message.study)
+        if not self.steerings.take(self.proposals, sender, message):
+            return []
+        values = ", ".join(f"{name} = {value}" for name, value in message.changes)
+        sentence = f"{name_of(roster, sender)} steers study {study.hex()[:12]}: {values}"
+        fields = (("site", sender.hex()), ("study", study.hex()))
+        return [fx.Show(study, fx.Happened("study_steering", sentence, fields))]
+
+    def offer_steering(self, study: StudyId) -> list[fx.Effect]:
+        """Tell everyone how this site steers its own study."""
+        past, proposal = self._history.study(study), self.proposals.get(study)
+        if proposal is None or proposal.proposer != self.me or not past.steerings:
+            return []
+        message = steering.own_message(study, past)
+        expires_s = float(proposal.manifest.study.expires_s)
+        return [fx.Offer(study, f"steering/{study.hex()}", message, None, expires_s)]
 
     # -- decisions -------------------------------------------------------------------------------
 

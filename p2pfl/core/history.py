@@ -37,6 +37,15 @@ class Published:
     leaf: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """Training arguments that differ from the manifest, from a round on."""
+
+    round: Round
+    changes: tuple[tuple[str, str], ...]
+    """(argument, number as text), names ascending."""
+
+
 @dataclass(slots=True)
 class StudyHistory:
     """One study, as recorded here."""
@@ -62,6 +71,17 @@ class StudyHistory:
     released: ModelHash | None = None
     closed_reason: str = ""
     eps_u: int = 0
+    steerings: list[Steering] = field(default_factory=list)
+    """In the order in which they were recorded; each one stands for all before it."""
+    steered_seq: int = -1
+    """The newest steering's entry in the proposer's log."""
+    steered_leaf: bytes = b""
+    """The newest own entry about it."""
+
+    def steering_at(self, round_: int) -> tuple[tuple[str, str], ...]:
+        """The arguments that differ from the manifest when this round is trained here."""
+        begun = [steering for steering in self.steerings if steering.round <= round_]
+        return begun[-1].changes if begun else ()
 
     @property
     def is_complete(self) -> bool:
@@ -134,6 +154,8 @@ class History:
                 self.received_leaves.setdefault(leaf, (StudyId(study), Round(round_), sender))
             case kinds.AggDone():
                 self._average(record)
+            case kinds.StudySteered():
+                self._steer(record, entry)
             case kinds.RoundSkipped(study=study, round=round_):
                 self.study(StudyId(study)).skipped.add(Round(round_))
             case kinds.ModelReleased(study=study, hash=model):
@@ -195,6 +217,14 @@ class History:
             # A table made later already covers the full plan of every study approved before it,
             # so the largest total on record bounds the spending of all of them.
             dataset.spent_u = max(dataset.spent_u, total_u)
+
+    def _steer(self, record: kinds.StudySteered, entry: Entry) -> None:
+        study = self.study(StudyId(record.study))
+        changes = tuple(sorted(record.changes.items()))
+        study.steerings.append(Steering(Round(record.round), changes))
+        # The proposer's own entry cannot name itself.
+        study.steered_seq = record.from_seq if record.from_seq >= 0 else entry.seq
+        study.steered_leaf = entry.leaf
 
     def _average(self, record: kinds.AggDone) -> None:
         study = self.study(StudyId(record.study))

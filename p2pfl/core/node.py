@@ -15,6 +15,7 @@ from gossip.messages import (
     HeadAdvertised,
     StudyDecision,
     StudyProposal,
+    StudySteered,
     UpdateAnnounced,
 )
 from gossip.roster import Roster
@@ -41,6 +42,7 @@ from p2pfl.core.refusals import (
     UnknownStudy,
 )
 from p2pfl.core.rounds import StudyRun
+from p2pfl.core.steering import Steerings
 
 
 class NodeCore:
@@ -79,6 +81,11 @@ class NodeCore:
     def decisions(self) -> Decisions:
         """What other sites decided."""
         return self._governance.decisions
+
+    @property
+    def steerings(self) -> Steerings:
+        """What proposers said of their studies."""
+        return self._governance.steerings
 
     @property
     def refused(self) -> Counter[tuple[SiteId, str]]:
@@ -198,6 +205,8 @@ class NodeCore:
         """What follows from an own decision that has just become durable."""
         if entry.kind == kinds.DatasetRevoked.KIND:
             return self._dataset_revoked(DatasetId(_digest(entry, "ds")))
+        if entry.kind == kinds.StudySteered.KIND:
+            return self._governance.offer_steering(StudyId(_digest(entry, "study")))
         if entry.kind not in _DECIDING:
             return []
         study = StudyId(_digest(entry, "study"))
@@ -236,6 +245,7 @@ class NodeCore:
             return []
         bucket = max(1, dataset.terms.patients_bucket)
         run = self.runs[study] = StudyRun(self.me, manifest, self.history, bucket, self._models)
+        run.steering.heard = self.steerings.of(proposal)
         run.gathering.connected = self.connected
         run.gathering.sites_changed(run.round, self._governance.approving(self.roster, study))
         return run.begin(now_s, self._own_head.note)
@@ -251,9 +261,13 @@ class NodeCore:
                 case UpdateAnnounced():
                     return self._update_announced(sender, message)
                 case StudyProposal():
-                    return self._governance.propose(now_s, self.roster, sender, message)
+                    effects = self._governance.propose(now_s, self.roster, sender, message)
+                    self._follow()  # its proposer may be known only now
+                    return effects
                 case StudyDecision():
                     return self._decision(sender, message)
+                case StudySteered():
+                    return self._steering(sender, message)
                 case HeadAdvertised(note=note):
                     return self._peer_heads.take(self.roster, sender, note, 0)
                 case _:
@@ -269,6 +283,16 @@ class NodeCore:
         if run is None or not effects:
             return effects
         return effects + run.sites_changed(self._governance.approving(self.roster, run.id))
+
+    def _steering(self, sender: SiteId, message: StudySteered) -> list[fx.Effect]:
+        effects = self._governance.steer(self.roster, sender, message)
+        self._follow()
+        return effects
+
+    def _follow(self) -> None:
+        """Running studies look at what their proposers said last before each training."""
+        for study, run in self.runs.items():
+            run.steering.heard = self.steerings.of(self.proposals[study])
 
     def _update_announced(self, sender: SiteId, message: UpdateAnnounced) -> list[fx.Effect]:
         study, round_ = StudyId(message.study), Round(message.round)

@@ -72,5 +72,13 @@ class TooManyProposals(UpdateRefused):
     """More proposals of one site wait for a decision here than are kept."""
 
 
+class NotTheProposer(UpdateRefused):
+    """Somebody else than its proposer tries to steer a study."""
+
+
+class OutsideRange(UpdateRefused):
+    """A steering of what the manifest lets nobody steer, or to a value outside its range."""
+
+
 class NotInvited(UpdateRefused):
     """A decision about a study whose manifest does not name the sender."""

@@ -104,7 +104,7 @@ class TrainingJobs:
                 round=effect.round,
                 base=str(self._blobs.path(effect.base)),
                 out=str(out),
-                arguments={},
+                arguments={name: _number(text) for name, text in effect.arguments},
             )
             done = answers.trained(answer)
             data = await asyncio.to_thread(update_of, out, effect.parameters)
@@ -211,3 +211,12 @@ def update_of(path: Path, parameters: int) -> bytes:
         raise NotAVector(f"it does not have {size} bytes")
     vector_of(data, parameters)
     return data
+
+
+def _number(text: str) -> int | float:
+    """A steered value as the training process takes it; whole numbers stay whole.
+
+    >>> _number("5"), _number("0.25"), _number("1e-3")
+    (5, 0.25, 0.001)
+    """
+    return int(text) if text.isdecimal() else float(text)

@@ -14,6 +14,7 @@ from gossip.messages import (
     Message,
     StudyDecision,
     StudyProposal,
+    StudySteered,
     UpdateAnnounced,
 )
 from gossip.roster import Roster, draft_roster, sign_roster
@@ -98,6 +99,16 @@ def decision(label: str = "decision") -> StudyDecision:
 
 def proposal(label: str = "proposal", initial: bytes = b"") -> StudyProposal:
     return StudyProposal(manifest=label.encode(), initial=initial)
+
+
+def steering(label: str = "steering") -> StudySteered:
+    return StudySteered(
+        study=bytes_of("study"),
+        changes=(("learning_rate", "0.25"), ("local_steps", "5")),
+        from_round=4,
+        entry_seq=23,
+        entry_leaf=bytes_of(label),
+    )
 
 
 def head(label: str = "head") -> HeadAdvertised:

@@ -8,7 +8,17 @@ from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 
-from gossip_people import CONSORTIUM, decision, founded, head, people, person, proposal, update
+from gossip_people import (
+    CONSORTIUM,
+    decision,
+    founded,
+    head,
+    people,
+    person,
+    proposal,
+    steering,
+    update,
+)
 
 from gossip.card import encode_card
 from gossip.envelope import seal
@@ -31,6 +41,7 @@ def envelope_vectors() -> dict[str, object]:
         head(),
         Inventory(ids),
         Wanted(ids[:1]),
+        steering(),
     ]
     opened = []
     for message in messages:

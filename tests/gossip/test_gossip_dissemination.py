@@ -12,6 +12,7 @@ from gossip_people import (
     person,
     proposal,
     roster_of,
+    steering,
     update,
 )
 
@@ -317,15 +318,15 @@ def test_answers_are_bounded_in_bytes() -> None:
 
 def test_each_message_is_delivered_once() -> None:
     site = machine()
-    for message in (update(), proposal(), decision(), head()):
+    for message in (update(), proposal(), decision(), steering(), head()):
         raw = ALICE.seal(message)
         [delivered] = site.handle(NOW_S, Received(ALICE.site, raw))
         assert isinstance(delivered, Deliver)
         assert delivered.envelope.message == message
         assert delivered.source == ALICE.site
         assert site.handle(NOW_S, Received(ALICE.site, raw)) == []
-    assert site.counts.delivered == 4
-    assert site.counts.duplicates == 4
+    assert site.counts.delivered == 5
+    assert site.counts.duplicates == 5
 
 
 def test_what_is_for_everyone_may_come_from_anyone_and_is_passed_on() -> None:
@@ -516,18 +517,21 @@ def test_memory_stays_bounded_under_a_long_flood_and_others_keep_their_items() -
             decision(label),
             StudyProposal(label.encode() * 12_000, b"i" * INLINE_BYTES_MAX),
             update(label),
-        ][number % 4]
+            steering(label),
+        ][number % 5]
         site.handle(NOW_S + number, Received(ALICE.site, ALICE.seal(message)))
         site.handle(NOW_S + number, Received(ALICE.site, ALICE.seal(inventory_of(b"%d" % number))))
     assert site.stored_bytes <= LIMITS.relayed_bytes_per_origin_max + len(kept)
     assert site.stored_items <= 1 + (
         LIMITS.relayed_heads_per_origin_max
         + LIMITS.relayed_decisions_per_origin_max
+        + LIMITS.relayed_steerings_per_origin_max
         + LIMITS.relayed_proposals_per_origin_max
     )
     assert site.seen_digests <= 1 + (
         LIMITS.seen_heads_per_origin_max
         + LIMITS.seen_decisions_per_origin_max
+        + LIMITS.seen_steerings_per_origin_max
         + LIMITS.seen_proposals_per_origin_max
         + LIMITS.seen_updates_per_origin_max
     )

@@ -13,6 +13,7 @@ from gossip_people import (
     person,
     proposal,
     roster_of,
+    steering,
     update,
 )
 from gossip_vectors import envelope_vectors, roster_vectors
@@ -44,6 +45,9 @@ from gossip.limits import (
     MANIFEST_BYTES_MAX,
     NOTE_BYTES_MAX,
     ROUND_MAX,
+    STEERED_ARGUMENTS_MAX,
+    STEERED_DECIMAL_BYTES_MAX,
+    STEERED_NAME_BYTES_MAX,
     WANTED_IDS_MAX,
 )
 from gossip.messages import (
@@ -53,6 +57,7 @@ from gossip.messages import (
     Message,
     StudyDecision,
     StudyProposal,
+    StudySteered,
     UpdateAnnounced,
     Wanted,
     decode_message,
@@ -68,6 +73,14 @@ VECTORS = Path(__file__).parent.parent / "vectors" / "gossip"
 
 def many_ids(count: int) -> tuple[Digest, ...]:
     return tuple(sorted(digest_of(b"%d" % number) for number in range(count)))
+
+
+def largest_steering() -> StudySteered:
+    names = ["a" * length for length in range(1, STEERED_ARGUMENTS_MAX)]
+    longest = [*names, "z" * STEERED_NAME_BYTES_MAX]
+    decimal = "1" * 20 + "." + "5" * (STEERED_DECIMAL_BYTES_MAX - 21)
+    changes = tuple((name, decimal) for name in longest)
+    return StudySteered(bytes_of("study"), changes, ROUND_MAX, INT_MAX, bytes_of("leaf"))
 
 
 def largest_update() -> UpdateAnnounced:
@@ -93,6 +106,8 @@ MESSAGES: list[Message] = [
     StudyProposal(b"m" * MANIFEST_BYTES_MAX, b"i" * INLINE_BYTES_MAX),
     *(StudyDecision(bytes(32), each, 0, 0, bytes(32), 0) for each in Decision),
     decision(),
+    steering(),
+    largest_steering(),
     head(),
     HeadAdvertised(b"n" * NOTE_BYTES_MAX),
     Inventory(many_ids(1)),
@@ -125,7 +140,24 @@ def test_a_sealed_message_is_opened_by_every_member(message: Message) -> None:
     ("fields", "error"),
     [
         ([0], UnknownMessage),
-        ([7, b"x"], UnknownMessage),
+        ([8, b"x"], UnknownMessage),
+        ([7, b"x"], Garbled),
+        ([7, bytes(31), [["a", "1"]], 0, 0, bytes(32)], Garbled),
+        ([7, bytes(32), [], 0, 0, bytes(32)], Garbled),
+        ([7, bytes(32), [["a"]], 0, 0, bytes(32)], Garbled),
+        ([7, bytes(32), [["a", "1"], ["a", "2"]], 0, 0, bytes(32)], Garbled),
+        ([7, bytes(32), [["b", "1"], ["a", "2"]], 0, 0, bytes(32)], Garbled),
+        ([7, bytes(32), [["A", "1"]], 0, 0, bytes(32)], Garbled),
+        ([7, bytes(32), [["a", "-1"]], 0, 0, bytes(32)], Garbled),
+        ([7, bytes(32), [["a", "nan"]], 0, 0, bytes(32)], Garbled),
+        ([7, bytes(32), [["a", "1e999"]], 0, 0, bytes(32)], Garbled),
+        ([7, bytes(32), [["a", "١"]], 0, 0, bytes(32)], Garbled),
+        ([7, bytes(32), [["a", b"1"]], 0, 0, bytes(32)], Garbled),
+        ([7, bytes(32), [["a", "1"]], ROUND_MAX + 1, 0, bytes(32)], Garbled),
+        ([7, bytes(32), [["a", "1"]], 0, -1, bytes(32)], Garbled),
+        ([7, bytes(32), [["a", "1"]] * (STEERED_ARGUMENTS_MAX + 1), 0, 0, bytes(32)], TooLarge),
+        ([7, bytes(32), [["a" * (STEERED_NAME_BYTES_MAX + 1), "1"]], 0, 0, bytes(32)], TooLarge),
+        ([7, bytes(32), [["a", "1" * 33]], 0, 0, bytes(32)], TooLarge),
         ([4], Garbled),
         ([4, b"x", b"y"], Garbled),
         ([4, b""], Garbled),
@@ -228,7 +260,7 @@ PACKABLES = st.recursive(
 )
 
 
-@given(st.integers(0, 8), st.lists(PACKABLES, max_size=10))
+@given(st.integers(0, 9), st.lists(PACKABLES, max_size=10))
 def test_no_signed_values_raise_anything_but_peer_errors(kind: int, fields: list[Packable]) -> None:
     encoded = pack([kind, *fields])
     try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
-from p2pfl.runtime.commands import clock, datasets, decisions, founding, studies
+from p2pfl.runtime.commands import clock, datasets, decisions, founding, steering, studies
 from p2pfl.runtime.commands.failures import as_operator_error
 from p2pfl.runtime.commands.opening import Clock, RandomBytes, Site, open_site
 from p2pfl.runtime.control_call import call_node, node_is_running
@@ -56,6 +56,7 @@ STUDY_REFUSE = Command(
 STUDY_REVOKE = Command(
     "study revoke", decisions.StudyDecide, decisions.Decided, decisions.study_revoke
 )
+STUDY_STEER = Command("study steer", steering.StudySteer, steering.Steered, steering.study_steer)
 LEDGER_ACCEPT_CLOCK = Command(
     "ledger accept-clock", clock.ClockAccept, clock.ClockAccepted, clock.accept_clock
 )
@@ -71,6 +72,7 @@ _ALL = (
     STUDY_APPROVE,
     STUDY_REFUSE,
     STUDY_REVOKE,
+    STUDY_STEER,
 )
 COMMANDS: Mapping[str, Command[object, object]] = {
     command.name: cast(Command[object, object], command) for command in _ALL

@@ -18,6 +18,7 @@ from p2pfl.core.history import History
 from p2pfl.core.names import StudyId
 from p2pfl.runtime.commands.models import ModelSeen, models_on_record
 from p2pfl.runtime.commands.studies import find_study, read_manifest
+from p2pfl.runtime.commands.study_words import steered_words
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.node_log import LogLine, log_lines
 
@@ -55,6 +56,8 @@ class ResultsSeen:
     rounds: int
     epsilon: float
     delta: str
+    steered: tuple[str, ...]
+    """Training arguments that differ from the manifest, and from which round on."""
     rounds_seen: tuple[RoundSeen, ...]
     model: ModelSeen | None
     folder: Path | None
@@ -95,6 +98,7 @@ def study_results(home: Home, prefix: str) -> ResultsSeen:
         rounds=manifest.study.rounds_total,
         epsilon=past.eps_u / MICRO,
         delta=past.approval.dp.delta if past.approval is not None else "0",
+        steered=steered_words(past),
         rounds_seen=rounds,
         model=model,
         folder=model.path.parent if model is not None and model.path is not None else None,

@@ -61,7 +61,7 @@ def summary(manifest: Manifest, roster: Roster | None, past: StudyHistory | None
         expires_s=study.expires_s,
         plan=manifest.plan.name,
         arguments=tuple(
-            f"{name} = {value}{_steerable(manifest, name)}"
+            f"{name} = {value}{_steered(past, name)}{_steerable(manifest, name)}"
             for name, value in sorted(manifest.plan.arguments.items())
         ),
         parameters=study.parameters,
@@ -135,6 +135,35 @@ def robustness_words(manifest: Manifest) -> str:
     return topology.breakdown(graph, weights, min(hostile, len(sites) - 1)).sentence
 
 
+def range_words(manifest: Manifest, name: str) -> str:
+    """Between which values an argument may be steered."""
+    low, high = manifest.plan.ranges[name]
+    return f"{low:g} to {high:g}"
+
+
+def steerable_words(manifest: Manifest) -> str:
+    """What the proposer may steer while the study runs."""
+    if not manifest.plan.ranges:
+        return "Its manifest names no ranges, so nothing of it can be steered."
+    listed = (f"{name} {range_words(manifest, name)}" for name in sorted(manifest.plan.ranges))
+    return f"Its manifest lets these be steered: {', '.join(listed)}."
+
+
+def steered_words(past: StudyHistory) -> tuple[str, ...]:
+    """What differs from the manifest here, and from which round on."""
+    if not past.steerings:
+        return ()
+    newest = past.steerings[-1]
+    since = f" from round {newest.round + 1} on"
+    return tuple(f"{name} = {value}{since}" for name, value in newest.changes)
+
+
+def _steered(past: StudyHistory | None, name: str) -> str:
+    newest = dict(past.steerings[-1].changes) if past and past.steerings else {}
+    return f", steered to {newest[name]}" if name in newest else ""
+
+
 def _steerable(manifest: Manifest, name: str) -> str:
-    pair = manifest.plan.ranges.get(name)
-    return f" (may be steered within {pair[0]:g} to {pair[1]:g})" if pair else ""
+    if name not in manifest.plan.ranges:
+        return ""
+    return f" (may be steered within {range_words(manifest, name)})"

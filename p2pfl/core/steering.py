@@ -1,0 +1,168 @@
+"""Steering: the proposer changes training arguments while a study runs, inside approved ranges.
+
+Responsible for what may be steered and by whom, for the newest steering of each study, and for the
+entry that each site writes before it trains with it. What is in force at a round is a fold over the
+own ledger (`StudyHistory.steering_at`)."""
+
+import hashlib
+from collections.abc import Mapping
+from decimal import Decimal
+
+from gossip.identifiers import SiteId
+from gossip.messages import STEERED_DECIMAL, StudySteered
+from gossip.wire import pack
+from ledger.log import Draft
+from ledger.provenance import kinds
+from p2pfl.core import effects as fx
+from p2pfl.core.history import StudyHistory
+from p2pfl.core.manifest import Manifest
+from p2pfl.core.names import Round, StudyId
+from p2pfl.core.participants import Proposal
+from p2pfl.core.refusals import Equivocation, NotTheProposer, OutsideRange
+from p2pfl.core.watch import Telling
+
+Changes = tuple[tuple[str, str], ...]
+"""(argument, number as text), names ascending."""
+
+OWN_ENTRY = -1
+UNKNOWN_STUDIES_MAX = 32
+"""Steerings kept per site of studies whose manifest has not arrived yet."""
+_NODE_ACTOR = "node"
+
+
+class Steerings:
+    """The newest steering of every study, by whoever says so until its proposer is known."""
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[StudyId, SiteId], StudySteered] = {}
+
+    def __len__(self) -> int:
+        """How many are kept, of all studies and sites."""
+        return len(self._newest)
+
+    def take(
+        self, proposals: Mapping[StudyId, Proposal], sender: SiteId, message: StudySteered
+    ) -> bool:
+        """Note a steering; False if it is no newer than what is known.
+
+        Raises NotTheProposer, OutsideRange, Equivocation."""
+        place = (StudyId(message.study), sender)
+        proposal = proposals.get(place[0])
+        if proposal is not None and proposal.proposer:
+            check_sender(proposal, sender)
+            check_changes(proposal.manifest, message.changes)
+        known = self._newest.get(place)
+        if known is not None and message.entry_seq <= known.entry_seq:
+            if message.entry_seq == known.entry_seq and message != known:
+                raise Equivocation(f"entry {known.entry_seq} stands for two steerings")
+            return False
+        self._newest.pop(place, None)
+        self._newest[place] = message
+        self._forget_unknown(sender, proposals)
+        return True
+
+    def of(self, proposal: Proposal) -> StudySteered | None:
+        """What the proposer said last, if it may say so.
+
+        One that came before its proposal could not be judged then, and is now."""
+        found = self._newest.get((StudyId(proposal.manifest.study_id), proposal.proposer))
+        if found is None:
+            return None
+        try:
+            check_changes(proposal.manifest, found.changes)
+        except OutsideRange:
+            return None
+        return found
+
+    def _forget_unknown(self, sender: SiteId, proposals: Mapping[StudyId, Proposal]) -> None:
+        """The newest stay: a proposal follows the steering that overtook it closely, or never."""
+        others = [
+            place
+            for place in self._newest
+            if place[1] == sender
+            and (place[0] not in proposals or proposals[place[0]].proposer != sender)
+        ]
+        for place in others[:-UNKNOWN_STUDIES_MAX]:
+            del self._newest[place]
+
+
+class Following:
+    """How one running study follows its proposer. `heard`: what the proposer said last."""
+
+    def __init__(self, past: StudyHistory) -> None:
+        self.heard: StudySteered | None = None
+        self.arguments: Changes = ()
+        """What differs from the manifest in the round under way."""
+        self._past = past
+        self._asked_seq = -1
+
+    def begin(self, tell: Telling, mandate: fx.Mandate, round_: Round) -> list[fx.Effect]:
+        """Settle the arguments of a round that is about to be trained, and record what is new.
+
+        A site behind the proposer still trains the rounds before `from_round` as they were."""
+        heard, newest_seq = self.heard, max(self._past.steered_seq, self._asked_seq)
+        if heard is None or heard.entry_seq <= newest_seq or heard.from_round > round_:
+            if self._asked_seq <= self._past.steered_seq:
+                self.arguments = self._past.steering_at(round_)
+            return []
+        self.arguments, self._asked_seq = heard.changes, heard.entry_seq
+        study = StudyId(heard.study)
+        draft = _record(study, heard.changes, round_, heard.entry_seq).draft(_NODE_ACTOR)
+        values = ", ".join(f"{name} = {value}" for name, value in heard.changes)
+        sentence = f"steered by its proposer: round {round_} is trained with {values}"
+        shown = tell.happened("study_steered", sentence, round=str(round_))
+        return [mandate.append(draft), shown]
+
+
+def check_sender(proposal: Proposal, sender: SiteId) -> None:
+    """Raises NotTheProposer."""
+    if sender != proposal.proposer:
+        raise NotTheProposer(
+            "only the study's proposer steers it",
+            expected=proposal.proposer.hex()[:16],
+            actual=sender.hex()[:16],
+        )
+
+
+def check_changes(manifest: Manifest, changes: Changes) -> None:
+    """Raises OutsideRange for a change that the sites did not approve in advance."""
+    for name, text in changes:
+        given = manifest.plan.ranges.get(name)
+        if given is None:
+            raise OutsideRange(f'argument "{name}" has no approved range in the manifest')
+        low, high = given
+        if not STEERED_DECIMAL.fullmatch(text) or not low <= float(text) <= high:
+            raise OutsideRange(
+                f'argument "{name}" outside its approved range',
+                expected=f"{low:g} to {high:g}",
+                actual=text,
+            )
+        if is_whole(manifest, name) and Decimal(text) % 1:
+            raise OutsideRange(f'argument "{name}"', expected="a whole number", actual=text)
+
+
+def is_whole(manifest: Manifest, name: str) -> bool:
+    """Whether an argument counts something: it and its range are written as whole numbers."""
+    low, high = manifest.plan.ranges[name]
+    return isinstance(manifest.plan.arguments[name], int) and low.is_integer() and high.is_integer()
+
+
+def digest_of_changes(study: bytes, changes: Changes) -> bytes:
+    """SHA-256 over the study's id and the changes as they stand in the message."""
+    return hashlib.sha256(study + pack(changes)).digest()
+
+
+def own_draft(study: StudyId, changes: Changes, from_round: int, actor: str) -> Draft:
+    """The proposer's own entry, from which the message to the others is made."""
+    return _record(study, changes, from_round, OWN_ENTRY).draft(actor)
+
+
+def own_message(study: StudyId, past: StudyHistory) -> StudySteered:
+    """What a proposer that steered tells everyone."""
+    newest = past.steerings[-1]
+    return StudySteered(study, newest.changes, newest.round, past.steered_seq, past.steered_leaf)
+
+
+def _record(study: StudyId, changes: Changes, round_: int, from_seq: int) -> kinds.StudySteered:
+    digest = digest_of_changes(study, changes)
+    return kinds.StudySteered(study, round_, digest, dict(changes), from_seq)

@@ -1,0 +1,164 @@
+"""The proposer's command to steer a running study: an entry here, a message to everyone."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+from gossip.limits import STEERED_ARGUMENTS_MAX, STEERED_DECIMAL_BYTES_MAX
+from p2pfl.core.history import Standing, StudyHistory
+from p2pfl.core.manifest import Manifest
+from p2pfl.core.names import StudyId
+from p2pfl.core.refusals import OutsideRange
+from p2pfl.core.steering import Changes, check_changes, own_draft
+from p2pfl.runtime.commands.clock import moment
+from p2pfl.runtime.commands.opening import Site, installed_roster
+from p2pfl.runtime.commands.studies import find_study, read_manifest
+from p2pfl.runtime.commands.study_words import range_words, steerable_words
+from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_USAGE, OperatorError
+
+
+@dataclass(frozen=True, slots=True)
+class StudySteer:
+    """Change training arguments. changes: each NAME=VALUE."""
+
+    study: str
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """A steering on record."""
+
+    study: bytes
+    name: str
+    steered: tuple[str, ...]
+    """Every argument that differs from the manifest from now on, NAME = VALUE."""
+    from_round: int
+    """The first round that is trained with them; rounds count from 0."""
+    seq: int
+
+
+def study_steer(site: Site, request: StudySteer) -> Steered:
+    """Record study.steered; every site that takes part follows it from its next round on.
+
+    Raises OperatorError unless this site proposed the study, training rounds are left, and every
+    value lies inside the range that the manifest names.
+    """
+    history = site.history()
+    study = find_study(site.home, history, request.study)
+    manifest, past = read_manifest(site.home, study), history.study(study)
+    _check_proposer(site, study, past)
+    from_round = _first_round(site, manifest, past)
+    changes = _merged(manifest, past, _parsed(manifest, request.changes))
+    entry = site.record(own_draft(study, changes, from_round, "operator"))[-1]
+    steered = tuple(f"{name} = {value}" for name, value in changes)
+    return Steered(study, manifest.study.name, steered, from_round, entry.seq)
+
+
+def _check_proposer(site: Site, study: StudyId, past: StudyHistory) -> None:
+    if past.proposer == site.keys.site:
+        return
+    roster = installed_roster(site.home)
+    names = {bytes(card.site): card.name for card in roster.members} if roster else {}
+    proposer = names.get(past.proposer, past.proposer.hex()[:12])
+    raise OperatorError(
+        f"Only the site that proposed a study steers it; {study.hex()[:12]} came from {proposer}.",
+        fix=f"Ask {proposer}, or take this site out with `p2pfl study revoke {study.hex()[:12]}`.",
+        exit_code=EXIT_REFUSED,
+    )
+
+
+def _first_round(site: Site, manifest: Manifest, past: StudyHistory) -> int:
+    """The round after the present one, which may be in training; 0 if none is trained here."""
+    behind = max(past.averaged.keys() | past.skipped, default=-1)
+    first = behind + 2 if past.standing is Standing.APPROVED else 0
+    if past.is_complete or first >= manifest.study.rounds:
+        why = "no training round is left to steer"
+    elif site.now_us() >= manifest.study.expires_us:
+        why = f"the study expired at {moment(manifest.study.expires_us)}"
+    else:
+        return first
+    raise OperatorError(
+        f"{manifest.study.name} cannot be steered any more: {why}.",
+        fix="Propose a new study with the values you want.",
+        exit_code=EXIT_REFUSED,
+    )
+
+
+def _parsed(manifest: Manifest, written: Sequence[str]) -> Changes:
+    """NAME=VALUE, checked against the manifest. Raises OperatorError."""
+    found: dict[str, str] = {}
+    for one in written:
+        name, equals, value = (part.strip() for part in one.partition("="))
+        if not equals or name in found:
+            raise OperatorError(
+                f'"{one[:80]}" is not NAME=VALUE, or names an argument twice.',
+                fix="For example: learning_rate=0.1",
+                exit_code=EXIT_USAGE,
+            )
+        _check_steerable(manifest, name)
+        found[name] = _decimal(value)
+    if not found:
+        raise OperatorError(
+            "Nothing to steer was given.",
+            fix=f"Give NAME=VALUE; {steerable_words(manifest)}",
+            exit_code=EXIT_USAGE,
+        )
+    changes = tuple(sorted(found.items()))
+    try:
+        check_changes(manifest, changes)
+    except OutsideRange as error:
+        names = ", ".join(f"{name} {range_words(manifest, name)}" for name in found)
+        raise OperatorError(
+            f"{error}; nothing was changed.",
+            fix=f"Approved by every site: {names}.",
+            exit_code=EXIT_REFUSED,
+        ) from error
+    return changes
+
+
+def _check_steerable(manifest: Manifest, name: str) -> None:
+    if name in manifest.plan.ranges:
+        return
+    nearest = difflib.get_close_matches(name, manifest.plan.ranges, n=1)
+    hint = f' Did you mean "{nearest[0]}"?' if nearest else ""
+    raise OperatorError(
+        f'"{name[:40]}" cannot be steered in this study.',
+        fix=f"{steerable_words(manifest)}{hint}",
+        exit_code=EXIT_REFUSED,
+    )
+
+
+def _decimal(text: str) -> str:
+    """A number as the message writes it. Raises OperatorError.
+
+    >>> _decimal(".50"), _decimal("10")
+    ('0.50', '10')
+    """
+    try:
+        plain = str(Decimal(text))
+    except InvalidOperation:
+        plain = ""
+    if not plain or len(plain) > STEERED_DECIMAL_BYTES_MAX:
+        raise OperatorError(
+            f'"{text[:40]}" is not a number of up to {STEERED_DECIMAL_BYTES_MAX} signs.',
+            fix="For example: learning_rate=0.1",
+            exit_code=EXIT_USAGE,
+        )
+    return plain
+
+
+def _merged(manifest: Manifest, past: StudyHistory, changes: Changes) -> Changes:
+    """A steering stands for all before it, so that a site needs the newest one only."""
+    newest = past.steerings[-1].changes if past.steerings else ()
+    merged = tuple(sorted({**dict(newest), **dict(changes)}.items()))
+    if len(merged) > STEERED_ARGUMENTS_MAX:
+        raise OperatorError(
+            f"At most {STEERED_ARGUMENTS_MAX} arguments of {manifest.study.name} can be steered.",
+            fix="Propose a new study with the values you want.",
+            exit_code=EXIT_REFUSED,
+        )
+    return merged
