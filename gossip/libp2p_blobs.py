@@ -66,7 +66,7 @@ async def read_exactly(stream: Any, length: int, timeout_s: float) -> bytearray:
     return data
 
 
-class BlobServer:
+class BlobGiver:
     """Answers requests of members.
 
     lookup: asks the node for the file that a site may have now, or None.
@@ -144,7 +144,7 @@ def _read_chunk(path: Path, request: Request) -> bytes | None:
         os.close(file)
 
 
-class BlobClient:
+class BlobTaker:
     """Downloads blobs from members.
 
     on_progress: called with the caller's callback and the bytes had so far.

@@ -21,7 +21,7 @@ from gossip import ed25519
 from gossip.blob_spool import Spool
 from gossip.errors import FetchInterrupted, TransportError, TransportStopped, Unreachable
 from gossip.identifiers import Digest, SiteId
-from gossip.libp2p_blobs import BLOB, BlobClient, BlobServer
+from gossip.libp2p_blobs import BLOB, BlobGiver, BlobTaker
 from gossip.libp2p_guards import Access, Refusals
 from gossip.libp2p_host import GuardedHost, ListenFailed, build_host, listening_address
 from gossip.libp2p_limits import NetLimits
@@ -45,7 +45,7 @@ class _Running:
     host: GuardedHost
     pubsub: GuardedPubsub
     neighbours: Neighbourhood
-    blobs: BlobClient
+    blobs: BlobTaker
 
 
 class Libp2pTransport:
@@ -255,9 +255,9 @@ class Libp2pTransport:
             limits=limits,
             deliver=lambda *what: self._thread.post(self._received, *what),
         )
-        server = BlobServer(access=access, refusals=refusals, limits=limits, lookup=self._lookup)
+        giver = BlobGiver(access=access, refusals=refusals, limits=limits, lookup=self._lookup)
         host.set_stream_handler(PUSH, reader.handle)
-        host.set_stream_handler(BLOB, server.handle)
+        host.set_stream_handler(BLOB, giver.handle)
         return _Running(
             host=host,
             pubsub=GuardedPubsub(
@@ -276,7 +276,7 @@ class Libp2pTransport:
                 on_connected=lambda site: self._thread.post(self._met, site),
                 on_disconnected=lambda site: self._thread.post(self._lost, site),
             ),
-            blobs=BlobClient(
+            blobs=BlobTaker(
                 host,
                 limits=limits,
                 on_progress=lambda progress, had: self._thread.post(progress, had),

@@ -87,6 +87,7 @@ def test_sites_that_dial_each_other_at_once_keep_one_connection() -> None:
             assert node.inbox.payloads() == sent
             assert node.inbox.events == [("connected", other.site)]
         async with asyncio.timeout(10):
+            # The connections are another thread's: nothing here is told when they change.
             while await connections(a) + await connections(b) > 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
