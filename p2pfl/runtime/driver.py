@@ -26,7 +26,7 @@ from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.errors import BlobError, OperatorError
 from p2pfl.runtime.exchange import Exchange
 from p2pfl.runtime.home import Home, write_durably
-from p2pfl.runtime.ledger_writer import LedgerWriter, Recorded
+from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded
 from p2pfl.runtime.peer_heads import PeerHeads
 from p2pfl.runtime.study_jobs import DatasetFile, StudyJobs
 from p2pfl.runtime.training_process import WORKER
@@ -217,7 +217,8 @@ class Driver:
         if effect.under is None:
             await self.writer.append(effect.drafts, effect.links)
         else:
-            await self.writer.append_under(effect.under, effect.drafts, effect.links)
+            approval = Approval(effect.under, effect.approved_seq)
+            await self.writer.append_under(approval, effect.drafts, effect.links)
 
     async def _offer(self, effect: fx.Offer) -> None:
         try:
@@ -251,9 +252,9 @@ class Driver:
             if card.log_id == log_id:
                 self.submit(ev.PeerRefused(card.site, "ForkedHead"))
 
-    def _approved(self) -> frozenset[StudyId]:
-        studies = self.core.history.studies
-        return frozenset(s for s, past in studies.items() if past.standing is Standing.APPROVED)
+    def _approved(self) -> dict[StudyId, int]:
+        studies = self.core.history.studies.items()
+        return {s: past.approved_seq for s, past in studies if past.standing is Standing.APPROVED}
 
     def _set_timer(self, effect: fx.SetTimer) -> None:
         earlier = self._timers.pop(effect.key, None)

@@ -5,7 +5,7 @@ An fsync costs milliseconds, a signature microseconds: batching is what keeps ro
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -30,30 +30,39 @@ class Recorded:
     note: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """An own approval: the entry with this sequence number."""
+
+    study: StudyId
+    seq: int
+
+
 @dataclass(slots=True)
 class _Request:
     drafts: tuple[Draft, ...]
     links: tuple[SeqLink, ...]
-    under: StudyId | None
+    under: Approval | None
     done: asyncio.Future[Recorded | None]
 
 
 class LedgerWriter:
     """Appends in the order of the calls; `on_recorded` runs on the loop, in the log's order.
 
-    approved: studies whose newest decision on record is an approval, as the log is opened."""
+    approved: studies whose newest decision on record is an approval, and that entry's sequence
+    number, as the log is opened."""
 
     def __init__(
         self,
         log: Log,
         now_us: Callable[[], int],
         on_recorded: Callable[[Recorded], None],
-        approved: frozenset[StudyId] = frozenset(),
+        approved: Mapping[StudyId, int],
     ) -> None:
         self._log = log
         self._now_us = now_us
         self._on_recorded = on_recorded
-        self._approved = set(approved)
+        self._approved = dict(approved)
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._is_closed = False
@@ -67,16 +76,16 @@ class LedgerWriter:
         return recorded
 
     async def append_under(
-        self, study: StudyId, drafts: Sequence[Draft], links: Sequence[SeqLink] = ()
+        self, approval: Approval, drafts: Sequence[Draft], links: Sequence[SeqLink] = ()
     ) -> Recorded | None:
-        """Append unless the newest decision about the study is no approval any more: then None.
+        """Append unless this approval is not the study's newest decision any more: then None.
 
         Decided where the order of entries is: a person's revocation may have come first.
         Raises LedgerError; then nothing was written."""
-        return await self._request(drafts, links, study)
+        return await self._request(drafts, links, approval)
 
     async def _request(
-        self, drafts: Sequence[Draft], links: Sequence[SeqLink], under: StudyId | None
+        self, drafts: Sequence[Draft], links: Sequence[SeqLink], under: Approval | None
     ) -> Recorded | None:
         if self._is_closed:
             raise LogStopped
@@ -113,9 +122,15 @@ class LedgerWriter:
         return batch, False
 
     def _commit(self, batch: list[_Request]) -> None:
-        approved = set(self._approved)
-        written = [request for request in batch if _takes_place(request, approved)]
-        dropped = [request for request in batch if request not in written]
+        approved, written, dropped = dict(self._approved), list[_Request](), list[_Request]()
+        seq = self._log.checkpoint.size
+        for request in batch:
+            if request.under is None or approved.get(request.under.study) == request.under.seq:
+                written.append(request)
+                _follow(approved, request.drafts, seq)
+                seq += len(request.drafts)
+            else:
+                dropped.append(request)
         try:
             if written:
                 committed = self._log.append(self._linked(written), self._now_us())
@@ -167,16 +182,14 @@ def _drop(batch: list[_Request]) -> None:
             request.done.set_result(None)
 
 
-def _takes_place(request: _Request, approved: set[StudyId]) -> bool:
-    """Whether a request is written; `approved` follows the decisions in the batch's order."""
-    if request.under is not None and request.under not in approved:
-        return False
-    for draft in request.drafts:
-        if draft.kind in _DECISIONS:
-            study = draft.body["study"]
-            assert isinstance(study, bytes), "drafts are made from kinds, which checked it"
-            if draft.kind == kinds.StudyApproved.KIND:
-                approved.add(StudyId(study))
-            else:
-                approved.discard(StudyId(study))
-    return True
+def _follow(approved: dict[StudyId, int], drafts: Sequence[Draft], first_seq: int) -> None:
+    """Take decisions into account that are about to be written from this number on."""
+    for seq, draft in enumerate(drafts, first_seq):
+        if draft.kind not in _DECISIONS:
+            continue
+        study = draft.body["study"]
+        assert isinstance(study, bytes), "drafts are made from kinds, which checked it"
+        if draft.kind == kinds.StudyApproved.KIND:
+            approved[StudyId(study)] = seq
+        else:
+            approved.pop(StudyId(study), None)

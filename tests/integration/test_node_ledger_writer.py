@@ -14,11 +14,11 @@ from ledger.log.errors import LedgerError, LogStopped, WriteFailed
 from ledger.provenance import kinds
 from p2pfl.core.effects import SeqLink
 from p2pfl.core.names import StudyId
-from p2pfl.runtime.ledger_writer import LedgerWriter, Recorded
+from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded
 
 STUDY = StudyId(b"\x05" * 32)
 DRAFT = kinds.PeerMisbehaved(bytes(32), "Garbled", 1).draft("node")
-APPROVED = StudyId(b"\x06" * 32)
+APPROVED = Approval(StudyId(b"\x06" * 32), 4)
 
 
 class Desk:
@@ -27,7 +27,7 @@ class Desk:
     def __init__(self, log: Log) -> None:
         self.log = WatchedLog(log, lambda: None)
         self.recorded: list[Recorded] = []
-        approved = frozenset({APPROVED})
+        approved = {APPROVED.study: APPROVED.seq}
         self.writer = LedgerWriter(self.log, lambda: 10**15, self.recorded.append, approved)  # type: ignore[arg-type]
 
     def hold(self) -> tuple[asyncio.Event, Callable[[], None]]:
@@ -138,9 +138,9 @@ async def test_an_append_under_an_approval_comes_to_nothing_after_a_revocation(l
         await began.wait()
         # All of these are decided inside one commit, in this order.
         second = asyncio.create_task(desk.writer.append_under(APPROVED, [DRAFT]))
-        revoking = asyncio.create_task(desk.writer.append([revoked(APPROVED)]))
+        revoking = asyncio.create_task(desk.writer.append([revoked(APPROVED.study)]))
         third = asyncio.create_task(desk.writer.append_under(APPROVED, [DRAFT]))
-        unknown = asyncio.create_task(desk.writer.append_under(STUDY, [DRAFT]))
+        unknown = asyncio.create_task(desk.writer.append_under(Approval(STUDY, 4), [DRAFT]))
         await asyncio.sleep(0)
         let_go()
         assert isinstance(await first, Recorded)
@@ -152,11 +152,34 @@ async def test_an_append_under_an_approval_comes_to_nothing_after_a_revocation(l
     assert len(desk.recorded) == 3
 
 
+async def test_only_the_very_approval_that_was_given_will_do(log: Log) -> None:
+    terms = kinds.DpTerms("none", "0", "0", 0, "0", "0", "none", "1")
+    async with writing(log) as desk:
+        study, expires_us = APPROVED.study, 2 * 10**15
+        again = kinds.StudyApproved(
+            study, "data-owner", "train", bytes(32), bytes(32), expires_us, terms, (0, 0)
+        ).draft("data-owner")
+        began, let_go = desk.hold()
+        first = asyncio.create_task(desk.writer.append([DRAFT]))
+        await began.wait()
+        approving = asyncio.create_task(desk.writer.append([DRAFT, again]))
+        old = asyncio.create_task(desk.writer.append_under(APPROVED, [DRAFT]))
+        newer = Approval(study, log.checkpoint.size + 2)
+        new = asyncio.create_task(desk.writer.append_under(newer, [DRAFT]))
+        await asyncio.sleep(0)
+        let_go()
+        await first
+        approved = await approving
+        assert approved.entries[1].seq == newer.seq
+        assert await old is None
+        assert isinstance(await new, Recorded)
+
+
 async def test_a_revocation_that_could_not_be_written_takes_no_effect(log: Log) -> None:
     async with writing(log) as desk:
         bad = Draft("NOT A KIND", "node", {})
         with pytest.raises(LedgerError):
-            await desk.writer.append([revoked(APPROVED), bad])
+            await desk.writer.append([revoked(APPROVED.study), bad])
         assert isinstance(await desk.writer.append_under(APPROVED, [DRAFT]), Recorded)
 
 
