@@ -77,6 +77,7 @@ class Watched:
 def running_nodes(sites: Sequence[DemoSite]) -> Iterator[list[Watched]]:
     """Start every site's node; stop them all, whatever happens."""
     watched: list[Watched] = []
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         for site in sites:
             console = site.home / "logs" / "console.log"
@@ -92,6 +93,12 @@ def running_nodes(sites: Sequence[DemoSite]) -> Iterator[list[Watched]]:
         yield watched
     finally:
         _stop(watched)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(_number: int, _frame: object) -> None:
+    """SIGTERM ends the demonstration as Ctrl-C does: its nodes must not outlive it."""
+    raise KeyboardInterrupt
 
 
 def program() -> list[str]:
