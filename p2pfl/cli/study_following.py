@@ -83,9 +83,10 @@ def _until_it_ends(home: Home, study: str, follower: Follower, show: Show, seen:
     looks, missing = 0, 0
     while True:
         for line in follower.new_lines():
-            if line.text("study") != study or line.raw in seen:
+            if line.text("study") != study:
                 continue
-            show(line)
+            if line.raw not in seen:  # what was shown as past still counts as an end
+                show(line)
             if line.event in (COMPLETE, LEFT):
                 how = "It is complete." if line.event == COMPLETE else "This site left it."
                 return Ended(0 if line.event == COMPLETE else 1, how)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from p2pfl.runtime.children import output_of, run_module
+from p2pfl.runtime.commands.clock import BEHIND_US_MAX, moment
 from p2pfl.runtime.commands.doctoring import Checks, fail, ok, warn
 
 DISTRIBUTION: Final = "p2pfl-node"
@@ -118,24 +119,29 @@ def check_disk(place: Path) -> Checks:
 
 def check_clock(now_us: int, newest_us: int | None) -> Checks:
     """The clock against reason, and against the newest entry of the ledger where there is one."""
-    now = _moment(now_us)
     fix = "Set the clock (`timedatectl set-ntp true`), before anything is put on record."
+    behind_us = 0 if newest_us is None else newest_us - now_us
     if now_us < _year_us(YEAR_MIN):
-        yield fail("clock", f"The clock says {now}.", fix)
-    elif newest_us is not None and now_us + DAY_US <= newest_us:
-        days = (newest_us - now_us) / DAY_US
+        yield fail("clock", f"The clock says {moment(now_us)}.", fix)
+    elif behind_us > BEHIND_US_MAX:
         yield fail(
             "clock",
-            f"The clock says {now}, the newest ledger entry {_moment(newest_us)}: it is off by "
-            f"{days:.1f} days, or was when that entry was written.",
-            fix,
+            f"The clock says {moment(now_us)}, which is {_span(behind_us)} before the newest "
+            "ledger entry: it is off, or was off when that entry was written.",
+            f"{fix} If it is right now: `p2pfl ledger accept-clock`.",
         )
-    elif newest_us is not None and now_us + CLOCK_TOLERANCE_US < newest_us:
-        seconds = (newest_us - now_us) / 1_000_000
-        yield warn("clock", f"The clock is {seconds:.0f} s behind the newest ledger entry.", fix)
+    elif behind_us > CLOCK_TOLERANCE_US:
+        yield warn("clock", f"The clock is {_span(behind_us)} behind the newest ledger entry.", fix)
     else:
         after = ", after the newest ledger entry" if newest_us is not None else ""
-        yield ok("clock", f"{now}{after}")
+        yield ok("clock", f"{moment(now_us)}{after}")
+
+
+def _span(time_us: int) -> str:
+    for unit_us, name in ((DAY_US, "days"), (DAY_US // 24, "hours"), (60_000_000, "minutes")):
+        if time_us >= unit_us:
+            return f"{time_us / unit_us:.1f} {name}"
+    return f"{time_us / 1_000_000:.0f} s"
 
 
 def required_version(library: str) -> str:
@@ -149,11 +155,6 @@ def required_version(library: str) -> str:
         if found:
             return found[1]
     return ""
-
-
-def _moment(time_us: int) -> str:
-    moment = datetime.datetime.fromtimestamp(time_us / 1e6, datetime.UTC)
-    return moment.isoformat(sep=" ", timespec="seconds").replace("+00:00", " UTC")
 
 
 def _year_us(year: int) -> int:

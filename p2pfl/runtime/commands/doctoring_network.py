@@ -11,7 +11,8 @@ from gossip.card import Card
 from gossip.keys import read_keys
 from p2pfl.runtime.commands.doctoring import Check, Checks, fail, ok, warn
 from p2pfl.runtime.commands.opening import installed_roster
-from p2pfl.runtime.config import Config, read_config
+from p2pfl.runtime.commands.starting import check_address
+from p2pfl.runtime.config import read_config
 from p2pfl.runtime.control_call import node_is_running
 from p2pfl.runtime.home import Home
 
@@ -55,7 +56,8 @@ def check_listening(home: Home) -> Checks:
     """The port is free, or our own node listens on it."""
     config = read_config(home.config)
     if not node_is_running(home):
-        yield _bindable(config)
+        check_address(config)  # refuses with the words of `node start`
+        yield ok("port", f"{config.listen} is free")
         return
     host = config.listen_host
     reachable = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104 - read, not bound
@@ -68,25 +70,6 @@ def check_listening(home: Home) -> Checks:
         )
     else:
         yield ok("port", f"our node listens on {config.listen}")
-
-
-def _bindable(config: Config) -> Check:
-    try:
-        found = socket.getaddrinfo(
-            config.listen_host, config.listen_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _, address = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)  # binding alone succeeds beside a listener that reuses addresses
-    except OSError as error:
-        return fail(
-            "port",
-            f"{config.listen} cannot be listened on: {error.strerror}.",
-            "End the program that holds the port, or change `listen` in config.toml.",
-        )
-    return ok("port", f"{config.listen} is free")
 
 
 def check_neighbours(home: Home) -> Checks:

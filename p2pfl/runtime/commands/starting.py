@@ -18,6 +18,7 @@ from gossip.roster import Roster
 from ledger.log import LogReader
 from ledger.provenance import kinds
 from p2pfl.core.history import History, Standing
+from p2pfl.runtime.commands.backups import require_not_restored
 from p2pfl.runtime.commands.clock import check_clock
 from p2pfl.runtime.commands.doctoring_machine import required_version
 from p2pfl.runtime.commands.opening import required_roster
@@ -71,12 +72,13 @@ def check_start(home: Home, *, now_us: int) -> tuple[Neighbour, ...]:
     config = read_config(home.config)
     with hold_home(home, purpose="node start"):
         read_policy(home.policy)
+        require_not_restored(home)
         site = read_keys(home.keys).site
         data_key(home)
         _check_installation({name: _installed(name) for name in PINNED})
         roster = required_roster(home)
         _check_ledger(home, roster, now_us)
-        _check_address(config)
+        check_address(config)
     return others(roster, site)
 
 
@@ -135,7 +137,7 @@ def _check_ledger(home: Home, roster: Roster, now_us: int) -> None:
             check_unchanged(home, dataset_of(home, approval.ds))
 
 
-def _check_address(config: Config) -> None:
+def check_address(config: Config) -> None:
     """Listening a moment on the address says in one word what is wrong with it."""
     try:
         found = socket.getaddrinfo(

@@ -65,7 +65,7 @@ def test_a_copy_of_a_home_finds_the_port_taken_by_the_node_of_the_original(
     code, found = lines(finished.copy(tmp_path / "home"))
     assert code == 1
     assert levels(found["port"]) == ["fail"]
-    assert "cannot be listened on" in found["port"][0]["sentence"]
+    assert "cannot listen on" in found["port"][0]["sentence"]
     assert levels(found["node"]) == ["ok"]
 
 
@@ -143,7 +143,8 @@ def test_a_clock_behind_the_ledger_says_by_how_much() -> None:
     assert clock(now, now + 60_000_000).level is Level.WARN
     day_off = clock(now, now + 36 * 3_600_000_000)
     assert day_off.level is Level.FAIL
-    assert "off by 1.5 days" in day_off.sentence
+    assert "1.5 days before the newest ledger entry" in day_off.sentence
+    assert "accept-clock" in day_off.fix
     assert clock(0, None).level is Level.FAIL
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def test_a_restored_home_is_marked_and_cannot_publish(
         require_not_restored(Home(home))
     require_not_restored(Home(finished.home))
     table = finished.tables[0]
+    # Not even with a ledger put beside the keys: nobody knows whether it is the newest.
+    for name in ("ledger.db", "heads.log"):
+        shutil.copy(finished.home / name, home / name)
+    marked = p2pfl("--home", home, "node", "start")
+    assert marked.code == EXIT_REFUSED
+    assert "restored from a backup" in marked.err
+    for name in ("ledger.db", "heads.log"):
+        (home / name).unlink()
     for words in (("node", "start"), ("data", "add", table, "--name", "again")):
         ran = p2pfl("--home", home, *words)
         assert ran.code != 0
