@@ -6,9 +6,13 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from p2pfl.runtime.errors import EXIT_IO, EXIT_LOCKED, OperatorError
 from p2pfl.runtime.home import Home
+
+SPACE_BYTES_MIN: Final = 64 << 10
+"""With less, the ledger could not even say that it has no room."""
 
 
 @contextmanager
@@ -35,11 +39,24 @@ def hold_home(home: Home, *, purpose: str) -> Iterator[None]:
                 fix="Wait for it to end, or stop it; every home has one process that changes it.",
                 exit_code=EXIT_LOCKED,
             ) from None
+        _check_space(home)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()} {purpose}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _check_space(home: Home) -> None:
+    disk = os.statvfs(home.path)
+    free_bytes = disk.f_bavail * disk.f_frsize
+    # Some file systems have no size at all.
+    if disk.f_blocks and free_bytes < SPACE_BYTES_MIN:
+        raise OperatorError(
+            f"The disk of {home.path} is full: {free_bytes} bytes are free.",
+            fix="Free disk space, then run the command again; nothing was changed.",
+            exit_code=EXIT_IO,
+        )
 
 
 def _holder(descriptor: int) -> str:

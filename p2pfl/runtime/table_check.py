@@ -18,10 +18,10 @@ from p2pfl.runtime.table_rows import (
     KEYED_BYTES,
     MISSING,
     file_fingerprint,
+    keyed_rows,
     parse_number,
     read_rows,
     refused,
-    row_keys,
 )
 
 _PATIENT_DOMAIN = b"p2pfl/patient/v1\0"
@@ -81,17 +81,17 @@ def check_table(
             "A site needs patients of both kinds; check the target column and positive_above.",
         )
     columns = tuple(name for name in header if name != patient_column)
-    keyed = row_keys(path, columns, key)
-    patients = tuple(sorted(seen)) if patient_column else keyed
+    keyed = keyed_rows(path, columns, key)
+    patients = tuple(sorted(seen)) if patient_column else keyed.keys
     return TableFacts(
         rows=count,
         header=header,
         patients=patients,
         columns=columns,
-        row_keys=keyed,
+        row_keys=keyed.keys,
         fingerprint=fingerprint,
         positives=labels[True] if terms is not None else None,
-        notes=tuple(_notes(count, len(patients), unusual)),
+        notes=tuple(_notes(count, len(patients), 0 if patient_column else keyed.repeated, unusual)),
     )
 
 
@@ -154,8 +154,13 @@ def _number(path: Path, line: int, column: str, cell: str) -> float:
     return value
 
 
-def _notes(count: int, patients: int, unusual: Counter[str]) -> Iterator[str]:
+def _notes(count: int, patients: int, repeated: int, unusual: Counter[str]) -> Iterator[str]:
     if count != patients:
         yield f"{count} rows of {patients} patients: only the first row of each is used"
+    if repeated:
+        yield (
+            f"{repeated} of {count} rows repeat another one and count as patients of their own: "
+            "without --patient-column nobody can tell"
+        )
     for name, times in sorted(unusual.items()):
         yield f'column "{name}": {times} of {count} values lie outside the agreed range or codes'

@@ -14,6 +14,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -83,6 +84,12 @@ def read_rows(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
         except UnicodeDecodeError:
             raise _not_text(path) from None
         except csv.Error as error:
+            if "field larger" in str(error):
+                raise refused(
+                    f"{path.name}, line {reader.line_num}: a cell has more than "
+                    f"{CELL_CHARACTERS_MAX} characters",
+                    "Look for a quotation mark that is not closed.",
+                ) from None
             raise refused(
                 f"{path.name}, line {reader.line_num}: not CSV ({error})",
                 "Look for a quotation mark that is not closed, or save the table as CSV again.",
@@ -125,11 +132,19 @@ def _check_separator(path: Path, header: Sequence[str]) -> None:
         )
 
 
-def row_keys(path: Path, columns: Sequence[str], key: bytes) -> tuple[bytes, ...]:
+@dataclass(frozen=True, slots=True)
+class KeyedRows:
+    """keys: one per row, sorted; repeated: rows that say the same as an earlier one."""
+
+    keys: tuple[bytes, ...]
+    repeated: int
+
+
+def keyed_rows(path: Path, columns: Sequence[str], key: bytes) -> KeyedRows:
     """One keyed hash per row over some of its columns, whatever their order or number format.
 
     columns: names in the header. Rows that are alike are counted, so that two of them differ.
-    Sorted. Raises OperatorError.
+    Raises OperatorError.
     """
     rows = read_rows(path)
     header = next(rows)[1]
@@ -142,7 +157,7 @@ def row_keys(path: Path, columns: Sequence[str], key: bytes) -> tuple[bytes, ...
         twins[plain] += 1
         numbered = hmac.digest(key, plain + str(twins[plain]).encode(), "sha256")
         found.append(numbered[:KEYED_BYTES])
-    return tuple(sorted(found))
+    return KeyedRows(tuple(sorted(found)), len(found) - len(twins))
 
 
 def canonical(cell: str) -> str:

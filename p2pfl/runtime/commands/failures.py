@@ -9,7 +9,7 @@ import errno
 
 from gossip.errors import KeyFileError, KeyFileExposed, PeerError
 from ledger.log import ExitCode, LedgerError
-from ledger.log.errors import Corrupt, HeadsCut, NoLedger, Rollback, StoreError
+from ledger.log.errors import Corrupt, HeadsCut, LogKeyWrong, NoLedger, Rollback, StoreError
 from ledger.provenance.kinds import KindError
 from p2pfl.averaging import AveragingError
 from p2pfl.core.errors import ManifestError
@@ -19,6 +19,7 @@ from p2pfl.runtime.errors import (
     EXIT_DATA,
     EXIT_IO,
     EXIT_REFUSED,
+    BlobDamaged,
     BlobError,
     OperatorError,
     as_sentence,
@@ -75,6 +76,13 @@ def as_operator_error(error: Exception) -> OperatorError | None:
                 fix="Change the study's terms and run the command again.",
                 exit_code=EXIT_REFUSED,
             )
+        case BlobDamaged():
+            return OperatorError(
+                as_sentence(f"The disk changed a stored file: {error}"),
+                fix=f"Delete blobs/{error.expected.hex()} in the home and run the command again: "
+                "it is made or fetched anew. Check the disk.",
+                exit_code=EXIT_IO,
+            )
         case BlobError():
             return OperatorError(
                 as_sentence(str(error)),
@@ -95,9 +103,15 @@ def as_operator_error(error: Exception) -> OperatorError | None:
 
 def _ledger_error(error: LedgerError) -> OperatorError:
     """The log's own words, but for what somebody with a home at hand can do better."""
-    message = as_sentence(str(error).removesuffix(". " + error.next_step))
+    text = str(error).removesuffix(". " + error.next_step)
+    message = as_sentence(text[:1].upper() + text[1:])
     fix = error.next_step or "Run `p2pfl ledger verify` to see the state of the ledger."
+    code = int(error.exit_code)
     match error:
+        case LogKeyWrong():
+            message = "The file keys/log.key is not the key of this home's ledger."
+            fix = "Restore the key files of this home from its backup."
+            code = EXIT_CONFIG
         case NoLedger():
             message = f"The ledger of this home is missing: {error.detail}."
             fix = (
@@ -116,7 +130,7 @@ def _ledger_error(error: LedgerError) -> OperatorError:
             )
         case _:
             pass
-    return OperatorError(message, fix=fix, exit_code=int(error.exit_code))
+    return OperatorError(message, fix=fix, exit_code=code)
 
 
 def _key_error(error: KeyFileError) -> OperatorError:

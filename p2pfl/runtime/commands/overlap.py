@@ -24,7 +24,7 @@ from p2pfl.runtime.datasets import (
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.table_check import TableFacts
-from p2pfl.runtime.table_rows import file_fingerprint, row_keys
+from p2pfl.runtime.table_rows import file_fingerprint, keyed_rows
 
 BY_CHANCE_SHARE = 0.05
 """Rows of different patients may coincide; more than this is the same data again."""
@@ -62,8 +62,8 @@ def check_new_patients(
 ) -> Iterator[str]:
     """Refuse patients who are registered already; yields what could not be compared.
 
-    used: see `used_datasets`. A revoked dataset that nothing was ever computed from has no spending to inherit and does not
-    count. Raises OperatorError.
+    used: see `used_datasets`; a revoked dataset that nothing was ever computed from has no
+    spending to inherit and does not count. Raises OperatorError.
     """
     for dataset in local_datasets(home):
         recorded = history.datasets.get(DatasetId(dataset.ds))
@@ -102,13 +102,13 @@ def _compared(home: Home, dataset: LocalDataset, candidate: Candidate) -> Iterat
     columns, known_rows = registered_rows(home, dataset.name)
     available = set(facts.header)
     if columns and available.issuperset(columns):
-        given = row_keys(candidate.file, columns, candidate.key)
+        given = keyed_rows(candidate.file, columns, candidate.key).keys
         yield _rows(known_rows, given, NARROW_SHARE if both_named else BY_CHANCE_SHARE)
         return
     common = tuple(name for name in columns if name in available)
     if len(common) >= COMPARED_COLUMNS_MIN and _is_intact(dataset, candidate.key):
-        earlier = row_keys(dataset.file, common, candidate.key)
-        given = row_keys(candidate.file, common, candidate.key)
+        earlier = keyed_rows(dataset.file, common, candidate.key).keys
+        given = keyed_rows(candidate.file, common, candidate.key).keys
         yield _rows(earlier, given, NARROW_SHARE)
 
 
@@ -130,8 +130,8 @@ def _registered_already(dataset: LocalDataset, shared: Shared, *, revoked: bool)
     undo = (
         ""
         if revoked
-        else f" If that one was a mistake and nothing was trained on it: `p2pfl data revoke "
-        f"{dataset.name}`."
+        else f" If that one was a mistake and nothing was trained on it, first `p2pfl data "
+        f"revoke {dataset.name}`."
     )
     return OperatorError(
         f'{shared.count} of {shared.of} patients are registered already, in "{dataset.name}" '
