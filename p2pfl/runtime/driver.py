@@ -76,6 +76,7 @@ class Driver:
         self._failure: asyncio.Future[None] = self._loop.create_future()
         self.core = NodeCore(given.site, given.roster, History(given.log.entries()))
         self.writer = LedgerWriter(given.log, self._now_us, self._recorded, self._approved())
+        self._forks: set[bytes] = set()
         self.heads = PeerHeads(given.log, given.home.path / "forks", self._forked, self._fail)
         self.exchange = Exchange(
             site=given.site,
@@ -247,10 +248,17 @@ class Driver:
         self.jobs.keep_initial(effect)
 
     def _forked(self, log_id: bytes) -> None:
-        """A site signed two histories: its misdeed, refused, counted and recorded as such."""
-        for card in self.core.roster.members:
-            if card.log_id == log_id:
-                self.submit(ev.PeerRefused(card.site, "ForkedHead"))
+        """A site signed two histories. The core refuses and records it; here is the evidence."""
+        if log_id in self._forks:
+            return
+        self._forks.add(log_id)
+        names = [card.name for card in self.core.roster.members if card.log_id == log_id]
+        sentence = (
+            f"{' '.join(names) or 'a former member'} signed two histories of its log: both notes "
+            f"are kept in forks/{log_id.hex()[:12]}…; ask that site, and tell the other members"
+        )
+        notice = fx.Happened("fork_found", sentence, (("log", log_id.hex()),))
+        self._given.observer.show(None, notice)
 
     def _approved(self) -> dict[StudyId, int]:
         studies = self.core.history.studies.items()

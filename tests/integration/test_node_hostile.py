@@ -92,6 +92,9 @@ async def test_a_hostile_member_is_refused_by_name_and_stops_nothing(
     }
     assert any(verdict == "late" for _, verdict, _ in verdicts)
     assert grown_mb < GROWTH_MB_MAX
+    assert victim.said("fork_found")
+    notes = [path.read_bytes() for path in (besieged.home(0).path / "forks").rglob("*.note")]
+    assert len(set(notes)) >= 2  # the evidence, for whoever has to be shown it
     with capfd.disabled():
         print(
             f"\n[{sum(refused.values())} refusals by {len(refused)} rules, {sum(kept.values())} "
