@@ -105,10 +105,10 @@ def _compared(home: Home, dataset: LocalDataset, candidate: Candidate) -> Iterat
         given = keyed_rows(candidate.file, columns, candidate.key).keys
         yield _rows(known_rows, given, NARROW_SHARE if both_named else BY_CHANCE_SHARE)
         return
-    common = tuple(name for name in columns if name in available)
-    if len(common) >= COMPARED_COLUMNS_MIN and _is_intact(dataset, candidate.key):
-        earlier = keyed_rows(dataset.file, common, candidate.key).keys
-        given = keyed_rows(candidate.file, common, candidate.key).keys
+    alike = tuple(name for name in columns if name in available)
+    if len(alike) >= COMPARED_COLUMNS_MIN and _is_intact(dataset, candidate.key):
+        earlier = keyed_rows(dataset.file, alike, candidate.key).keys
+        given = keyed_rows(candidate.file, alike, candidate.key).keys
         yield _rows(earlier, given, NARROW_SHARE)
 
 
