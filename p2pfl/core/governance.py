@@ -188,8 +188,11 @@ class Governance:
             if model == proposal.manifest.study.initial_model:
                 return True
             past = self._history.study(study)
+            dataset = self.dataset(past)
             is_released = past.standing is Standing.APPROVED or past.is_complete
-            if is_released and any(p.model == model for p in past.published.values()):
+            if dataset is None or dataset.revoked or not is_released:
+                continue
+            if any(p.model == model for p in past.published.values()):
                 return True
         return False
 

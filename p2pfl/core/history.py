@@ -7,6 +7,7 @@ command appends, so the three can never disagree."""
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import assert_never
 
 from ledger.log import Entry
 from ledger.provenance import kinds
@@ -203,6 +204,8 @@ class History:
                 study.standing = Standing.REVOKED
             case kinds.StudyClosed(reason=reason):
                 study.standing, study.closed_reason = Standing.CLOSED, reason
+            case _:  # pragma: no cover -- the union is closed
+                assert_never(record)
 
     def _train(self, record: kinds.TrainDone) -> None:
         study = self.study(StudyId(record.study))

@@ -219,12 +219,15 @@ class NodeCore:
         return effects + self._run_if_approved(now_s, study)
 
     def _dataset_revoked(self, dataset: DatasetId) -> list[fx.Effect]:
-        """Every study on the dataset is over at once, and on record."""
+        """Every study on the dataset is over at once; one that was not finished, on record."""
         effects: list[fx.Effect] = []
         for study in sorted(self.runs):
             run = self.runs[study]
-            if run.dataset.terms.ds == dataset and run.phase is not Phase.ENDED:
-                effects += [*run.stop("the dataset was revoked"), self._dataset_gone(study)]
+            if run.dataset.terms.ds != dataset:
+                continue
+            gone = [] if run.phase is Phase.ENDED else [self._dataset_gone(study)]
+            effects += [*run.stop("the dataset was revoked"), *gone]
+            del self.runs[study]
         return effects
 
     def _dataset_gone(self, study: StudyId) -> fx.Effect:
@@ -241,7 +244,7 @@ class NodeCore:
         if past.standing is Standing.APPROVED and (dataset is None or dataset.revoked):
             # Revoked while the node was down, or before the study's own revocation was written.
             return [self._dataset_gone(study)]
-        if dataset is None or self.me not in manifest.study.sites:
+        if dataset is None or dataset.revoked or self.me not in manifest.study.sites:
             return []
         bucket = max(1, dataset.terms.patients_bucket)
         run = self.runs[study] = StudyRun(self.me, manifest, self.history, bucket, self._models)

@@ -62,11 +62,6 @@ class StudyRun:
 
     # -- life ------------------------------------------------------------------------------------
 
-    @property
-    def is_over(self) -> bool:
-        """Whether this site left the study, or finished it."""
-        return self.phase in OVER
-
     def begin(self, now_s: float, note: bytes) -> list[fx.Effect]:
         """Resume where the ledger ends: after the last averaging, from the newest model here.
 
@@ -189,7 +184,7 @@ class StudyRun:
 
     def opened(self, event: ev.TrainingOpened) -> list[fx.Effect]:
         """The training process is ready; its model must be the one the manifest speaks of."""
-        if self._training.process is not Process.OPENING or self.is_over:
+        if self._training.process is not Process.OPENING or self.phase in OVER:
             return []
         wrong = self._training.opened(event)
         return self._leave("wrong-model", wrong) if wrong else []
@@ -213,7 +208,7 @@ class StudyRun:
         """Try again a few times: nothing was released, so nothing was spent.
 
         A site that needs no training any more goes on without the process."""
-        if self.is_over:
+        if self.phase in OVER:
             return []
         if self.phase is Phase.TRAINING:
             self.phase = Phase.WAITING
@@ -226,7 +221,7 @@ class StudyRun:
 
     def retry(self) -> list[fx.Effect]:
         """A timer says: try again what failed."""
-        if self.is_over:
+        if self.phase in OVER:
             return []
         reopen = self._training.open(DatasetId(self.dataset.terms.ds))
         return reopen + self.gathering.obtain_again(self.round)
@@ -280,7 +275,7 @@ class StudyRun:
         """Other sites approve or left: whoever is new gets the newest own updates."""
         before = self.gathering.hood.neighbours
         obtain = self.gathering.sites_changed(self.round, buckets)
-        if self.is_over:
+        if self.phase in OVER:
             obtain = []
         is_same = self.gathering.hood.neighbours == before
         return obtain if is_same else [*obtain, *self.offer_updates()]
@@ -288,15 +283,15 @@ class StudyRun:
     def connected(self, sites: frozenset[SiteId]) -> list[fx.Effect]:
         """These sites can be reached now: ask again for what could not be had before."""
         self.gathering.connected = sites
-        return [] if self.is_over else self.gathering.obtain_again(self.round)
+        return [] if self.phase in OVER else self.gathering.obtain_again(self.round)
 
     def announced(self, heard: Heard) -> list[fx.Effect]:
         """A neighbour tells of its update. Raises an UpdateRefused."""
-        return [] if self.is_over else self._hearing.announced(self.round, heard)
+        return [] if self.phase in OVER else self._hearing.announced(self.round, heard)
 
     def obtain_failed(self, now_s: float, event: ev.ObtainFailed) -> list[fx.Effect]:
         """A neighbour's update could not be had, or is not what was announced."""
-        return [] if self.is_over else self._hearing.obtain_failed(now_s, event)
+        return [] if self.phase in OVER else self._hearing.obtain_failed(now_s, event)
 
     def deadline(self, now_s: float, round_: Round) -> list[fx.Effect]:
         """The round's time is up: `advance` goes on with whoever was heard, if they suffice.
