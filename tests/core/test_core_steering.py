@@ -10,9 +10,10 @@ from gossip.messages import StudySteered
 from ledger.provenance import kinds
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.history import History, Steering
+from p2pfl.core.history import History, Steering, StudyHistory
 from p2pfl.core.names import Round
-from p2pfl.core.steering import digest_of_changes, own_draft
+from p2pfl.core.steering import Following, digest_of_changes, own_draft
+from p2pfl.core.watch import Telling
 from simulations.site import SimulatedSite
 from simulations.world import NetworkTerms
 
@@ -254,3 +255,15 @@ def test_a_training_that_fails_is_tried_again_with_the_same_values_and_one_entry
     check(story)
     assert len(steered(story, victim)) == 1
     assert victim.trained_with[story.study, 7] == SLOWER
+
+
+def test_values_that_are_on_their_way_to_the_ledger_are_used_and_written_once() -> None:
+    story = begin(terms=TERMS)
+    mandate, tell = fx.Mandate(story.study, 3), Telling(story.study)
+    following = Following(StudyHistory())
+    following.heard = message(story)
+    [append, _] = following.begin(tell, mandate, Round(1))
+    assert isinstance(append, fx.Append)
+    assert append.approved_seq == 3
+    assert following.begin(tell, mandate, Round(1)) == []
+    assert following.arguments == SLOWER
