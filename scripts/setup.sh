@@ -81,6 +81,16 @@ install_project() {
     if [ -n "${PIP_FIND_LINKS:-}" ]; then
         export UV_FIND_LINKS=${UV_FIND_LINKS:-$PIP_FIND_LINKS}
     fi
+    # uv is fast, but was once seen to crash after its work was done: a second run then finds little
+    # to do. pip, slower, has the last word.
+    with_uv || { say "uv failed; trying once more"; with_uv; } || {
+        say "uv failed again; installing with pip instead, which takes a few minutes"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+            --constraint constraints.txt --editable '.[dev]'
+    }
+}
+
+with_uv() {
     "$venv/bin/python" -m uv pip install --python "$venv/bin/python" \
         --constraint constraints.txt --editable '.[dev]' 2>&1 | { grep --line-buffered -v '^ [+~-] ' || true; }
 }
