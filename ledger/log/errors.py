@@ -324,8 +324,8 @@ class LogKeyWrong(LedgerError):
 class Rollback(LedgerError):
     rule = "the database is older than the last head released from it"
     next_step = (
-        "Do not write to it. Fetch the missing tail from a mirror with `p2pfl ledger recover`, "
-        "or start a new incarnation with `p2pfl ledger new-incarnation`."
+        "Do not write to it: keep a copy of the home, and put the newest backup of the whole home "
+        "in its place."
     )
     exit_code = ExitCode.ROLLBACK
 
@@ -342,8 +342,8 @@ class HeadsCut(LedgerError):
 class Corrupt(LedgerError):
     rule = "the ledger's files contradict each other"
     next_step = (
-        "Do not write to it. Run `p2pfl ledger verify` to see what was changed, then "
-        "`p2pfl ledger recover` from a mirror."
+        "Do not write to it: keep a copy of the home. `p2pfl ledger verify` says what is damaged; "
+        "put the newest backup of the whole home in its place."
     )
 
 

@@ -19,8 +19,8 @@ from ledger.provenance.kinds import ForkFound, UnknownKind
 from ledger.provenance.timeline import Timeline
 
 STOP_AND_RECOVER = (
-    "Stop the node, keep a copy of the whole home, and compare with a mirror: `p2pfl ledger verify`"
-    " shows each damaged place, `p2pfl ledger recover` fetches what peers hold."
+    "Stop the node and keep a copy of the whole home: `p2pfl ledger verify` shows each damaged "
+    "place, the newest backup of the whole home is the way back."
 )
 UNREADABLE = Rule("log.unreadable", STOP_AND_RECOVER, ExitCode.INTEGRITY_BROKEN)
 INCOMPLETE = Rule("log.incomplete", STOP_AND_RECOVER, ExitCode.INTEGRITY_BROKEN)
