@@ -21,6 +21,7 @@ from ledger.provenance import kinds
 from p2pfl.core.history import History
 from p2pfl.core.manifest import Manifest
 from p2pfl.runtime.blobs import BlobStore
+from p2pfl.runtime.commands.backups import require_not_restored
 from p2pfl.runtime.config import Config, read_config
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, OperatorError
 from p2pfl.runtime.home import Home
@@ -130,6 +131,7 @@ def open_site(
 
     Raises OperatorError, LedgerError or KeyFileError; then nothing was changed.
     """
+    require_not_restored(home)
     with hold_home(home, purpose=purpose):
         keys = read_keys(home.keys)
         log = Log.open(home.path, log=Signer(keys.log))
