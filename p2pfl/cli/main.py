@@ -65,10 +65,13 @@ class Families(TyperGroup):
         return list(super().parse_args(ctx, _home_first(args)))
 
 
+def _command_of(args: Sequence[str]) -> str:
+    return next((arg for arg in args if arg in FAMILIES), "")
+
+
 def _home_first(args: Sequence[str]) -> list[str]:
     """Move `--home DIR` to the front; `demo` has a --home of its own, `--` ends options."""
-    command = next((arg for arg in args if arg in FAMILIES), "")
-    if command == "demo":
+    if _command_of(args) == "demo":
         return list(args)
     moved: list[str] = []
     rest: list[str] = []
@@ -137,7 +140,8 @@ def _explain(error: Exception, arguments: Sequence[str]) -> int:
     known = as_operator_error(error)
     if known is None:
         return _report_bug(error, arguments)
-    if "--json" in arguments:
+    # There --json names the file of the results.
+    if "--json" in arguments and _command_of(arguments) != "demo":
         import json
 
         content = {"message": known.message, "fix": known.fix, "exit_code": known.exit_code}
