@@ -27,7 +27,7 @@ from p2pfl.runtime.config import Config, read_config
 from p2pfl.runtime.control import ControlServer
 from p2pfl.runtime.datasets import check_unchanged, dataset_of
 from p2pfl.runtime.driver import Driver, Surroundings
-from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError
+from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError, as_sentence
 from p2pfl.runtime.home import Home, write_durably
 from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.node_commands import NodeCommands
@@ -109,7 +109,7 @@ async def _serve(
             await driver.start(_manifests(home, observer))
         except TransportError as error:
             raise OperatorError(
-                f"The node cannot listen on {config.listen}: {error}.",
+                as_sentence(f"The node's network did not start: {error}"),
                 fix="Free the address, or change `listen` in config.toml; is another node running?",
                 exit_code=EXIT_UNAVAILABLE,
             ) from error
