@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
-from core_worlds import Story
+from core_worlds import PRIVATE, Story, begin
 
 from gossip.messages import Decision, Message, StudyDecision, UpdateAnnounced
 from ledger.log import Checkpoint, Signer, note_sign, origin_of
@@ -12,12 +12,19 @@ from ledger.provenance import kinds
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.gathering import blob_size_bytes
+from p2pfl.core.phases import Phase
 from p2pfl.runtime.blobs import bytes_of_vector
+from simulations.scenario import ScenarioTerms
 from simulations.site import CONSORTIUM, SimulatedSite
 
 
 def digest(*what: object) -> bytes:
     return hashlib.sha256(repr(what).encode()).digest()
+
+
+FIVE = ScenarioTerms(
+    sites=5, rounds=4, consensus_rounds=1, sites_min=3, deadline_s=2.0, privacy=PRIVATE
+)
 
 
 @dataclass(slots=True)
@@ -71,3 +78,32 @@ def drafts(effects: list[fx.Effect], kind: type[kinds.Record]) -> list[dict[str,
     """Bodies of the entries of a kind that these effects would append."""
     appends = [effect for effect in effects if isinstance(effect, fx.Append)]
     return [dict(d.body) for a in appends for d in a.drafts if d.kind == kind.KIND]
+
+
+def attacked(terms: ScenarioTerms = FIVE, seed: int = 1) -> tuple[Story, SimulatedSite, Attacker]:
+    """All but the last site run the study; the last one approves, and is an attacker."""
+    story = begin(seed, terms)
+    *honest, last = story.sites
+    story.approve(*honest)
+    story.boot(*honest)
+    story.wait(0.001)
+    attacker = Attacker(story, last)
+    for site in honest:
+        attacker.says(site, attacker.decision())
+    return story, honest[0], attacker
+
+
+def gathering(terms: ScenarioTerms = FIVE) -> tuple[Story, SimulatedSite, Attacker]:
+    """The same, at the moment when the victim has published round 0."""
+    story, victim, attacker = attacked(terms)
+    run = victim.core.runs[story.study]
+    assert story.runs_until(lambda: run.phase is Phase.GATHERING)
+    return story, victim, attacker
+
+
+def misbehaviour(effects: list[fx.Effect]) -> list[object]:
+    return [body["reason"] for body in drafts(effects, kinds.PeerMisbehaved)]
+
+
+def of(kind: type[fx.Effect], effects: list[fx.Effect]) -> list[fx.Effect]:
+    return [effect for effect in effects if isinstance(effect, kind)]

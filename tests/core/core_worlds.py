@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ledger.log import Verification
@@ -31,6 +31,10 @@ R = TypeVar("R", bound=Kind)
 
 PRIVATE = PrivateTerms(cap_u=5_000_000_000)
 SMALL = ScenarioTerms(sites=3, rounds=2, consensus_rounds=1, deadline_s=2.0, privacy=PRIVATE)
+FOUR = ScenarioTerms(
+    sites=4, rounds=4, consensus_rounds=1, sites_min=3, deadline_s=2.0, privacy=PRIVATE
+)
+LONG = replace(FOUR, rounds=25)
 RESTART_S = 1.0
 ENOUGH_S = 300.0
 

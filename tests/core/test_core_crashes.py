@@ -74,7 +74,7 @@ def test_a_crash_before_any_effect_changes_nothing_that_counts(count: int) -> No
     assert all(story.past(site).published.keys() == {0, 1, 2} for site in story.sites)
 
 
-@pytest.mark.parametrize("count", WIRED[::2])
+@pytest.mark.parametrize("count", WIRED[::3])
 def test_a_crash_between_proposal_and_approval_loses_neither(count: int) -> None:
     story = over_the_wire()
     crash_at(story, {count})
