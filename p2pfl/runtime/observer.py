@@ -30,6 +30,7 @@ LINES_PER_S: Final = 1.0
 LINES_BURST: Final = 200.0
 """Lines of one name; more of them are counted. Members decide how often some of these happen, and
 must not push everything else out of the log."""
+CATCH_UP: Final = "catch-up"
 SOURCES_MAX: Final = 1024
 """Different (source, reason) pairs that are told apart; the rest is told together."""
 
@@ -165,12 +166,23 @@ def _append_bug(path: Path, report: str) -> None:
 def round_text(done: fx.RoundDone) -> str:
     """The progress line of a round, at most 80 columns."""
     auc = f"{done.auc:.3f}" if done.auc is not None else "  –  "
-    loss = f"loss {done.loss:6.3f}" if done.phase == "training" else "mixing only"
-    eps = f"ε {done.eps_total_u / 1e6:.3f}/{done.cap_u / 1e6:g}" if done.eps_total_u else "no DP"
+    phase = _phase(done)
+    words = {"training": f"loss {done.loss:6.3f}", CATCH_UP: "caught up  "}
+    loss = words.get(phase, "mixing only")
+    # Only a round that trained without spending says that nothing protects the patients.
+    is_open = phase == "training" and not done.eps_total_u
+    eps = "no DP" if is_open else f"ε {done.eps_total_u / 1e6:.3f}/{done.cap_u / 1e6:g}"
     return (
         f"round {done.round + 1:>3}/{done.rounds:<3} {loss}  AUC {auc}  "
         f"heard {done.heard}/{done.expected}  {eps}  {done.phases_s.total:.2f} s"
     )
+
+
+def _phase(done: fx.RoundDone) -> str:
+    """The core's word, but for a round adopted from neighbours that had gone on without us:
+    it has no training, thus neither a loss nor a time for it."""
+    has_trained = done.loss != 0.0 or done.phases_s.train > 0.0
+    return CATCH_UP if done.phase == "training" and not has_trained else done.phase
 
 
 def _round_fields(done: fx.RoundDone) -> dict[str, object]:
@@ -178,9 +190,9 @@ def _round_fields(done: fx.RoundDone) -> dict[str, object]:
     return {
         "round": done.round,
         "rounds": done.rounds,
-        "phase": done.phase,
+        "phase": (phase := _phase(done)),
         # JSON knows no NaN: a training that diverged has no loss.
-        "loss": round(done.loss, 6) if math.isfinite(done.loss) else None,
+        "loss": round(done.loss, 6) if math.isfinite(done.loss) and phase != CATCH_UP else None,
         "auc": None if done.auc is None else round(done.auc, 4),
         "accuracy": round(done.accuracy, 4),
         "heard": done.heard,

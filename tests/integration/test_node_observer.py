@@ -135,6 +135,18 @@ def test_a_loss_that_is_no_number_stays_valid_json(observer: NodeObserver, tmp_p
     assert json.loads(text, parse_constant=_refuse)["loss"] is None
 
 
+def test_a_round_adopted_from_others_has_no_loss_and_keeps_its_epsilon(
+    observer: NodeObserver, terminal: Terminal, tmp_path: Path
+) -> None:
+    phases = fx.PhaseTimes(0.0, 0.0, 0.0, 0.1, 0.1)
+    adopted = fx.RoundDone(Round(4), 30, "training", 0.0, 0.8, 0.7, 3, 3, 0, 8_000_000, phases)
+    observer.show(None, adopted)
+    assert "caught up" in terminal.lines[-1]
+    assert "ε 0.000/8" in terminal.lines[-1]
+    (line,) = logged(tmp_path)
+    assert (line["phase"], line["loss"]) == ("catch-up", None)
+
+
 def test_files_of_logs_and_bugs_are_bounded(observer: NodeObserver, tmp_path: Path) -> None:
     for _ in range(30):
         observer.bug(ValueError("x" * 1_000_000))
