@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STOP_S = 20.0
 
-app = typer.Typer(no_args_is_help=True, help="Run this site's node.")
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Run this site's node.")
 
 
 @app.command()
@@ -49,6 +49,8 @@ def start(
 @app.command()
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Say what the running node does: neighbours, studies, refusals."""
+    from p2pfl.runtime.node_status import HARMLESS
+
     home = opened_home(context)
     told = _ask_status(home)
     if as_json:
@@ -69,7 +71,12 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
                 )
                 for study in told["studies"]
             ],
-            *[(f"refused {what}", str(count)) for what, count in told["refused"].items()],
+            *([("repeats", f"{told['harmless']}, harmless")] if told["harmless"] else []),
+            *[
+                (f"refused {what}", str(count))
+                for what, count in told["refused"].items()
+                if what.rpartition("/")[2] not in HARMLESS
+            ],
         ]
     )
 

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from p2pfl.core.conduct import EXCUSED, name_of
 from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.jsonable import Json
 
 STATUS_COMMAND: Final = "node status"
+
+HARMLESS: Final = frozenset(error.__name__ for error in EXCUSED)
+"""Rules that honest sites break, too: people see them apart from the others."""
 
 
 def status(driver: Driver, turned_away: Mapping[str, int]) -> Json:
@@ -40,9 +44,10 @@ def status(driver: Driver, turned_away: Mapping[str, int]) -> Json:
         "delivered": counts.delivered,
         "duplicates": counts.duplicates,
         "refused": {
-            f"{core.roster.member(site).name if site in core.roster else site.hex()[:8]}/{rule}": n
+            f"{name_of(core.roster, site)}/{rule}": n
             for (site, rule), n in sorted(core.refused.items())
         },
+        "harmless": sum(n for (_, rule), n in core.refused.items() if rule in HARMLESS),
         "turned_away": dict(sorted(turned_away.items())),
         "memory_peak_kib": memory_peak_kib(),
     }
