@@ -65,12 +65,13 @@ def round_words(line: LogLine) -> str:
     number = (line.number("round") or 0) + 1
     phase = line.text("phase")
     words = {"training": f"loss {loss or 0:.3f}", "catch-up": "caught up"}
+    work = words.get(phase, "mixing")
     score = "AUC -" if auc is None else f"AUC {auc:.3f}"
     spent = f"ε {(eps or 0) / 1e6:.3f}" if eps or phase != "training" else "no DP"
     heard = f"heard {line.fields.get('heard', '?')}/{line.fields.get('expected', '?')}"
     took = f"{line.number('round_s') or 0:.2f} s"
     return (
-        f"round {number:.0f}/{line.number('rounds') or 0:.0f}  {words.get(phase, 'mixing')}  {score}  {heard}  "
+        f"round {number:.0f}/{line.number('rounds') or 0:.0f}  {work}  {score}  {heard}  "
         f"{spent}  {took}"
     )
 
