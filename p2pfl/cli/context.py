@@ -44,6 +44,13 @@ def say(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
+def say_wrapped(text: str, *, width: int = 80) -> None:
+    """A sentence on as many lines as it takes."""
+    import textwrap
+
+    say(textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False))
+
+
 def say_json(value: object) -> None:
     """A result as JSON, indented, keys as the result's fields."""
     from p2pfl.runtime.jsonable import to_json

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_json
+from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_json, say_wrapped
 
 if TYPE_CHECKING:
     from p2pfl.core.manifest import Scalar
@@ -57,9 +57,14 @@ def new(
     json: JsonOption = False,
 ) -> None:
     """Write a complete manifest; sites, noise and the initial model are filled in and said."""
+    from p2pfl.core.manifest import RULES, TOPOLOGIES
     from p2pfl.runtime.commands import study_drafting
     from p2pfl.runtime.commands.opening import read_history
+    from p2pfl.runtime.policy import PLANS
 
+    _one_of("--plan", plan, " ".join(PLANS))
+    _one_of("--rule", rule, " ".join(RULES))
+    _one_of("--topology", topology, " ".join(TOPOLOGIES))
     request = study_drafting.StudyNew(
         out=out.absolute(),
         data=data,
@@ -99,9 +104,10 @@ def new(
     if json:
         say_json(drafted)
         return
-    say(f"{drafted.file} is written; its id will be {drafted.study.hex()}.")
+    say(f"{drafted.file} is written; its id will be")
+    say(drafted.study.hex())
     for choice in drafted.choices:
-        say(f"{choice}.")
+        say_wrapped(f"{choice}.")
     say(f"The initial model has {drafted.parameters} parameters and is kept here.")
     say(f"Next: p2pfl study validate {drafted.file}, then propose it.")
 

@@ -52,13 +52,14 @@ def test_new_study_says_what_was_chosen(consortium: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "what"),
     [
-        (("--plan", "tabular-mpl"), EXIT_DATA, 'did you mean "tabular-mlp"?'),
+        (("--plan", "tabular-mpl"), EXIT_USAGE, "expected tabular-logistic or tabular-mlp"),
         (("--argument", "learning_rat=0.5"), EXIT_DATA, 'did you mean "learning_rate"?'),
         (("--argument", "learning_rate"), EXIT_USAGE, "not NAME=VALUE"),
         (("--privacy", "off"), EXIT_USAGE, "expected gaussian or none"),
         (("--rounds", "0"), EXIT_REFUSED, "expected 1"),
         (("--epsilon", "0.000001"), EXIT_DATA, "privacy.epsilon"),
-        (("--rule", "mean"), EXIT_DATA, "averaging.rule"),
+        (("--rule", "mean"), EXIT_USAGE, "--rule"),
+        (("--topology", "star"), EXIT_USAGE, "--topology"),
         (("--topology", "torus"), EXIT_DATA, "cannot be drawn"),
         (("--data", "nothing"), EXIT_NO_INPUT, 'no dataset called "nothing"'),
         (("--schema", "nowhere.toml"), EXIT_NO_INPUT, "cannot be read"),
@@ -373,3 +374,12 @@ def test_things_that_are_no_manifest_are_refused_without_hanging(
     refused = p2pfl("study", "validate", path, "--home", consortium / "site0")
     assert refused.code in (EXIT_DATA, EXIT_NO_INPUT)
     assert str(path) in refused.err
+
+
+@pytest.mark.parametrize("options", [("--privacy", "none"), ("--epsilon", "20")])
+def test_a_draft_that_its_own_site_could_not_approve_says_so(
+    consortium: Path, options: tuple[str, ...]
+) -> None:
+    out = consortium / f"unfit{options[0]}.toml"
+    words = ("study", "new", "--data", "patients", "-o", out, *options)
+    assert "this site could not approve it" in done(*words, "--home", consortium / "site0").out

@@ -40,6 +40,7 @@ from p2pfl.runtime.errors import (
     OperatorError,
 )
 from p2pfl.runtime.home import Home, read_bounded, write_durably
+from p2pfl.runtime.policy import objections, read_policy
 
 Privacy = Literal["gaussian", "none"]
 
@@ -119,6 +120,16 @@ def study_new(home: Home, history: History, request: StudyNew, *, now_s: int) ->
     study = replace(study, initial_model=digest, parameters=parameters)
     raw = render_manifest(study=study, plan=plan, data=data, privacy=privacy, averaging=averaging)
     manifest = parse_manifest(raw)
+    policy, _ = read_policy(home.policy)
+    warnings = [
+        f"Warning: this site could not approve it: {objection.sentence}"
+        for objection in objections(policy, manifest, registered.delta, registered.patients_bucket)
+    ]
+    if privacy.epsilon > registered.cap_u / 1e6:
+        warnings.append(
+            f"Warning: this site could not approve it: ε = {privacy.epsilon:g} is more than the "
+            f"cap of its dataset, {registered.cap_u / 1e6:g}"
+        )
     write_durably(request.out, raw, mode=0o644)
     return StudyDrafted(
         file=request.out,
@@ -128,6 +139,7 @@ def study_new(home: Home, history: History, request: StudyNew, *, now_s: int) ->
         choices=(
             privacy_sentence,
             f"{len(study.sites)} sites from the roster, {study.sites_min} of them have to approve",
+            *warnings,
         ),
     )
 
