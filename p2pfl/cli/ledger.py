@@ -42,9 +42,7 @@ def verify(
     """Verify bytes, chain, tree, heads and signatures. Exit codes: 0 clean, 10 broken, 11 lost."""
     from p2pfl.runtime.commands import ledger_reading as reading
 
-    checked = reading.verify_log(
-        opened_home(context).path, sigs=reading.SigCheck(sigs.value), start=start
-    )
+    checked = reading.verify_from(opened_home(context), reading.SigCheck(sigs.value), start)
     if json:
         say_json(
             {

@@ -100,3 +100,11 @@ def test_show_pages_through_entries(home: Path) -> None:
     assert "study.approved  by data-owner" in last
     assert max(map(len, last.splitlines())) <= 80
     assert p2pfl("ledger", "show", "--home", home, "--from", -3).code == EXIT_USAGE
+
+
+@pytest.mark.parametrize("command", ["verify", "show"])
+def test_a_first_entry_beyond_the_end_is_named_with_the_range(home: Path, command: str) -> None:
+    beyond = p2pfl("ledger", command, "--from", "99999", "--home", home)
+    assert beyond.code == EXIT_USAGE
+    assert "no entry 99999" in beyond.err
+    assert "0 to 5" in beyond.err

@@ -28,7 +28,7 @@ from p2pfl.runtime.averaging_job import averaging_environment, mix
 from p2pfl.runtime.blobs import BlobStore, bytes_of_vector, vector_length
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.datasets import local_datasets
-from p2pfl.runtime.errors import BlobError, OperatorError
+from p2pfl.runtime.errors import EXIT_USAGE, BlobError, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.policy import read_policy
@@ -72,10 +72,27 @@ def ledger_show(home: Home, start: int | None, count: int) -> tuple[EntrySeen, .
     """`count` entries from `start` on, or the last ones. Raises LedgerError."""
     reader = LogReader.open(home.path, on_damage=OnDamage.SHOW)
     try:
+        _check_start(start or 0, reader.checkpoint.size)
         first = max(0, reader.checkpoint.size - count) if start is None else start
         return tuple(_seen(entry) for entry in reader.entries(first, first + count))
     finally:
         reader.close()
+
+
+def verify_from(home: Home, sigs: SigCheck, start: int) -> Verification:
+    """Verify the log from entry `start` on. Raises OperatorError if there is no such entry."""
+    checked = verify_log(home.path, sigs=sigs, start=start)
+    _check_start(start, checked.size)
+    return checked
+
+
+def _check_start(start: int, size: int) -> None:
+    if start and start >= size:
+        raise OperatorError(
+            f"The ledger has no entry {start}.",
+            fix=f"Give --from a number from 0 to {max(0, size - 1)}.",
+            exit_code=EXIT_USAGE,
+        )
 
 
 def run_audit(home: Home, *, replay: bool, now_us: int) -> AuditReport:
