@@ -30,7 +30,10 @@ def init(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Create this site's home: keys, ledger, configuration, policy and card."""
+    """Create this site's home: keys, ledger, configuration, policy and card.
+
+    Example: p2pfl --home ~/charite init --name charite --listen 192.0.2.7:7100
+    --consortium heart"""
     import os
 
     from p2pfl.runtime.commands import founding
@@ -59,5 +62,5 @@ def init(
         ]
     )
     say()
-    say("Next: give the card to whoever makes the roster, and read the fingerprint to them by")
-    say("telephone. Back up keys/: whoever has them is this site.")
+    say("Next: give the card to whoever makes the roster, and read the fingerprint to")
+    say("them by telephone. Back up keys/: whoever has them is this site.")

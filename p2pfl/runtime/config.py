@@ -50,12 +50,9 @@ class Config:
 
 def make_config(name: str, listen: str, announce: tuple[str, ...], consortium: str) -> Config:
     """Check what a person typed. Raises OperatorError."""
-    document = {
-        "name": name,
-        "listen": listen,
-        "announce": list(announce or (listen,)),
-        "consortium": consortium,
-    }
+    document: dict[str, object] = {"name": name, "listen": listen, "consortium": consortium}
+    if announce:
+        document["announce"] = list(announce)
     try:
         return _config(Table(document, "", _KEYS))
     except ManifestError as error:
@@ -97,6 +94,13 @@ def _config(table: Table) -> Config:
         else (listen,)
     )
     _check_listen(table.at("listen"), listen)
+    host = listen.rpartition(":")[0]
+    if host in _ANYWHERE and not table.has("announce"):
+        raise OutOfRange(
+            table.at("listen"),
+            expected="an announce address beside it, one that other sites can dial",
+            actual=listen,
+        )
     for address in announce:
         _check_announced(table.at("announce"), address)
     return Config(
