@@ -215,7 +215,9 @@ class Table:
         return tuple(found)
 
     def table(self, key: str, known: Sequence[str]) -> Table:
-        """The sub-table under `key`, with its own known keys."""
+        """The sub-table under `key`, with its own known keys. Raises MissingKey."""
+        if not self.has(key):
+            raise MissingKey(f"section [{self.at(key)}]", "is missing: it has to be written")
         value = self.value(key)
         if not isinstance(value, dict):
             raise WrongType(self.at(key), expected=f"a table [{self.at(key)}]", actual=value)
