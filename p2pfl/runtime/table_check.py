@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from p2pfl.core.manifest import CategoryColumn, Column, DataTerms
 from p2pfl.runtime.table_rows import (
@@ -25,6 +26,9 @@ from p2pfl.runtime.table_rows import (
 )
 
 _PATIENT_DOMAIN = b"p2pfl/patient/v1\0"
+
+COLUMNS_NOTED: Final = 3
+"""Columns with unusual values that are named; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,5 +166,8 @@ def _notes(count: int, patients: int, repeated: int, unusual: Counter[str]) -> I
             f"{repeated} of {count} rows repeat another one and count as patients of their own: "
             "without --patient-column nobody can tell"
         )
-    for name, times in sorted(unusual.items()):
+    listed = sorted(unusual.items(), key=lambda item: (-item[1], item[0]))
+    for name, times in listed[:COLUMNS_NOTED]:
         yield f'column "{name}": {times} of {count} values lie outside the agreed range or codes'
+    if (others := len(listed) - COLUMNS_NOTED) > 0:
+        yield f"{others} more column(s) hold such values, none of them more often"
