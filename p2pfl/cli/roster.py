@@ -92,7 +92,8 @@ def _tell(seen: RosterSeen, *, as_json: bool) -> None:
     if as_json:
         say_json(seen)
         return
-    say(f"{seen.consortium}, version {seen.version}, digest {seen.digest.hex()}")
+    say(f"{seen.consortium}, version {seen.version}, digest")
+    say(seen.digest.hex())
     say_table(
         ("name", "fingerprint", "address", "signed"),
         [
@@ -102,7 +103,7 @@ def _tell(seen: RosterSeen, *, as_json: bool) -> None:
                 " ".join(member.addresses) or "dials only",
                 "yes" if member.signed else "no",
             )
-            for member in seen.members
+            for member in sorted(seen.members, key=lambda member: member.name)
         ],
     )
     if seen.missing:

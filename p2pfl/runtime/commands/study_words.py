@@ -52,7 +52,7 @@ def summary(manifest: Manifest, roster: Roster | None, past: StudyHistory | None
         name=study.name,
         proposer=name_of(past.proposer) if past and past.proposer else "",
         standing=past.standing.value if past else "not recorded",
-        sites=tuple(name_of(site) for site in study.sites),
+        sites=tuple(sorted(name_of(site) for site in study.sites)),
         sites_min=study.sites_min,
         neighbours_min=study.neighbours_min,
         rounds=study.rounds,
