@@ -230,7 +230,7 @@ def tell(
     say()
     for line in score_table(stage, compared):
         say(line)
-    say("alone: own data only, same work and ε · pooled: all data in one place, no privacy")
+    say("alone: own data only, same work and ε · pooled: all data together, no privacy")
     say()
     say("hospital       ε spent   ε left   updates heard   rejected   audit")
     for site, privacy, audit in zip(stage.sites, spent, audited, strict=True):
