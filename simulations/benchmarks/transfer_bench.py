@@ -153,7 +153,7 @@ async def serve(stage: Stage) -> None:
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(give, "127.0.0.1", stage.tls_port, ssl=context)
+    tls_end = await asyncio.start_server(give, "127.0.0.1", stage.tls_port, ssl=context)
     near = await inbox.met.get()
 
     async def echo() -> None:
@@ -164,7 +164,7 @@ async def serve(stage: Stage) -> None:
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     echoing.cancel()
-    server.close()
+    tls_end.close()
     await transport.stop()
 
 

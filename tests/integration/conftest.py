@@ -5,6 +5,7 @@ import inspect
 import sys
 from pathlib import Path
 
+import node_in_process
 import pytest
 from node_homes import Consortium, found, with_study
 
@@ -21,6 +22,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = inspect.signature(pyfuncitem.obj).parameters
     asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
     return True
+
+
+@pytest.fixture(autouse=True)
+def elder_children() -> None:
+    """Remember which children of this process are none of the test's."""
+    node_in_process.ELDER.clear()
+    node_in_process.ELDER.update(node_in_process.living_children())
 
 
 @pytest.fixture(scope="session")

@@ -180,15 +180,19 @@ def _nudge_from_anywhere(seen: Watcher) -> Callable[[], None]:
     return lambda: loop.call_soon_threadsafe(seen.nudge)
 
 
+ELDER: set[int] = set()
+"""Children that were there before the present test: other suites keep nodes for a whole session."""
+
+
 def living_children() -> list[int]:
-    """Process ids of this process's children that have not ended."""
+    """Process ids of the present test's children that have not ended."""
     found = []
     for status in sorted(Path("/proc").glob("[0-9]*/stat")):
         with contextlib.suppress(OSError):
             state, parent, *_ = status.read_text().rpartition(")")[2].split()
             if int(parent) == os.getpid() and state != "Z":
                 found.append(int(status.parent.name))
-    return found
+    return [pid for pid in found if pid not in ELDER]
 
 
 async def until(condition: Callable[[], object]) -> None:
