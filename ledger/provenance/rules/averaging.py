@@ -53,13 +53,13 @@ def _find_averages(timeline: Timeline, context: AuditContext) -> Iterator[AuditF
 
 
 def _usable(receipts: _Receipts, averaged: Logged[AggDone]) -> list[Logged[UpdateReceived]]:
-    """Receipts of the average's round; a catch-up takes each neighbour's newest round."""
+    """Receipts of the average's round, or of a newer one of a neighbour that went ahead.
+
+    A site that fell behind takes each neighbour's newest round, and a site whose neighbour no
+    longer offers the round lets the newer update stand in; an older one is never right."""
     record = averaged.record
-    if record.own.seq >= 0:
-        rounds = [record.round]
-    else:
-        rounds = [at for study, at in receipts if study == record.study and at >= record.round]
-    found = [x for at in rounds for x in receipts.get((record.study, at), ())]
+    rounds = [at for study, at in receipts if study == record.study and at >= record.round]
+    found = [x for at in rounds for x in receipts[record.study, at]]
     return [received for received in found if received.seq < averaged.seq]
 
 
