@@ -71,7 +71,13 @@ def test_geometric_median_agrees_with_the_converged_oracle(byzfl, seed, n):
     converged = average("geometric_median", models[0], models[1:], uniform(n), steps=64)
     default = average("geometric_median", models[0], models[1:], uniform(n))
     assert close(converged.value, oracle, models)
-    assert close(default.value, oracle, models, tolerance=2e-3)
+    # Eight steps may still be on their way where the sum of distances is flat (three members: up
+    # to .009 off), so what they are held to is the sum itself, which is what is minimised.
+    wide = models.astype(np.float64)
+    least, reached = (
+        float(np.linalg.norm(wide - point, axis=1).sum()) for point in (oracle, default.value)
+    )
+    assert reached <= least * (1 + 1e-4)
 
 
 @given(models=models())
