@@ -21,10 +21,8 @@ from gossip.roster import Roster
 from ledger.log import Draft
 from p2pfl.core import events as ev
 from p2pfl.core.manifest import Manifest
-from simulations.site import Fetch, Outgoing, SimulatedSite
+from simulations.site import COMMIT_S, FETCH_S, Fetch, Outgoing, SimulatedSite
 
-COMMIT_S = 0.004
-FETCH_S = 0.02
 FETCH_AGAIN_S = 0.2
 
 
