@@ -11,9 +11,6 @@ from prov_teller import TERMS, plain_story
 from ledger.log import Entry, LogReader
 from ledger.provenance.fields import FieldError
 from ledger.provenance.kinds import (
-    CLASSES,
-    GENESIS_KIND,
-    READERS,
     AggDone,
     AggInput,
     AuditRun,
@@ -32,7 +29,6 @@ from ledger.provenance.kinds import (
     PeerMisbehaved,
     PolicyChanged,
     PrivacySpent,
-    Readers,
     Record,
     Redacted,
     RosterChanged,
@@ -112,13 +108,6 @@ def test_one_of_each_kind_is_tried_here() -> None:
 
 def test_every_kind_comes_back_from_a_real_log_as_it_went_in(tmp_path: Path) -> None:
     assert tuple(map(parse, entries(tmp_path, *ONE_OF_EACH))) == ONE_OF_EACH
-
-
-def test_every_kind_says_who_may_read_it() -> None:
-    assert set(READERS) == {*CLASSES, GENESIS_KIND}
-    assert READERS["train.done"] is Readers.STUDY_MEMBERS
-    assert READERS["roster.changed"] is Readers.EVERYONE
-    assert READERS["dataset.registered"] is Readers.SITE_ONLY
 
 
 def test_the_body_has_the_names_of_the_format() -> None:
