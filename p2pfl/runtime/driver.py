@@ -26,7 +26,7 @@ from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.errors import BlobError, OperatorError
 from p2pfl.runtime.exchange import Exchange
 from p2pfl.runtime.home import Home, write_durably
-from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded
+from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded, Unless
 from p2pfl.runtime.peer_heads import PeerHeads
 from p2pfl.runtime.study_jobs import DatasetFile, StudyJobs
 from p2pfl.runtime.training_process import WORKER
@@ -140,6 +140,10 @@ class Driver:
     async def append(self, drafts: Sequence[Draft]) -> Recorded:
         """Append entries for a person's command; the core learns of them like of its own."""
         return await self.writer.append(drafts)
+
+    async def append_unless(self, drafts: Sequence[Draft], unless: Unless) -> Recorded | None:
+        """Like `append`, unless something on record by then spoils it: then None."""
+        return await self.writer.append_unless(drafts, unless)
 
     # -- events in, effects out ------------------------------------------------------------------
 

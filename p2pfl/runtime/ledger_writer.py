@@ -7,9 +7,10 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
-from ledger.log import Committed, Draft, Entry, Log
+from ledger.log import Committed, Draft, Entry, Log, Value
 from ledger.log.errors import LogStopped, StoreError
 from ledger.provenance import kinds
 from p2pfl.core.effects import SeqLink
@@ -38,12 +39,23 @@ class Approval:
     seq: int
 
 
+@dataclass(frozen=True, slots=True)
+class Unless:
+    """What a decision stands on: the entries before number `since`, and none that spoils it.
+
+    spoils: told kind and body of an entry that came after the decision was prepared."""
+
+    since: int
+    spoils: Callable[[str, Mapping[str, Value]], bool]
+
+
 @dataclass(slots=True)
 class _Request:
     drafts: tuple[Draft, ...]
     links: tuple[SeqLink, ...]
-    under: Approval | None
     done: asyncio.Future[Recorded | None]
+    under: Approval | None = None
+    unless: Unless | None = None
 
 
 class LedgerWriter:
@@ -71,7 +83,7 @@ class LedgerWriter:
 
     async def append(self, drafts: Sequence[Draft], links: Sequence[SeqLink] = ()) -> Recorded:
         """Returns once the entries are durable. Raises LedgerError; then nothing was written."""
-        recorded = await self._request(drafts, links, None)
+        recorded = await self._request(_Request(tuple(drafts), tuple(links), self._future()))
         assert recorded is not None, "only an append under an approval may come to nothing"
         return recorded
 
@@ -82,16 +94,24 @@ class LedgerWriter:
 
         Decided where the order of entries is: a person's revocation may have come first.
         Raises LedgerError; then nothing was written."""
-        return await self._request(drafts, links, approval)
+        request = _Request(tuple(drafts), tuple(links), self._future(), under=approval)
+        return await self._request(request)
 
-    async def _request(
-        self, drafts: Sequence[Draft], links: Sequence[SeqLink], under: Approval | None
-    ) -> Recorded | None:
+    async def append_unless(self, drafts: Sequence[Draft], unless: Unless) -> Recorded | None:
+        """Append unless something on record by then spoils it: then None.
+
+        For a decision that was prepared from a snapshot, off the loop.
+        Raises LedgerError; then nothing was written."""
+        return await self._request(_Request(tuple(drafts), (), self._future(), unless=unless))
+
+    def _future(self) -> "asyncio.Future[Recorded | None]":
+        return self._loop.create_future()
+
+    async def _request(self, request: _Request) -> Recorded | None:
         if self._is_closed:
             raise LogStopped
-        done: asyncio.Future[Recorded | None] = self._loop.create_future()
-        self._queue.put(_Request(tuple(drafts), tuple(links), under, done))
-        return await done
+        self._queue.put(request)
+        return await request.done
 
     async def close(self) -> None:
         """Write what is queued, then end the thread. The log itself stays open."""
@@ -125,7 +145,7 @@ class LedgerWriter:
         approved, written, dropped = dict(self._approved), list[_Request](), list[_Request]()
         seq = self._log.checkpoint.size
         for request in batch:
-            if request.under is None or approved.get(request.under.study) == request.under.seq:
+            if self._stands(request, approved, written):
                 written.append(request)
                 _follow(approved, request.drafts, seq)
                 seq += len(request.drafts)
@@ -146,6 +166,19 @@ class LedgerWriter:
             self._loop.call_soon_threadsafe(self._fail, batch, error)
         else:
             self._loop.call_soon_threadsafe(_drop, dropped)
+
+    def _stands(
+        self, request: _Request, approved: Mapping[StudyId, int], before: Sequence[_Request]
+    ) -> bool:
+        """Whether a request may be written after the log and these requests."""
+        under, unless = request.under, request.unless
+        if under is not None and approved.get(under.study) != under.seq:
+            return False
+        if unless is None:
+            return True
+        recorded = ((entry.kind, entry.body) for entry in self._log.entries(unless.since))
+        waiting = ((draft.kind, draft.body) for one in before for draft in one.drafts)
+        return not any(unless.spoils(kind, body) for kind, body in chain(recorded, waiting))
 
     def _linked(self, batch: list[_Request]) -> list[Draft]:
         drafts: list[Draft] = []

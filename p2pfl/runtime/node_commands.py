@@ -24,6 +24,7 @@ from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.jsonable import Json
+from p2pfl.runtime.ledger_writer import Unless
 from p2pfl.runtime.node_status import STATUS_COMMAND
 
 Result = TypeVar("Result")
@@ -41,6 +42,12 @@ class NodeLedger:
         """Commit the drafts through the node's own writer, so that the core learns of them."""
         recorded = asyncio.run_coroutine_threadsafe(self.driver.append(drafts), self.loop)
         return recorded.result().entries
+
+    def append_unless(self, drafts: Sequence[Draft], unless: Unless) -> tuple[Entry, ...] | None:
+        """Commit the drafts unless something on record by then spoils them: then None."""
+        appending = self.driver.append_unless(drafts, unless)
+        recorded = asyncio.run_coroutine_threadsafe(appending, self.loop).result()
+        return None if recorded is None else recorded.entries
 
     def entries(self) -> Iterator[Entry]:
         """Everything on record."""

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from ops_sites import done, p2pfl
 
+from ledger.log import Draft, Entry, Log
+from ledger.provenance import kinds
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_writing import render_manifest
-from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_USAGE
+from p2pfl.runtime.commands.opening import HeldLedger, open_site
+from p2pfl.runtime.commands.steering import StudySteer, study_steer
+from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_USAGE, OperatorError
+from p2pfl.runtime.home import Home
+from p2pfl.runtime.ledger_writer import Unless
+
+NOW_US = 1_790_000_000_000_000
 
 
 def bodies(home: Path) -> list[dict[str, object]]:
@@ -95,3 +104,60 @@ def test_a_study_without_ranges_says_that_nothing_can_be_steered(consortium: Pat
     refused = p2pfl("study", "steer", study, "learning_rate=0.25", "--home", home)
     assert refused.code == EXIT_REFUSED
     assert "names no ranges" in " ".join(refused.err.split())
+
+
+@dataclass
+class RunningNode:
+    """The ledger of a node whose rounds go by while a person's command is being prepared."""
+
+    log: Log
+    study: bytes
+    rounds_meanwhile: int
+    round: int = 0
+
+    def append(self, drafts: Sequence[Draft]) -> tuple[Entry, ...]:
+        return self.log.append(drafts, NOW_US).entries
+
+    def append_unless(self, drafts: Sequence[Draft], unless: Unless) -> tuple[Entry, ...] | None:
+        for _ in range(self.rounds_meanwhile):
+            self.append([kinds.RoundSkipped(self.study, self.round, "alone").draft("node")])
+            self.round += 1
+        came = self.log.entries(unless.since)
+        return None if any(unless.spoils(e.kind, e.body) for e in came) else self.append(drafts)
+
+    def entries(self) -> Iterator[Entry]:
+        return self.log.entries()
+
+    def put_secret(self, seq: int, name: str, salt: bytes, value: bytes) -> None:
+        self.log.put_secret(seq, name, salt, value)
+
+
+def steer_beside(home: Path, proposed: str, rounds_meanwhile: int) -> tuple[int, int]:
+    """Steer while rounds go by. Returns the first round steered, and the last one that ended."""
+    with open_site(Home(home), purpose="steer", now_us=lambda: NOW_US) as site:
+        assert isinstance(site.ledger, HeldLedger)
+        busy = RunningNode(site.ledger.log, bytes.fromhex(proposed), rounds_meanwhile)
+        steered = study_steer(
+            replace(site, ledger=busy), StudySteer(proposed, ("learning_rate=0.25",))
+        )
+        return steered.from_round, busy.round - 1
+
+
+def test_a_round_that_begins_while_the_command_is_prepared_is_not_claimed(
+    consortium: Path, proposed: str
+) -> None:
+    home = consortium / "site0"
+    done("study", "approve", proposed, "--data", "patients", "--home", home)
+    from_round, ended = steer_beside(home, proposed, 1)
+    assert from_round > ended + 1
+    assert [body["round"] for body in bodies(home)] == [from_round]
+
+
+def test_rounds_faster_than_any_command_leave_the_study_as_it_was(
+    consortium: Path, proposed: str
+) -> None:
+    home = consortium / "site0"
+    done("study", "approve", proposed, "--data", "patients", "--home", home)
+    with pytest.raises(OperatorError, match="cannot be steered any more: no training round"):
+        steer_beside(home, proposed, 200)
+    assert bodies(home) == []

@@ -14,7 +14,7 @@ from ledger.log.errors import LedgerError, LogStopped, WriteFailed
 from ledger.provenance import kinds
 from p2pfl.core.effects import SeqLink
 from p2pfl.core.names import StudyId
-from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded
+from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded, Unless
 
 STUDY = StudyId(b"\x05" * 32)
 DRAFT = kinds.PeerMisbehaved(bytes(32), "Garbled", 1).draft("node")
@@ -173,6 +173,31 @@ async def test_only_the_very_approval_that_was_given_will_do(log: Log) -> None:
         assert approved.entries[1].seq == newer.seq
         assert await old is None
         assert isinstance(await new, Recorded)
+
+
+async def test_what_was_prepared_from_a_snapshot_comes_to_nothing_if_it_is_spoilt(log: Log) -> None:
+    def is_skip(kind: str, body: object) -> bool:
+        return kind == kinds.RoundSkipped.KIND
+
+    skipped = kinds.RoundSkipped(STUDY, 0, "alone").draft("node")
+    async with writing(log) as desk:
+        since = log.checkpoint.size
+        began, let_go = desk.hold()
+        first = asyncio.create_task(desk.writer.append([DRAFT]))
+        await began.wait()
+        # All of these are decided inside one commit, in this order.
+        early = asyncio.create_task(desk.writer.append_unless([DRAFT], Unless(since, is_skip)))
+        skipping = asyncio.create_task(desk.writer.append([skipped]))
+        late = asyncio.create_task(desk.writer.append_unless([DRAFT], Unless(since, is_skip)))
+        await asyncio.sleep(0)
+        let_go()
+        await first
+        assert isinstance(await early, Recorded)
+        await skipping
+        assert await late is None
+        assert await desk.writer.append_unless([DRAFT], Unless(since, is_skip)) is None
+        after = Unless(log.checkpoint.size, is_skip)
+        assert isinstance(await desk.writer.append_unless([DRAFT], after), Recorded)
 
 
 async def test_a_revocation_that_could_not_be_written_takes_no_effect(log: Log) -> None:

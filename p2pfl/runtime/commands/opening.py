@@ -25,6 +25,7 @@ from p2pfl.runtime.commands.backups import require_not_restored
 from p2pfl.runtime.config import Config, read_config
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, OperatorError
 from p2pfl.runtime.home import Home
+from p2pfl.runtime.ledger_writer import Unless
 from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.policy import Policy, read_policy
 
@@ -38,6 +39,9 @@ class Ledger(Protocol):
 
     def append(self, drafts: Sequence[Draft]) -> tuple[Entry, ...]:
         """Commit the drafts together; they are durable when this returns."""
+
+    def append_unless(self, drafts: Sequence[Draft], unless: Unless) -> tuple[Entry, ...] | None:
+        """Commit the drafts unless an entry written meanwhile spoils them: then None."""
 
     def entries(self) -> Iterator[Entry]:
         """Everything on record, in order."""
@@ -93,6 +97,10 @@ class Site:
         """Append drafts as one commit, and before them a policy that changed since the last."""
         return self.ledger.append([*self._policy_drafts(), *drafts])
 
+    def record_unless(self, unless: Unless, *drafts: Draft) -> tuple[Entry, ...] | None:
+        """Like `record`, unless an entry written since spoils what was prepared: then None."""
+        return self.ledger.append_unless([*self._policy_drafts(), *drafts], unless)
+
     def _policy_drafts(self) -> list[Draft]:
         recorded = b""
         for entry in self.ledger.entries():
@@ -113,6 +121,10 @@ class HeldLedger:
     def append(self, drafts: Sequence[Draft]) -> tuple[Entry, ...]:
         """Commit the drafts together."""
         return self.log.append(drafts, self.now_us()).entries
+
+    def append_unless(self, drafts: Sequence[Draft], unless: Unless) -> tuple[Entry, ...] | None:
+        """Commit the drafts: nobody else writes while this process holds the home's lock."""
+        return self.append(drafts)
 
     def entries(self) -> Iterator[Entry]:
         """Everything on record."""

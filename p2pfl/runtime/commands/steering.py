@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from gossip.limits import STEERED_ARGUMENTS_MAX, STEERED_DECIMAL_BYTES_MAX
+from ledger.log import Value
+from ledger.provenance import kinds
 from p2pfl.core.history import Standing, StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import StudyId
@@ -17,7 +19,10 @@ from p2pfl.runtime.commands.clock import moment
 from p2pfl.runtime.commands.opening import Site, installed_roster
 from p2pfl.runtime.commands.studies import find_study, read_manifest
 from p2pfl.runtime.commands.study_words import range_words, steerable_words
-from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_USAGE, OperatorError
+from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, EXIT_USAGE, OperatorError
+from p2pfl.runtime.ledger_writer import Unless
+
+ATTEMPTS_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +52,43 @@ def study_steer(site: Site, request: StudySteer) -> Steered:
     Raises OperatorError unless this site proposed the study, training rounds are left, and every
     value lies inside the range that the manifest names.
     """
+    for ahead in range(ATTEMPTS_MAX):
+        steered = _steer_from(site, request, ahead**2)
+        if steered is not None:
+            return steered
+    raise OperatorError(
+        "The study's rounds went by faster than the steering could be recorded.",
+        fix="Nothing was changed. Run the command again.",
+        exit_code=EXIT_UNAVAILABLE,
+    )
+
+
+def _steer_from(site: Site, request: StudySteer, ahead: int) -> Steered | None:
+    """Record the steering `ahead` rounds later than possible; None if its first round has begun.
+
+    A round is trained with what was in force when it began, so an entry that names a round must
+    be on record before the round before it has ended: the node goes on while a person's command
+    is prepared."""
     history = site.history()
     study = find_study(site.home, history, request.study)
     manifest, past = read_manifest(site.home, study), history.study(study)
     _check_proposer(site, study, past)
-    from_round = _first_round(site, manifest, past)
+    from_round = _first_round(site, manifest, past, ahead)
     changes = _merged(manifest, past, _parsed(manifest, request.changes))
-    entry = site.record(own_draft(study, changes, from_round, "operator"))[-1]
+    unless = Unless(history.size, lambda kind, body: _has_begun(kind, body, study, from_round))
+    entries = site.record_unless(unless, own_draft(study, changes, from_round, "operator"))
+    if entries is None:
+        return None
     steered = tuple(f"{name} = {value}" for name, value in changes)
-    return Steered(study, manifest.study.name, steered, from_round, entry.seq)
+    return Steered(study, manifest.study.name, steered, from_round, entries[-1].seq)
+
+
+def _has_begun(kind: str, body: Mapping[str, Value], study: StudyId, round_: int) -> bool:
+    """Whether an entry ends the round before this one, or a later one."""
+    ends = kind in (kinds.AggDone.KIND, kinds.RoundSkipped.KIND) and body["study"] == study
+    ended = body["round"] if ends else -1
+    assert isinstance(ended, int), "the ledger holds what its kinds wrote"
+    return ended >= round_ - 1
 
 
 def _check_proposer(site: Site, study: StudyId, past: StudyHistory) -> None:
@@ -71,8 +104,10 @@ def _check_proposer(site: Site, study: StudyId, past: StudyHistory) -> None:
     )
 
 
-def _first_round(site: Site, manifest: Manifest, past: StudyHistory) -> int:
-    """The round after the present one, which may be in training; 0 if none is trained here."""
+def _first_round(site: Site, manifest: Manifest, past: StudyHistory, ahead: int) -> int:
+    """The round after the present one, which may be in training, and `ahead` more if there are.
+
+    0 if none is trained here."""
     behind = max(past.averaged.keys() | past.skipped, default=-1)
     first = behind + 2 if past.standing is Standing.APPROVED else 0
     if past.is_complete or first >= manifest.study.rounds:
@@ -80,7 +115,7 @@ def _first_round(site: Site, manifest: Manifest, past: StudyHistory) -> int:
     elif site.now_us() >= manifest.study.expires_us:
         why = f"the study expired at {moment(manifest.study.expires_us)}"
     else:
-        return first
+        return min(first + ahead, manifest.study.rounds - 1) if first else 0
     raise OperatorError(
         f"{manifest.study.name} cannot be steered any more: {why}.",
         fix="Propose a new study with the values you want.",
