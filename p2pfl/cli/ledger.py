@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from p2pfl.cli import ledger_export
 from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_fields, say_json
 
 app = typer.Typer(
@@ -15,6 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Verify, audit and read this site's ledger.",
 )
+app.add_typer(ledger_export.app, name="export")
 
 
 class Signatures(Enum):

@@ -109,8 +109,8 @@ def run_audit(home: Home, *, replay: bool, now_us: int) -> AuditReport:
             verification=verification,
             now_us=now_us,
             origin=reader.origin,
-            names=_site_names(home),
-            study_names=_study_names(home),
+            names=site_names(home),
+            study_names=study_names(home),
             dataset_names=_dataset_names(home),
             approver_roles=_approver_roles(home),
             blob=lambda digest: store.path(digest) if store.has(digest) else None,
@@ -160,12 +160,14 @@ def replay_from(store: BlobStore) -> Replay:
     return replayed
 
 
-def _site_names(home: Home) -> dict[bytes, str]:
+def site_names(home: Home) -> dict[bytes, str]:
+    """The sites of the roster in force, by id."""
     roster = installed_roster(home)
     return {card.site: card.name for card in roster.members} if roster else {}
 
 
-def _study_names(home: Home) -> dict[bytes, str]:
+def study_names(home: Home) -> dict[bytes, str]:
+    """The studies whose manifests are kept, by id."""
     names: dict[bytes, str] = {}
     for path in sorted(home.studies.glob("*.toml")):
         try:
