@@ -13,14 +13,15 @@ not be computed; times are microseconds UTC; a `seq` is an entry's number in the
                    trainings, unreleased, unprotected, recomputed_at: [{seq, declared_u, epsilon}],
                    studies: [{study, name, trainings, planned, declared_u, epsilon_recomputed,
                               mechanism, sigma, q, steps, clip, delta}]}]
-    decisions    [{seq, time_us, actor, sentence}]
+    decisions    [{seq, time_us, actor, sentence, kind, study, ds}]       "": concerns none
     releases     [{seq, time_us, study, name, round, hash, distance,
                    contributors: [{site, name, kept, clipped, dropped}],
-                   averages: [{seq, round, out_hash, own_hash, own_weight_u, train_seq,
+                   averages: [{seq, time_us, round, out_hash, own_hash, own_weight_u, train_seq,
+                               ds, eps_u (−1: nothing trained),
                                inputs: [{site, log_id, seq, hash, weight_u, verdict}]}]}]
     rejections   [{study, name, sender, sender_name, verdict, reason, count, round_first,
                    round_last}]
-    incidents    [{seq, time_us, actor, sentence}]
+    incidents    [{seq, time_us, actor, sentence, kind, study, ds}]
     not_detectable  [sentence]
     not_covered  sentence
 
@@ -42,8 +43,13 @@ Json = dict[str, object]
 
 def to_json(report: AuditReport) -> str:
     """The report as JSON text, the same for the same report."""
+    return json.dumps(document_of(report), ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def document_of(report: AuditReport) -> Json:
+    """The report as what JSON can hold."""
     context, root = report.context, report.context.verification.root
-    document: Json = {
+    return {
         "schema": SCHEMA,
         "exit_code": int(report.exit_code),
         "exit_name": report.exit_code.name.lower(),
@@ -89,7 +95,6 @@ def to_json(report: AuditReport) -> str:
         "not_detectable": list(report.limits),
         "not_covered": report.not_covered,
     }
-    return json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)
 
 
 def _number(value: float | None) -> float | None:
@@ -138,7 +143,15 @@ def _study(spending: StudySpending, context: AuditContext) -> Json:
 
 def _happenings(happenings: Iterable[Happening]) -> list[Json]:
     return [
-        {"seq": at.seq, "time_us": at.time_us, "actor": at.actor, "sentence": at.sentence}
+        {
+            "seq": at.seq,
+            "time_us": at.time_us,
+            "actor": at.actor,
+            "sentence": at.sentence,
+            "kind": at.kind,
+            "study": at.study.hex(),
+            "ds": at.ds.hex(),
+        }
         for at in happenings
     ]
 
@@ -183,11 +196,14 @@ def _release(release: Release, context: AuditContext) -> Json:
 def _step(step: Step) -> Json:
     return {
         "seq": step.seq,
+        "time_us": step.time_us,
         "round": step.round,
         "out_hash": step.out_hash.hex(),
         "own_hash": step.own_hash.hex(),
         "own_weight_u": step.own_weight_u,
         "train_seq": step.train_seq,
+        "ds": step.ds.hex(),
+        "eps_u": step.eps_u,
         "inputs": [
             {
                 "site": used.site.hex(),

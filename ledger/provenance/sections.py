@@ -34,17 +34,22 @@ from ledger.provenance.kinds import (
     UpdatePublished,
     UpdateReceived,
 )
-from ledger.provenance.timeline import Timeline
+from ledger.provenance.timeline import Logged, Timeline
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One line of a story: where in the log, when, who acted, what."""
+    """One line of a story: where in the log, when, who acted, what.
+
+    study, ds: what it concerns, empty where it concerns none."""
 
     seq: int
     time_us: int
     actor: str
     sentence: str
+    kind: str
+    study: bytes = b""
+    ds: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,10 @@ class Ingredient:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One average on the way to a released model."""
+    """One average on the way to a released model.
+
+    ds, eps_u: what the own update was trained on and this study's ε after it; empty and −1 where
+    nothing was trained."""
 
     seq: int
     round: int
@@ -83,6 +91,9 @@ class Step:
     own_weight_u: int
     train_seq: int
     inputs: tuple[Ingredient, ...]
+    time_us: int
+    ds: bytes
+    eps_u: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +123,16 @@ class Release:
 def decisions(timeline: Timeline, context: AuditContext) -> tuple[Happening, ...]:
     """Who decided what on datasets and studies, in order."""
     return tuple(
-        Happening(logged.seq, logged.time_us, logged.actor, sentence)
+        _happening(logged, sentence)
         for logged in timeline.logged
         if (sentence := _decision(logged.record, context))
     )
+
+
+def _happening(logged: Logged[Record], sentence: str) -> Happening:
+    record = logged.record
+    study, ds = getattr(record, "study", b""), getattr(record, "ds", b"")
+    return Happening(logged.seq, logged.time_us, logged.actor, sentence, record.KIND, study, ds)
 
 
 def _decision(record: Record, context: AuditContext) -> str:
@@ -164,7 +181,7 @@ def _because(reason: str) -> str:
 def incidents(timeline: Timeline, context: AuditContext) -> tuple[Happening, ...]:
     """Gaps and events that somebody should look at."""
     return tuple(
-        Happening(logged.seq, logged.time_us, logged.actor, sentence)
+        _happening(logged, sentence)
         for logged in timeline.logged
         if (sentence := _incident(logged.record, context))
     )
@@ -242,14 +259,16 @@ def _steps(timeline: Timeline, study: bytes, model: bytes, seq: int) -> Iterator
             if average:
                 averages.append(average)
         elif average and average.record.out_hash == model:
-            yield _step(timeline, average.seq, average.record)
+            yield _step(timeline, average)
             model = average.record.own.hash
 
 
-def _step(timeline: Timeline, seq: int, record: AggDone) -> Step:
+def _step(timeline: Timeline, average: Logged[AggDone]) -> Step:
+    record = average.record
     published = timeline.at(record.own.seq, UpdatePublished)
+    trained = timeline.at(published.record.train_seq, TrainDone) if published else None
     return Step(
-        seq=seq,
+        seq=average.seq,
         round=record.round,
         out_hash=record.out_hash,
         own_hash=record.own.hash,
@@ -259,6 +278,9 @@ def _step(timeline: Timeline, seq: int, record: AggDone) -> Step:
             Ingredient(used.site, used.log_id, used.seq, used.hash, used.weight_u, verdict)
             for used, verdict in zip(record.inputs, record.verdicts, strict=True)
         ),
+        time_us=average.time_us,
+        ds=trained.record.ds if trained else b"",
+        eps_u=trained.record.eps_u if trained else -1,
     )
 
 
