@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from net_libp2p import free_ports, libp2p_net
+from free_ports import free_ports
+from net_libp2p import libp2p_net
 from net_stage import MIB, Net, Node
 
 from gossip.errors import FetchFailed, TransportError, TransportStopped, Unreachable

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from free_ports import free_addresses
+
 from gossip.identifiers import SiteId
 from gossip.keys import SiteKeys, read_keys
 from gossip.roster import Roster, decode_roster
-from p2pfl.cli.demo_stage import command, free_addresses
+from p2pfl.cli.demo_stage import command
 from p2pfl.core.manifest import Manifest, parse_manifest
 from p2pfl.runtime.home import Home
 
