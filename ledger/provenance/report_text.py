@@ -4,11 +4,11 @@ Nothing is wider than `width` columns; long lists are cut and say so, the JSON h
 
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 
 from ledger.provenance.audit import AuditReport
 from ledger.provenance.fields import MICRO
 from ledger.provenance.findings import AuditContext, CheckResult, Verdict
+from ledger.provenance.moments import moment_of
 from ledger.provenance.sections import Happening, Rejection, Release
 from ledger.provenance.spending import DatasetSpending, StudySpending
 
@@ -49,9 +49,9 @@ def _head(report: AuditReport, width: int) -> Iterator[str]:
     yield ""
     facts = (
         ("exit code", f"{int(report.exit_code)} ({_words(report.exit_code.name)})"),
-        ("audited", _moment(context.now_us)),
+        ("audited", moment_of(context.now_us)),
         ("log", context.origin or report.log_id.hex()),
-        ("entries", f"{report.entries}, {_moment(report.first_us)} to {_moment(report.last_us)}"),
+        ("entries", f"{report.entries}, {moment_of(report.first_us)} to {moment_of(report.last_us)}"),
         ("root hash", root.hex() if root is not None else "cannot be computed"),
     )
     for name, value in facts:
@@ -147,7 +147,7 @@ def _story(title: str, happenings: Sequence[Happening], width: int) -> Iterator[
         return
     yield from _titled(f"{title} ({len(happenings)})", width)
     for at in happenings[:LINES_MAX]:
-        first = f"{_moment(at.time_us)}  "
+        first = f"{moment_of(at.time_us)}  "
         text = f"{at.sentence} [entry {at.seq}, {at.actor}]"
         yield from _wrapped(text, width, first, " " * 4)
     yield from _cut(len(happenings), width)
@@ -260,12 +260,3 @@ def _computed(epsilon: float | None) -> str:
 
 def _words(name: str) -> str:
     return name.lower().replace("_", " ")
-
-
-def _moment(time_us: int) -> str:
-    """A time for people; a clock that was absurdly wrong is shown as it is."""
-    try:
-        at = datetime.fromtimestamp(time_us // MICRO, UTC)
-    except (ValueError, OverflowError, OSError):
-        return f"{time_us} µs"
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
