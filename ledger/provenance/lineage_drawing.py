@@ -14,9 +14,11 @@ from ledger.provenance.moments import day_of
 WIDTH = 1000
 ROW = 30
 _DATA_X, _DATA_W = 0, 240
-_SITE_X, _SITE_W = 300, 290
-_MIX_X, _MIX_W = 690, 130
-_MODEL_X, _MODEL_W = 865, 135
+_SITE_X, _SITE_W = 285, 215
+_BAR_X, _BAR_W = 508, 96
+_OUT_X = 642
+_MIX_X, _MIX_W = 725, 120
+_MODEL_X, _MODEL_W = 870, 129
 _TOP = 30
 _SOURCE_H = 62
 
@@ -41,7 +43,7 @@ def draw_graph(lineage: Lineage, context: AuditContext) -> str:
 def _heads() -> Iterator[str]:
     for x, text in (
         (_DATA_X, "data of this site"),
-        (_SITE_X, "sites, and in how many averages"),
+        (_SITE_X, "sites, and how many averages used their update"),
         (_MIX_X, "averaging"),
         (_MODEL_X, "result"),
     ):
@@ -59,10 +61,10 @@ def _links(lineage: Lineage, middle: float) -> Iterator[str]:
         if line.used:
             width = 1 + 5 * line.used / most
             own = " own" if line.own else ""
-            yield _curve(_SITE_X + _SITE_W, _row_y(at) + 12, _MIX_X, middle, width, own)
+            yield _curve(_OUT_X, _row_y(at) + 12, _MIX_X, middle, width, own)
     if lineage.more_used:
         y = _row_y(len(lineage.sites)) + 12
-        yield _curve(_SITE_X + _SITE_W, y, _MIX_X, middle, 1, "")
+        yield _curve(_OUT_X, y, _MIX_X, middle, 1, "")
     for at in range(len(lineage.sources)):
         y = _TOP + at * (_SOURCE_H + 10) + _SOURCE_H / 2
         yield _curve(_DATA_X + _DATA_W, y, _SITE_X, _row_y(0) + 12, 4, " own")
@@ -82,7 +84,10 @@ def _sources(lineage: Lineage, context: AuditContext) -> Iterator[str]:
         lines = _source_lines(source, context)
         yield _box(_DATA_X, y, _DATA_W, _SOURCE_H, "data", lines)
     y = _TOP + len(lineage.sources) * (_SOURCE_H + 10) + 14
-    told: tuple[str, ...] = ("The other sites' data, approvals", "and ε stand in their own ledgers.")
+    told: tuple[str, ...] = (
+        "The other sites' data, approvals",
+        "and ε stand in their own ledgers.",
+    )
     if not lineage.sources:
         told = ("Nothing was trained here.", *told)
     for place, text in enumerate(told):
@@ -100,26 +105,31 @@ def _source_lines(source: Source, context: AuditContext) -> tuple[str, ...]:
 
 
 def _sites(lineage: Lineage, context: AuditContext) -> Iterator[str]:
+    scale = _BAR_W / max(lineage.averages, 1)
     for at, line in enumerate(lineage.sites):
         name = context.site_name(line.site) + (" (this site)" if line.own else "")
         sort = "own" if line.own else "site"
         yield _box(_SITE_X, _row_y(at), _SITE_W, ROW - 6, sort, (name,))
-        yield (
-            f'<text class="count" x="{_SITE_X + _SITE_W - 8}" y="{_row_y(at) + 16:g}">'
-            f"{_counted(line)}</text>"
-        )
+        yield from _bar(line, _row_y(at) + 6, scale)
+        x, y = _OUT_X - 4, _row_y(at) + 16
+        yield f'<text class="count" x="{x}" y="{y:g}">{line.used}</text>'
     if lineage.more_sites:
         text = f"{lineage.more_sites} more sites, counted {lineage.more_used} times"
         y = _row_y(len(lineage.sites))
         yield _box(_SITE_X, y, _SITE_W, ROW - 6, "site", (text,))
 
 
-def _counted(line: SiteLine) -> str:
-    if line.own:
-        return f"trained for {line.kept}"
-    limited = f", {line.clipped} limited" if line.clipped else ""
-    dropped = f", {line.dropped} left out" if line.dropped else ""
-    return f"{line.used}{limited}{dropped}"
+def _bar(line: SiteLine, y: float, scale: float) -> Iterator[str]:
+    """What became of a site's updates, to the scale of all averages."""
+    x: float = _BAR_X
+    parts = (("kept", line.kept), ("clipped", line.clipped), ("dropped", line.dropped))
+    words = f"{line.kept} used in full, {line.clipped} limited, {line.dropped} left out"
+    yield f"<g><title>{words}</title>"
+    for sort, count in parts:
+        width = count * scale
+        yield f'<rect class="m-{sort}" x="{x:.1f}" y="{y:g}" width="{width:.1f}" height="12"/>'
+        x += width
+    yield "</g>"
 
 
 def _ends(lineage: Lineage, middle: float) -> Iterator[str]:
@@ -136,7 +146,7 @@ def _box(x: float, y: float, width: float, height: float, sort: str, lines: tupl
     """A box with its lines of text, the first one bold; what is too long is cut, not lost."""
     room = int(width / 7.2) - 2
     if sort in ("own", "site"):
-        room = 20  # the count stands to the right
+        room = 27
     texts = "".join(
         f'<text x="{x + 8:g}" y="{y + 16 + at * 18:g}"{_bold(at)}>{escape(_cut(line, room))}</text>'
         for at, line in enumerate(lines)

@@ -15,6 +15,11 @@ def minute_of(time_us: int) -> str:
     return _shown(time_us, "%Y-%m-%d %H:%M")
 
 
+def second_of(time_us: int) -> str:
+    """The time of the day to the second."""
+    return _shown(time_us, "%H:%M:%S")
+
+
 def day_of(time_us: int) -> str:
     """The date alone."""
     return _shown(time_us, "%Y-%m-%d")

@@ -6,7 +6,7 @@ Whatever came from a ledger is escaped by the template (autoescape) or by the dr
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 from ledger.log import ExitCode
 from ledger.provenance.audit import AuditReport
@@ -16,14 +16,22 @@ from ledger.provenance.lineage import Lineage, lineage_of
 from ledger.provenance.lineage_drawing import draw_graph, draw_rounds
 from ledger.provenance.moments import day_of, minute_of, moment_of
 from ledger.provenance.sections import Happening
-from ledger.provenance.timeline_drawing import LANES_MAX, draw_budget, draw_timeline, lanes_of
+from ledger.provenance.timeline_drawing import (
+    LANES_MAX,
+    LEGEND,
+    draw_budget,
+    draw_timeline,
+    lanes_of,
+)
 from ledger.provenance.witnessing import Witnessing
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 FOLDER = Path(__file__).with_name("html")
 LINES_MAX = 200
 RELEASES_MAX = 12
 AVERAGES_MAX = 10
-T = TypeVar("T")
 
 _TONES = {
     ExitCode.CLEAN: ("good", "✓", "In order"),
@@ -35,9 +43,21 @@ _MARKS = {
     Verdict.INCOMPLETE: ("warn", "!", "incomplete"),
     Verdict.NOT_CHECKED: ("quiet", "–", "not checked"),
 }
-_REDACTIONS, _KEYS = ("redacted",), ("key.rotated", "key.compromised")
-_FORKS = ("fork.found",)
-_GAPS = ("round.skipped", "clock.anomaly", "node.offline_start")
+_SORTS = (
+    ("Forks: a log that showed two histories", "forks", ("fork.found",)),
+    (
+        "New incarnations: a log that began again",
+        "new incarnations",
+        ("log.incarnation",),
+    ),
+    ("Keys that changed", "changed keys", ("key.rotated", "key.compromised")),
+    ("Redactions: secrets that were erased", "redactions", ("redacted",)),
+    (
+        "Gaps: skipped rounds, clock jumps, starts without peers",
+        "gaps",
+        ("round.skipped", "clock.anomaly", "node.offline_start"),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +74,7 @@ class Group:
     """Incidents of one sort, the newest ones where there are too many."""
 
     title: str
+    nothing: str
     told: Sequence[Happening]
     more: int
 
@@ -70,7 +91,14 @@ def to_html(report: AuditReport, witnessing: Witnessing | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"moment": moment_of, "minute": minute_of, "day": day_of, "eps": _epsilon}
+    templates.filters |= {
+        "moment": moment_of,
+        "minute": minute_of,
+        "day": day_of,
+        "eps": _epsilon,
+        "words": _words,
+    }
+    groups = _groups(report)
     tone, sign, word = _TONES.get(report.exit_code, ("bad", "×", "Not in order"))
     return templates.get_template("report.html").render(
         report=report,
@@ -83,11 +111,13 @@ def to_html(report: AuditReport, witnessing: Witnessing | None = None) -> str:
         style=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),  # noqa: S704 -- our own file
         svg=Markup,
         marks=_MARKS,
+        legend=LEGEND,
         drawn=[_drawn(report, at) for at in range(min(len(report.releases), RELEASES_MAX))],
         timeline=draw_timeline(report) if report.decisions else "",
         lanes_left_out=max(0, len(lanes_of(report)) - LANES_MAX),
         draw_budget=draw_budget,
-        groups=_groups(report),
+        groups=groups,
+        nothing_of=[group.nothing for group in groups if not group.told],
         lines_max=LINES_MAX,
         averages_max=AVERAGES_MAX,
         exit_word=report.exit_code.name.lower().replace("_", " "),
@@ -125,23 +155,28 @@ def _drawn(report: AuditReport, at: int) -> Drawn:
 
 
 def _groups(report: AuditReport) -> list[Group]:
-    sorts = (
-        ("Forks: a log that showed two histories", _FORKS),
-        ("Keys that changed", _KEYS),
-        ("Redactions: secrets that were erased", _REDACTIONS),
-        ("Gaps: skipped rounds, clock jumps, starts without peers", _GAPS),
-    )
-    known = {kind for _, kinds in sorts for kind in kinds}
+    known = {kind for _, _, kinds in _SORTS for kind in kinds}
     groups = [
-        _group(title, [told for told in report.incidents if told.kind in kinds])
-        for title, kinds in sorts
+        _group(title, nothing, [told for told in report.incidents if told.kind in kinds])
+        for title, nothing, kinds in _SORTS
     ]
     other = [told for told in report.incidents if told.kind not in known]
-    return [*groups, _group("Other events", other)]
+    return [*groups, _group("Other events", "other events", other)]
 
 
-def _group(title: str, told: Sequence[Happening]) -> Group:
-    return Group(title, told[-LINES_MAX:], max(0, len(told) - LINES_MAX))
+def _group(title: str, nothing: str, told: Sequence[Happening]) -> Group:
+    return Group(title, nothing, told[-LINES_MAX:], max(0, len(told) - LINES_MAX))
+
+
+def _words(text: str) -> "Markup":
+    """A sentence whose `commands` stand in the type of commands."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if at % 2 else escape(part)
+        for at, part in enumerate(parts)
+    )
 
 
 def _epsilon(micro: int) -> str:

@@ -8,7 +8,7 @@ from html import escape
 
 from ledger.provenance.audit import AuditReport
 from ledger.provenance.fields import MICRO
-from ledger.provenance.moments import day_of, minute_of
+from ledger.provenance.moments import day_of, minute_of, second_of
 from ledger.provenance.sections import Happening
 from ledger.provenance.spending import DatasetSpending
 
@@ -28,6 +28,15 @@ SIGNS = {
     "study.steered": ("~", "plain", "steered"),
     "policy.changed": ("p", "plain", "policy changed"),
 }
+LEGEND = (
+    ("+", "good", "dataset registered"),
+    ("?", "", "study proposed"),
+    ("✓", "good", "approved"),
+    ("×", "bad", "refused or revoked"),
+    ("~", "", "steered"),
+    ("■", "", "closed"),
+    ("p", "", "policy changed"),
+)
 _ENDS = ("study.refused", "study.revoked", "study.closed")
 
 
@@ -91,6 +100,8 @@ def draw_timeline(report: AuditReport) -> str:
 
 def _dates(first: int, last: int, left: float, right: float) -> Iterator[tuple[float, str, str]]:
     show = minute_of if last - first < 5 * _DAY_US else day_of
+    if last - first < 10 * 60 * MICRO:
+        show = second_of
     for at in range(5):
         anchor = (' text-anchor="start"', "", "", "", ' text-anchor="end"')[at]
         when = first + (last - first) * at // 4

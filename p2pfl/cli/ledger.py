@@ -32,6 +32,7 @@ class Format(Enum):
 
     TEXT = "text"
     JSON = "json"
+    HTML = "html"
 
 
 @app.command()
@@ -68,16 +69,15 @@ def audit(
     context: typer.Context,
     replay: Annotated[bool, typer.Option(help="Compute every average again.")] = True,
     format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TEXT,
+    out: ledger_export.ReportOption = None,
     json: JsonOption = False,
 ) -> int:
     """Check every rule: approvals, budgets, artefacts, averages. Exit codes: see `verify`, and 13
     rule violated, 14 evidence incomplete."""
-    from ledger.provenance import report
     from p2pfl.runtime.commands import ledger_reading as reading
 
     found = reading.run_audit(opened_home(context), replay=replay, now_us=now_us())
-    as_json = json or format_ is Format.JSON
-    say((report.to_json(found) if as_json else report.to_text(found)).rstrip("\n"))
+    ledger_export.show_report(found, "json" if json else format_.value, out)
     return int(found.exit_code)
 
 

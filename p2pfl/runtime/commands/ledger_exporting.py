@@ -10,7 +10,8 @@ from typing import assert_never
 
 from gossip.identifiers import site_id_of
 from ledger.log import LogReader, LogView, VerifierKey
-from ledger.provenance import exports
+from ledger.provenance import exports, report
+from ledger.provenance.audit import AuditReport
 from p2pfl.runtime.commands.ledger_reading import site_names, study_names
 from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, OperatorError
 from p2pfl.runtime.home import Home
@@ -59,6 +60,30 @@ def export_ledger(home: Home, form: Form, folder: Path, *, now_us: int) -> Expor
         files=tuple(str(path.relative_to(folder)) for path in done.files),
         notes=done.sentences,
     )
+
+
+def report_text(found: AuditReport, form: str) -> str:
+    """An audit as text, json or html."""
+    match form:
+        case "json":
+            return report.to_json(found) + "\n"
+        case "html":
+            return report.to_html(found)
+        case _:
+            return report.to_text(found)
+
+
+def write_report(path: Path, text: str) -> None:
+    """Write a report to a file that does not exist yet. Raises OperatorError."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise OperatorError(
+            f"The report cannot be written to {path}: {error.strerror}.",
+            fix="Give --out a new file in a folder that can be written to.",
+            exit_code=EXIT_CANNOT_CREATE,
+        ) from error
 
 
 def _written(
