@@ -42,6 +42,10 @@ NOT_COVERED = (
     "same history of this log, and bounds on its clock. That takes the other sites' heads, "
     "cosignatures and logs."
 )
+COVERED_IN_PART = (
+    "Compared with what {count} other sites' ledgers and {heads} heads held by others say. What "
+    "the other sites did not hand over was not looked at."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,15 @@ def audit(
         releases=releases(timeline),
         rejections=rejections(timeline),
         incidents=incidents(timeline, context),
+        not_covered=_not_covered(context),
     )
+
+
+def _not_covered(context: AuditContext) -> str:
+    peers = context.peers
+    if peers is None:
+        return NOT_COVERED
+    return COVERED_IN_PART.format(count=len(peers.sound), heads=len(peers.heads))
 
 
 def _verdict(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ledger.log import ExitCode, Verification
 from ledger.provenance.kinds import AggDone
+from ledger.provenance.peers import PeerEvidence
 from ledger.provenance.timeline import Timeline
 
 APPROVER_ROLES = frozenset({"data-owner"})
@@ -63,6 +64,8 @@ class AuditContext:
     dataset_names: Mapping[bytes, str] = field(default_factory=dict)
     approver_roles: frozenset[str] = APPROVER_ROLES
     blob: BlobReader | None = None
+    peers: PeerEvidence | None = None
+    """What other sites hold; None leaves out every check that compares with them."""
     recomputed_max: int = RECOMPUTED_MAX
     """How often ε is recomputed per dataset at most: one recomputation takes about 50 ms."""
 

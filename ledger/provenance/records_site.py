@@ -1,9 +1,21 @@
 """Records about the site itself and what it saw of others: peers, roster, keys, clock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from ledger.provenance.fields import Code, Count, Digest, Integer, OneOf, Seq, Signed
+from ledger.provenance.fields import (
+    Code,
+    Count,
+    Digest,
+    Integer,
+    OneOf,
+    Seq,
+    SignatureOrNone,
+    Signed,
+    pack_fields,
+    unpack_fields,
+)
 from ledger.provenance.terms import Kind
 
 _KEYS = ("identity", "transport", "log", "witness")
@@ -51,12 +63,25 @@ class ForkFound(Kind):
 
 @dataclass(frozen=True, slots=True)
 class KeyRotated(Kind):
-    """One of the site's keys was replaced."""
+    """One of the site's keys was replaced.
+
+    statement: the identity key's signature over the change, which the log itself verifies where
+    its own key is replaced; empty, and absent from the body, for the site's other keys."""
 
     KIND: ClassVar[str] = "key.rotated"
     key: Annotated[str, OneOf(_KEYS)]
     old: Digest
     new: Digest
+    statement: Annotated[bytes, SignatureOrNone()] = b""
+
+    def body(self) -> dict[str, Any]:
+        packed = pack_fields(self)
+        return packed if self.statement else {name: packed[name] for name in ("key", "old", "new")}
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        record: Self = unpack_fields(cls, {"statement": b"", **body})
+        return record
 
 
 @dataclass(frozen=True, slots=True)

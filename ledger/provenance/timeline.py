@@ -50,6 +50,9 @@ class Timeline:
         self.log_id = b""
         self.first_us = 0
         self.last_us = 0
+        self.leaves: list[bytes] = []
+        self.times: dict[int, int] = {}
+        """µs UTC by entry number, in the log's order."""
         self.problems: list[KindError] = []
         self.unreadable: LedgerError | None = None
         self.logged: list[Logged[Record]] = []
@@ -66,6 +69,8 @@ class Timeline:
         if not self.size:
             self.log_id, self.first_us = entry.log_id, entry.time_us
         self.size += 1
+        self.leaves.append(entry.leaf)
+        self.times[entry.seq] = entry.time_us
         self.last_us = entry.time_us
         if entry.kind == GENESIS_KIND and entry.seq == 0:
             return

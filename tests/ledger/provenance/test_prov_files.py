@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from prov_stories import (
+    DAY_US,
     MICRO,
+    START_US,
     Story,
     audited,
     codes,
@@ -124,7 +126,7 @@ def test_an_empty_log_can_be_audited(tmp_path: Path) -> None:
 def append(home: Path, draft: Draft) -> Path:
     log = Log.open(home, log=Signer(digest("log")))
     try:
-        log.append([draft], 10**16)
+        log.append([draft], START_US + 300 * DAY_US)
     finally:
         log.close()
     return home

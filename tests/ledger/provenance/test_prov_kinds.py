@@ -78,7 +78,7 @@ ONE_OF_EACH: tuple[Record, ...] = (
     RosterChanged(2, D, 4),
     PeerHead(D, 100, D),
     ForkFound(D, "K2", D),
-    KeyRotated("log", D, ME),
+    KeyRotated("transport", D, ME),
     KeyCompromised("transport", D, 12),
     Redacted(4, "approver", "art-17"),
     PolicyChanged(D),
@@ -108,6 +108,14 @@ def test_one_of_each_kind_is_tried_here() -> None:
 
 def test_every_kind_comes_back_from_a_real_log_as_it_went_in(tmp_path: Path) -> None:
     assert tuple(map(parse, entries(tmp_path, *ONE_OF_EACH))) == ONE_OF_EACH
+
+
+def test_a_statement_stands_with_the_log_keys_rotation_alone() -> None:
+    signed = KeyRotated("log", D, ME, b"s" * 64)
+    assert KeyRotated.from_body(signed.body()) == signed
+    assert "statement" not in KeyRotated("transport", D, ME).body()
+    with pytest.raises(FieldError, match="statement: expected 64 bytes"):
+        KeyRotated("log", D, ME, b"short")
 
 
 def test_the_body_has_the_names_of_the_format() -> None:

@@ -14,10 +14,13 @@ from ledger.provenance import rules
 from ledger.provenance.findings import Rule
 from ledger.provenance.kinds import (
     AggDone,
+    ClockAnomaly,
     DatasetRegistered,
     DatasetRevoked,
     ForkFound,
     InputRef,
+    KeyCompromised,
+    KeyRotated,
     ModelReleased,
     PrivacySpent,
     RosterChanged,
@@ -34,6 +37,7 @@ from ledger.provenance.kinds import (
 
 STUDY, DS = digest("study", 1), digest("dataset", 1)
 NOBODY = digest("nobody")
+MINUTE_US = 60 * MICRO
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +255,28 @@ WRONG: dict[str, Wrong] = {
         lambda s: s.change(StudyApproved, eps_table_u=s.record(StudyApproved).eps_table_u[:3]),
     ),
     "declared less ε than the noise costs": Wrong("budget.understated", lambda s: _understated(s)),
+    # -- keys and clock ---------------------------------------------------------------------
+    "replaced a key that was not in force": Wrong(
+        "key.rotation_order",
+        lambda s: s.add(KeyRotated("transport", DS, NOBODY)).add(
+            KeyRotated("transport", STUDY, digest("third"))
+        ),
+    ),
+    "took a replaced key back": Wrong(
+        "key.reused",
+        lambda s: s.add(KeyRotated("transport", DS, NOBODY)).add(
+            KeyRotated("transport", NOBODY, DS)
+        ),
+    ),
+    "went on under a disowned log key": Wrong(
+        "key.still_used", _before_round_1(KeyCompromised("log", DS, START_US + 900 * DAY_US))
+    ),
+    "dated an entry before its predecessor": Wrong(
+        "clock.backwards", lambda s: s.delay(TrainDone, 1, -10 * MINUTE_US)
+    ),
+    "dated entries after the audit": Wrong(
+        "clock.ahead", lambda s: s.delay(ModelReleased, 0, 900 * DAY_US)
+    ),
     # -- others' logs -----------------------------------------------------------------------
     "knows of a fork": Wrong(
         "fork.recorded", lambda s: s.add(ForkFound(NOBODY, "K1", NOBODY)), ExitCode.FORK_PROVEN
@@ -304,7 +330,41 @@ def test_every_rule_has_a_wrong_history() -> None:
         "log.incomplete",
         "log.unreadable",
     }
-    assert known - elsewhere == {wrong.code for wrong in WRONG.values()}
+    with_peers = {
+        "clock.backdated",
+        "clock.future",
+        "fork.proven",
+        "fork.two_heads",
+        "fork.witness",
+        "log.behind",
+        "log.disputed",
+        "log.key_replaced",
+        "log.replaced",
+        "log.rewritten",
+        "peer.damaged",
+        "peer.rewritten",
+        "peer.stale",
+        "peer.unreadable",
+        "receipt.denied",
+        "receipt.other_hash",
+        "receipt.unpublished",
+        "start.unconfirmed",
+        "steering.denied",
+    }
+    assert known - elsewhere - with_peers == {wrong.code for wrong in WRONG.values()}
+
+
+def test_a_disowned_key_that_was_replaced_explains_itself(tmp_path: Path) -> None:
+    story = plain_story().insert(9, KeyCompromised("log", DS, START_US))
+    report = audited(tmp_path, story.insert(10, KeyRotated("transport", DS, NOBODY)))
+    assert "key.still_used" in codes(report)
+    notes = next(check.notes for check in report.checks if check.id == "keys")
+    assert any("may have been in other hands" in note for note in notes)
+
+
+def test_a_clock_that_was_set_explains_times_that_run_back(tmp_path: Path) -> None:
+    story = plain_story().insert(plain_story().place(TrainDone, 1), ClockAnomaly(-DAY_US))
+    assert is_clean(audited(tmp_path, story.delay(ClockAnomaly, 0, -DAY_US // 2)))
 
 
 # -- honest histories that look odd ---------------------------------------------------------------
