@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ledger.log import Checkpoint, Draft, Entry, LogIdentity, Signer, note_sign, parse_entry
-from ledger.log.entries import genesis_draft, identity_from_body, sign_entry
+from ledger.log.entries import sign_entry
+from ledger.log.genesis import genesis_draft, identity_from_body
 from ledger.log.tree import Frontier
 from p2pfl.core.effects import SeqLink
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-from ledger.log.entries import Entry, LogIdentity, parse_entry, verify_entry
+from ledger.log.entries import Entry, parse_entry, verify_entry
 from ledger.log.errors import (
     EncodingError,
     EntryKeyUnknown,
@@ -22,6 +22,7 @@ from ledger.log.errors import (
     LedgerError,
 )
 from ledger.log.findings import Finding, FindingCode
+from ledger.log.identity import LogIdentity
 from ledger.log.opening import study_of
 from ledger.log.tree import HASH_BYTES, leaf_hash
 
@@ -29,20 +30,29 @@ Columns = tuple[Any, ...]
 """(seq, leaf, kind, study, raw) as stored, of any types."""
 
 _STUDY = b"\xa5study\xc4"
+# Every entry ends with the id of its key (bin 8, 4 bytes) and its signature (bin 8, 64 bytes).
+_KEY_AT, _KEY_END = -(2 + 4 + 2 + 64), -(2 + 64)
 
 
 class FastCheck:
-    """Chain, number and index columns of rows, at about a microsecond each."""
+    """Chain, number, key and index columns of rows, at about a microsecond each."""
 
-    __slots__ = ("_link",)
+    __slots__ = ("_identity", "_link")
 
     def __init__(self, identity: LogIdentity) -> None:
+        self._identity = identity
         # "l": log id, "p": 32 bytes follow
         self._link = b"\xa1l\xc4\x20" + identity.log_id + b"\xa1p\xc4\x20"
 
     def doubtful(self, rows: Sequence[Columns], leaves: Sequence[bytes], prev: bytes) -> list[int]:
-        """Positions of rows to diagnose. leaves: hashes of `rows`; prev: leaf before the first."""
-        link, doubts = self._link, []
+        """Positions of rows to diagnose. leaves: hashes of `rows`; prev: leaf before the first.
+
+        rows: not empty; around a change of keys all of them are doubtful.
+        """
+        first, last = (self._identity.key_at(rows[at][0]) for at in (0, -1))
+        if first != last:
+            return list(range(len(rows)))
+        link, doubts, signed_by = self._link, [], b"\xc4\x04" + first.key_id
         prev_at = len(link)
         seq_at = prev_at + HASH_BYTES
         for position, (seq, leaf, kind, study, raw) in enumerate(rows):
@@ -50,6 +60,7 @@ class FastCheck:
             if (
                 leaf != leaves[position]
                 or not raw.startswith(prev, found + prev_at)
+                or raw[_KEY_AT:_KEY_END] != signed_by
                 or not raw.startswith(b"\xa1s" + msgpack.packb(seq), found + seq_at)
                 or not raw.endswith(_packed_kind(kind), 0, found)
                 or (_STUDY in raw if study is None else _packed_study(study) not in raw)

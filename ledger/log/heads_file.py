@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ledger.log.entries import LogIdentity
 from ledger.log.errors import Corrupt, HeadsCut, LedgerExists, Locked, NoLedger
+from ledger.log.identity import LogIdentity
 from ledger.log.notes import Checkpoint, note_verify, signature_line
 
 HEADS_NAME = "heads.log"
@@ -41,12 +41,12 @@ class HeadRecord:
 
     def note(self, identity: LogIdentity) -> bytes:
         """The head as the signed note that was released."""
-        line = signature_line(identity.origin, identity.key_id, self.signature)
+        line = signature_line(identity.origin, identity.key_at(self.size).key_id, self.signature)
         return self.checkpoint(identity).text.encode() + b"\n" + line
 
     def verify(self, identity: LogIdentity) -> None:
         """Raises a NoteError unless the log key signed this head."""
-        note_verify(self.note(identity), identity.verifier_key)
+        note_verify(self.note(identity), identity.verifier_key_at(self.size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,21 @@ def read_tail_of(home: Path, origin: str) -> Tail:
         raise HeadsCut("the file is missing") from None
 
 
+def holds_heads(home: Path) -> bool:
+    """True if a head was ever written to the heads.log in `home`, whosever log it is."""
+    try:
+        with (home / HEADS_NAME).open("rb") as file:
+            return _names_a_head(file.read(_HEADER_BYTES_MAX))
+    except OSError:
+        return False
+
+
+def _names_a_head(start: bytes) -> bool:
+    # Two whole lines and more: a record. Less was left by a creation that did not finish.
+    lines = start.split(b"\n", 2)
+    return len(lines) == 3 and bool(lines[2])
+
+
 def scan_records(file: BinaryIO, origin: str, tail: Tail) -> Iterator[HeadRecord | None]:
     """Every record up to `tail`, oldest first; None for one that was altered."""
     start = len(file_header(origin))
@@ -147,9 +162,7 @@ class HeadsFile:
     def start(self, origin: str) -> None:
         """Begin the file of a new log. Raises LedgerExists if a head was ever written to it."""
         self._file.seek(0)
-        # Two whole lines and more: a record. Less was left by a creation that did not finish.
-        lines = self._file.read(_HEADER_BYTES_MAX).split(b"\n", 2)
-        if len(lines) == 3 and lines[2]:
+        if _names_a_head(self._file.read(_HEADER_BYTES_MAX)):
             raise LedgerExists(f"{HEADS_NAME} holds heads")
         self._file.truncate(0)
         self._write(file_header(origin))

@@ -11,11 +11,13 @@ from threading import RLock
 from ledger.log import tree
 from ledger.log.commitments import Secret
 from ledger.log.database import Database, Row
-from ledger.log.entries import Entry, LogId, LogIdentity, parse_entry, verify_link
+from ledger.log.entries import Entry, parse_entry, verify_link
 from ledger.log.errors import Corrupt, LedgerError, NoSuchEntry, ProofSizesWrong, SecretMissing
 from ledger.log.heads_file import HeadRecord
+from ledger.log.identity import LogId, LogIdentity
 from ledger.log.notes import Checkpoint
-from ledger.log.opening import row_of
+from ledger.log.opening import History, row_of
+from ledger.log.own_kinds import Frozen
 
 _ROWS_PER_READ = 256
 
@@ -33,9 +35,10 @@ class PeerHead:
 class LogView:
     """What can be read from a log. Safe to use from several threads."""
 
-    def __init__(self, database: Database, identity: LogIdentity, released: HeadRecord) -> None:
+    def __init__(self, database: Database, history: History, released: HeadRecord) -> None:
         self._database = database
-        self._identity = identity
+        self._identity = history.identity
+        self._frozen = history.frozen
         self._released = released
         self._lock = RLock()
 
@@ -43,6 +46,11 @@ class LogView:
     def identity(self) -> LogIdentity:
         """Whose log it is and which keys it has."""
         return self._identity
+
+    @property
+    def frozen(self) -> Frozen | None:
+        """What ended the log, if a fork of it was proven: it takes no more entries."""
+        return self._frozen
 
     @property
     def log_id(self) -> LogId:

@@ -137,7 +137,8 @@ def test_an_older_database_is_a_rollback(home, tmp_path):
     with pytest.raises(errors.Rollback) as caught:
         Log.open(home, log=LOG_KEY)
     assert caught.value.exit_code == 11
-    assert "newest backup of the whole home" in str(caught.value)
+    assert "p2pfl ledger recover" in str(caught.value)
+    assert "p2pfl ledger new-incarnation" in str(caught.value)
     with pytest.raises(errors.Rollback):
         LogReader.open(home)
     assert codes(home) == {FindingCode.ROLLBACK}

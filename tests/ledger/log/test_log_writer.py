@@ -288,7 +288,7 @@ def test_a_secret_opens_its_commitment_until_it_is_erased(log, tmp_path):
     assert not opens(commitment, "approver", secret.salt, b"Dr. John Doe")
     assert not opens(commitment, "reason", secret.salt, secret.value)
     assert "Doe" not in repr(secret)
-    log.erase_secret(1, "approver")
+    log.redact(1, "approver", basis="art-17", now_us=NOW_US)
     with pytest.raises(errors.SecretMissing):
         log.open_secret(1, "approver")
     for path in (tmp_path / "home").iterdir():
@@ -303,9 +303,11 @@ def test_erasing_says_when_an_open_reader_keeps_the_secret_on_disk(log, tmp_path
     log.append([draft()], NOW_US)
     log._writing._connection.execute("PRAGMA busy_timeout = 1")  # what the wait is for is clear
     with pytest.raises(errors.ErasureIncomplete):
-        log.erase_secret(0, "reason")
+        log.redact(0, "reason", basis="art-17", now_us=NOW_US)
     reader.close()
-    log.erase_secret(0, "reason")
+    # The entry is on record; what is left is to empty the write-ahead log.
+    assert log.redact(0, "reason", basis="art-17", now_us=NOW_US) is None
+    assert [entry.kind for entry in log.entries()].count("redacted") == 1
 
 
 @pytest.mark.parametrize(
