@@ -15,7 +15,20 @@ from ledger.provenance.kinds import (
     UpdateReceived,
 )
 
-TOWNS = "Aarau Basel Bern Chur Davos Freiburg Genf Glarus Interlaken Lausanne Lugano Luzern".split()
+TOWNS = [
+    "Aarau",
+    "Basel",
+    "Bern",
+    "Chur",
+    "Davos",
+    "Freiburg",
+    "Genf",
+    "Glarus",
+    "Interlaken",
+    "Lausanne",
+    "Lugano",
+    "Luzern",
+]
 HOUR_US = DAY_US // 24
 
 
