@@ -1,9 +1,9 @@
 """Did this site release anything while nobody could say whether its log was the true one?
 
 A node that starts without a peer's word says so in its log (`node.offline_start`). One that does
-not is noticed by the others' silence: nobody was in touch with the site around a publication.
-That takes the ledgers of all members, and it cannot tell a start from a cut network; hence the
-evidence is incomplete, not a rule broken."""
+not is noticed by the others' silence: they averaged the same round of the same study, and nobody
+was in touch with the site around its publication. That takes the ledgers of all members, and it
+cannot tell a start from a cut network; hence the evidence is incomplete, not a rule broken."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from ledger.log import ExitCode
 from ledger.provenance.fields import MICRO
 from ledger.provenance.findings import AuditContext, AuditFinding, Check, Looked, Rule, Tools
-from ledger.provenance.kinds import NodeOfflineStart, UpdatePublished, UpdateReceived
+from ledger.provenance.kinds import AggDone, NodeOfflineStart, UpdatePublished, UpdateReceived
 from ledger.provenance.peers import SETTLING_US, PeerEvidence
-from ledger.provenance.timeline import Timeline
+from ledger.provenance.timeline import Logged, Timeline
 
 ALONE_US = 30 * 60 * MICRO
 """Heads are told every ten minutes: whoever misses three of them is not in touch."""
@@ -46,7 +46,8 @@ def _find_unconfirmed(
         in_touch = near < len(contacts) and contacts[near] <= time_us + ALONE_US
         last_us = contacts[near - 1] if near else timeline.first_us
         said = bisect_left(declared, last_us) < bisect_left(declared, time_us + 1)
-        if not in_touch and not said and time_us <= context.now_us - ALONE_US - SETTLING_US:
+        settled = time_us <= context.now_us - ALONE_US - SETTLING_US
+        if settled and not in_touch and not said and _others_worked(peers, published):
             yield UNCONFIRMED.broken(
                 published.seq,
                 f"The update of round {published.record.round} of "
@@ -54,6 +55,17 @@ def _find_unconfirmed(
                 "was in touch with this one, and no start without peers is on record.",
             )
             return  # what follows is alone for the same reason
+
+
+def _others_worked(peers: PeerEvidence, published: Logged[UpdatePublished]) -> bool:
+    """Whether another site averaged the same round at about that time, without this one."""
+    wanted = (published.record.study, published.record.round)
+    return any(
+        (other.record.study, other.record.round) == wanted
+        and abs(other.time_us - published.time_us) <= ALONE_US
+        for log in peers.sound
+        for other in log.timeline.of(AggDone)
+    )
 
 
 def _contacts(timeline: Timeline, context: AuditContext, peers: PeerEvidence) -> Iterator[int]:
