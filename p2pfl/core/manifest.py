@@ -22,6 +22,7 @@ from gossip.identifiers import Digest, SiteId
 from gossip.limits import MANIFEST_BYTES_MAX, MEMBERS_MAX
 from p2pfl.averaging import AveragingError, resolve_parameters, topology
 from p2pfl.core.errors import Inconsistent, MissingKey, OutOfRange
+from p2pfl.core.manifest_data import DATA_KEYS, read_data
 from p2pfl.core.manifest_table import Scalar, Table, parse_toml
 from p2pfl.core.manifest_terms import (
     NO_PRIVACY,
@@ -80,7 +81,6 @@ RULES: Final = (
 TOPOLOGIES: Final = ("complete", "ring", "torus", "exponential", "random-regular", "custom")
 
 _SECTIONS: Final = ("study", "plan", "data", "privacy", "averaging")
-_DATA_KEYS: Final = ("kind", "patients_min", "holdout", "target", "columns")
 _STUDY_KEYS: Final = (
     "name",
     "rounds",
@@ -117,10 +117,8 @@ _AVERAGING_KEYS: Final = (
 )
 _NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
 _ARGUMENT: Final = re.compile(r"[a-z0-9_]{1,40}")
-_COLUMN: Final = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,15})?(e-?[0-9]{1,2})?")
 _YEAR_2100_S: Final = 4_102_444_800
-_VALUE_BOUND: Final = 1e9
 
 
 def study_id_of(raw: bytes) -> StudyId:
@@ -137,7 +135,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     root = Table(parse_toml(raw, bytes_max=MANIFEST_BYTES_MAX), "", _SECTIONS)
     study = _study(root.table("study", _STUDY_KEYS))
     plan = _plan(root.table("plan", ("name", "arguments", "ranges")))
-    data = _data(root.table("data", _DATA_KEYS))
+    data = read_data(root.table("data", DATA_KEYS))
     privacy = _privacy(root)
     averaging = _averaging(root.table("averaging", _AVERAGING_KEYS), study)
     return Manifest(
@@ -157,32 +155,7 @@ def parse_data_section(raw: bytes) -> DataTerms:
     Raises ManifestError.
     """
     root = Table(parse_toml(raw, bytes_max=MANIFEST_BYTES_MAX), "", _SECTIONS)
-    return _data(root.table("data", _DATA_KEYS))
-
-
-def _data(table: Table) -> DataTerms:
-    target_table = table.table("target", ("column", "positive_above"))
-    target = Target(
-        column=_column_name(target_table, "column"),
-        positive_above=target_table.number("positive_above", -_VALUE_BOUND, _VALUE_BOUND),
-    )
-    columns: list[Column] = []
-    seen: set[str] = set()
-    for path, values in table.rows("columns", count_min=1, count_max=2000):
-        column = _column(path, values)
-        if column.name == target.column:
-            raise Inconsistent(path, f'names "{column.name}", which is the target')
-        if column.name in seen:
-            raise Inconsistent(path, f'names "{column.name}" a second time')
-        seen.add(column.name)
-        columns.append(column)
-    return DataTerms(
-        kind=cast(Literal["tabular"], table.choice("kind", ("tabular",))),
-        patients_min=table.integer("patients_min", 1, 10_000_000),
-        holdout=table.number("holdout", 0.05, 0.9),
-        target=target,
-        columns=tuple(columns),
-    )
+    return read_data(root.table("data", DATA_KEYS))
 
 
 def _study(table: Table) -> StudyTerms:
@@ -226,44 +199,6 @@ def _plan(table: Table) -> PlanTerms:
         arguments=arguments,
         ranges=ranges,
     )
-
-
-def _column_name(table: Table, key: str) -> str:
-    return table.text(key, _COLUMN, "1 to 64 signs, none of them a control sign")
-
-
-def _column(path: str, values: dict[str, object]) -> Column:
-    kind = Table(
-        {key: value for key, value in values.items() if key == "type"}, path, ("type",)
-    ).choice("type", ("number", "category"))
-    if kind == "category":
-        table = Table(values, path, ("name", "type", "categories", "missing"))
-        categories = table.numbers("categories", count_min=2, count_max=64, bound=_VALUE_BOUND)
-        if len(set(categories)) != len(categories):
-            raise Inconsistent(table.at("categories"), "has a value twice")
-        missing = _missing(table)
-        if set(missing) & set(categories):
-            raise Inconsistent(table.at("missing"), "has a value that is also a category")
-        return CategoryColumn(
-            name=_column_name(table, "name"), categories=categories, missing=missing
-        )
-    table = Table(values, path, ("name", "type", "range", "typical", "missing"))
-    low, high = table.numbers("range", count_min=2, count_max=2, bound=_VALUE_BOUND)
-    if not low < high:
-        raise OutOfRange(table.at("range"), expected="low below high", actual=[low, high])
-    return NumberColumn(
-        name=_column_name(table, "name"),
-        low=low,
-        high=high,
-        typical=table.number("typical", low, high),
-        missing=_missing(table),
-    )
-
-
-def _missing(table: Table) -> tuple[float, ...]:
-    if not table.has("missing"):
-        return ()
-    return table.numbers("missing", count_min=0, count_max=16, bound=_VALUE_BOUND)
 
 
 def _privacy(root: Table) -> PrivacyTerms:

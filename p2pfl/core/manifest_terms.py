@@ -19,6 +19,7 @@ StudyId = NewType("StudyId", bytes)
 Mechanism = Literal["none", "gaussian"]
 Sampling = Literal["full", "poisson"]
 Unit = Literal["patient", "record"]
+Intensity = Literal["zscore", "range"]
 AccountedMechanism = Literal["none", "gaussian", "poisson"]
 
 
@@ -75,6 +76,38 @@ class Target:
     column: str
     positive_above: float
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns it is read from."""
+        return (self.column,)
+
+    @property
+    def words(self) -> str:
+        """What is predicted, for people."""
+        return f"{self.column} > {self.positive_above:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class SurvivalTarget:
+    """What is predicted: how soon something happens to a patient.
+
+    time: a column with positive numbers in one unit at all sites; event: a column above 0 where it
+    happened then, 0 where the patient was last seen without it.
+    """
+
+    time: str
+    event: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns it is read from."""
+        return (self.time, self.event)
+
+    @property
+    def words(self) -> str:
+        """What is predicted, for people."""
+        return f"{self.time} until {self.event}"
+
 
 @dataclass(frozen=True, slots=True)
 class NumberColumn:
@@ -102,23 +135,77 @@ Column = NumberColumn | CategoryColumn
 
 
 @dataclass(frozen=True, slots=True)
-class DataTerms:
-    """[data]: what a site's table has to look like; it needs nothing computed from patients."""
+class Region:
+    """A part of an image that a model marks: the voxels with one of these labels.
 
-    kind: Literal["tabular"]
+    Regions may lie inside each other, as enhancing tumour lies in the whole tumour.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTerms:
+    """[data.images]: one set of images per patient, brought to one shape at every site.
+
+    Nothing in it is computed over patients: each volume is scaled by itself or by an agreed range.
+    """
+
+    modalities: tuple[str, ...]
+    """The study's own names, in the order of the model's input channels."""
+    modalities_min: int
+    """How many of them a patient needs; the others are zeros, and the model is told which."""
+    window: tuple[int, ...]
+    """Voxels a model sees at once, 2 or 3 numbers; 2: single slices."""
+    placement: Literal["centre", "patches"]
+    """The window's place: the volume's middle, or anywhere (and sliding where it is scored)."""
+    spacing: tuple[float, ...]
+    """Millimetres per voxel after resampling; empty: as they are."""
+    intensity: Intensity
+    """Each volume by its own mean and deviation, or by the agreed range."""
+    intensity_range: tuple[float, float]
+    """Low and high with "range", else zeros."""
+    regions: tuple[Region, ...]
+    """Empty where no masks are needed."""
+
+    @property
+    def channels(self) -> int:
+        """Model inputs per voxel: the modalities, and where some may be missing, which are."""
+        is_masked = self.modalities_min < len(self.modalities)
+        return len(self.modalities) * (2 if is_masked else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DataTerms:
+    """[data]: what a site's data has to look like; it needs nothing computed from patients."""
+
+    kind: Literal["tabular", "images"]
     patients_min: int
     holdout: float
     """Share of the patients that is never trained on."""
-    target: Target
+    target: Target | SurvivalTarget | None
+    """None where no column is predicted: segmentation, and models of the inputs themselves."""
     columns: tuple[Column, ...]
+    images: ImageTerms | None = None
+    """With kind "images" only."""
 
     @property
     def features(self) -> int:
-        """Number of model inputs after one-hot encoding."""
+        """Number of model inputs from columns after one-hot encoding."""
         return sum(
             len(column.categories) if isinstance(column, CategoryColumn) else 1
             for column in self.columns
         )
+
+    @property
+    def predicted(self) -> str:
+        """What a model says, for people."""
+        if self.target is not None:
+            return self.target.words
+        if self.images is not None and self.images.regions:
+            return ", ".join(region.name for region in self.images.regions)
+        return "nothing: it models its inputs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ gives the same bytes, and therefore the same id, wherever it is written.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import assert_never
 
 import tomli_w
 
@@ -13,9 +14,12 @@ from p2pfl.core.manifest_terms import (
     CategoryColumn,
     Column,
     DataTerms,
+    ImageTerms,
     PlanTerms,
     PrivacyTerms,
     StudyTerms,
+    SurvivalTarget,
+    Target,
 )
 
 
@@ -64,16 +68,49 @@ def _study(study: StudyTerms) -> dict[str, object]:
 
 
 def _data(data: DataTerms) -> dict[str, object]:
-    return {
+    values: dict[str, object] = {
         "kind": data.kind,
         "patients_min": data.patients_min,
         "holdout": data.holdout,
-        "target": {
-            "column": data.target.column,
-            "positive_above": data.target.positive_above,
-        },
-        "columns": [_column(column) for column in data.columns],
     }
+    if data.target is not None or data.images is None:
+        values["target"] = _target(data.target)
+    if data.columns:
+        values["columns"] = [_column(column) for column in data.columns]
+    if data.images is not None:
+        values["images"] = _images(data.images)
+    return values
+
+
+def _target(target: Target | SurvivalTarget | None) -> object:
+    match target:
+        case Target(column=column, positive_above=above):
+            return {"column": column, "positive_above": above}
+        case SurvivalTarget(time=time, event=event):
+            return {"time": time, "event": event}
+        case None:
+            return "none"
+        case _:
+            assert_never(target)
+
+
+def _images(images: ImageTerms) -> dict[str, object]:
+    values: dict[str, object] = {
+        "modalities": list(images.modalities),
+        "modalities_min": images.modalities_min,
+        "window": list(images.window),
+        "placement": images.placement,
+        "intensity": images.intensity,
+    }
+    if images.spacing:
+        values["spacing"] = list(images.spacing)
+    if images.intensity == "range":
+        values["intensity_range"] = list(images.intensity_range)
+    if images.regions:
+        values["regions"] = [
+            {"name": region.name, "labels": list(region.labels)} for region in images.regions
+        ]
+    return values
 
 
 def _column(column: Column) -> dict[str, object]:

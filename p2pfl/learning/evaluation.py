@@ -75,7 +75,7 @@ class Predictor:
         """vector: float32[d]. Raises PlanRefused, ModelRefused."""
         self._plan = plans.plan_named(manifest.plan.name)
         arguments = self._plan.arguments(manifest.plan.arguments)
-        module = self._plan.module(manifest.data.features, arguments)
+        module = self._plan.module(manifest.data, arguments)
         self._model = FlatModel(module, schema_of(manifest))
         self._model.load(vector)
 

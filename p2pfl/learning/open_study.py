@@ -16,7 +16,10 @@ from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest, PrivacyTerms
 from p2pfl.learning import fingerprints, results
 from p2pfl.learning.datasets.holdout import split
-from p2pfl.learning.datasets.tabular import Prepared, prepare
+from p2pfl.learning.datasets.images import ImagePatients
+from p2pfl.learning.datasets.opening import open_patients
+from p2pfl.learning.datasets.patients import Patients
+from p2pfl.learning.datasets.tabular import Prepared
 from p2pfl.learning.errors import RequestRefused
 from p2pfl.learning.frames import Body
 from p2pfl.learning.plans.arguments import Scalar
@@ -32,8 +35,8 @@ class OpenStudy:
 
     manifest: Manifest
     trainer: Trainer
-    training_set: Prepared
-    holdout: Prepared
+    training_set: Patients
+    holdout: Patients
 
     @classmethod
     def open(cls, body: Body, *, random_bytes: RandomBytes) -> Self:
@@ -45,7 +48,9 @@ class OpenStudy:
         torch.set_num_threads(_integer(body, "threads", 1, THREADS_MAX))
         manifest = parse_manifest(_bytes(body, "manifest"))
         dataset = Path(_text(body, "dataset"))
-        prepared = prepare(dataset, manifest.data, patient_column=_text(body, "patient_column"))
+        prepared = open_patients(
+            dataset, manifest.data, patient_column=_text(body, "patient_column")
+        )
         training_set, holdout = split(prepared, manifest)
         trainer = Trainer(
             manifest,
@@ -82,6 +87,7 @@ class OpenStudy:
             "accuracy": found.accuracy,
             "loss": found.loss,
             "n": found.n,
+            "measures": dict(found.measures),
         }
 
     def release(self, body: Body) -> Body:
@@ -89,7 +95,10 @@ class OpenStudy:
         model = read_vector(Path(_text(body, "model")), self.trainer.schema.parameters)
         model_path, holdout_path = Path(_text(body, "model_out")), Path(_text(body, "holdout_out"))
         results.write_model(model_path, model, self.trainer.schema, self.manifest)
-        results.write_holdout(holdout_path, self.holdout)
+        if isinstance(self.holdout, ImagePatients):
+            results.write_holdout_names(holdout_path, self.holdout)
+        elif isinstance(self.holdout, Prepared):
+            results.write_holdout(holdout_path, self.holdout)
         return {"model_path": str(model_path), "holdout_path": str(holdout_path)}
 
 

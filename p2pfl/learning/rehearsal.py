@@ -26,7 +26,8 @@ from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning.datasets.holdout import split
-from p2pfl.learning.datasets.tabular import Prepared, prepare
+from p2pfl.learning.datasets.opening import open_patients
+from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import LearningError, RequestRefused
 from p2pfl.learning.initial import initial_model
 from p2pfl.learning.training import RandomBytes, Trainer
@@ -37,8 +38,8 @@ ROUNDS_MAX: Final = 100
 
 def rehearse(
     manifest: Manifest,
-    train: Prepared,
-    holdout: Prepared,
+    train: Patients,
+    holdout: Patients,
     *,
     denominator: int,
     rounds: int,
@@ -50,12 +51,7 @@ def rehearse(
     Raises PlanRefused, ModelRefused, PrivacyRefused, Diverged.
     """
     trainer = Trainer(manifest, train, denominator=denominator, random_bytes=random_bytes)
-    model = initial_model(
-        manifest.plan.name,
-        manifest.plan.arguments,
-        features=manifest.data.features,
-        seed=manifest.study.seed,
-    )
+    model = initial_model(manifest)
     done: list[dict[str, object]] = []
     for round_ in range(rounds):
         started_s = time.perf_counter()
@@ -92,7 +88,7 @@ def _answered(request: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(denominator, int):
         raise RequestRefused('"denominator" is not a whole number')
     column = str(request["patient_column"])
-    prepared = prepare(Path(str(request["dataset"])), manifest.data, patient_column=column)
+    prepared = open_patients(Path(str(request["dataset"])), manifest.data, patient_column=column)
     train, holdout = split(prepared, manifest)
     prepare_s = time.perf_counter() - started_s
     done = rehearse(

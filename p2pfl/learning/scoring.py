@@ -5,7 +5,8 @@ Scores are computed from patients and stay at the site. numpy only, so that anyo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,18 @@ Values = NDArray[np.float32] | NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A model on n patients. `auc` is None when only one label is present; loss is in nats."""
+    """A model on n patients. `auc` is None when only one label is present; loss is in nats.
+
+    accuracy: the plan's headline measure in 0…1, the share predicted correctly unless the plan
+    says otherwise (mean Dice of a segmentation, concordance of a survival model); measures: by
+    name, whatever else the plan measures.
+    """
 
     auc: float | None
     accuracy: float
     loss: float
     n: int
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 def score(log_odds: Values, labels: Values) -> Score:

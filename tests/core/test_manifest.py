@@ -139,7 +139,7 @@ def test_unknown_key_that_resembles_nothing_is_refused_without_a_guess() -> None
         ('rule = "gm_clip"', 'rule = "krum"', "averaging.rule"),
         ('topology = "complete"', 'topology = "star"', "averaging.topology"),
         ("byzantine = 0.2", "byzantine = 0.5", "averaging.byzantine"),
-        ('kind = "tabular"', 'kind = "images"', "data.kind"),
+        ('kind = "tabular"', 'kind = "imaging"', "data.kind"),
         ('type = "number"', 'type = "text"', "data.columns[0].type"),
         (EXPIRES, "expires = 2030-03-17 17:46:40", "study.expires"),
         (EXPIRES, "expires = 2130-03-17T00:00:00Z", "study.expires"),

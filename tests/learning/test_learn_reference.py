@@ -85,7 +85,9 @@ def test_the_command_answers_for_four_sites_in_a_few_seconds(
 ) -> None:
     chosen = manifest(CANCER_TERMS, plan="tabular-mlp", arguments=MLP, privacy=PRIVATE)
     (tmp_path / "study.toml").write_bytes(chosen.raw)
-    write_vector(tmp_path / "m", initial_model("tabular-mlp", MLP, features=30, seed=7))
+    write_vector(
+        tmp_path / "m", initial_model(manifest(CANCER_TERMS, plan="tabular-mlp", arguments=MLP))
+    )
     request = {
         "manifest": str(tmp_path / "study.toml"),
         "sites": [

@@ -48,7 +48,7 @@ def recomputed(model: Path, holdout: Path) -> tuple[dict[str, str], float, float
 def trained(chosen: Manifest, table: Path) -> tuple[Trainer, np.ndarray]:
     train, _ = split(prepare(table, chosen.data, patient_column="patient"), chosen)
     trainer = Trainer(chosen, train, denominator=1, random_bytes=os.urandom)
-    start = initial_model(chosen.plan.name, chosen.plan.arguments, features=30, seed=7)
+    start = initial_model(chosen)
     return trainer, trainer.train(start, 0, {}).vector
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import Child
-from learn_manifests import LOGISTIC, MLP, POISSON, PRIVATE, manifest_bytes
+from learn_manifests import LOGISTIC, MLP, POISSON, PRIVATE, manifest, manifest_bytes
 
 from p2pfl.learning.demo_terms import CANCER_TERMS
 from p2pfl.learning.fingerprints import code_hash, env_hash
@@ -42,7 +42,9 @@ def opening(dataset: Path, **changes: object) -> dict[str, object]:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    write_vector(tmp_path / "base", initial_model("tabular-mlp", MLP, features=30, seed=7))
+    write_vector(
+        tmp_path / "base", initial_model(manifest(CANCER_TERMS, plan="tabular-mlp", arguments=MLP))
+    )
     return tmp_path / "base"
 
 

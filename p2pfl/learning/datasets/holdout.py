@@ -18,13 +18,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from enum import Enum
-from typing import Final, assert_never
+from typing import Final, TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl.core.manifest_terms import Manifest
-from p2pfl.learning.datasets.tabular import Prepared
+from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import DataRefused
 
 _DOMAIN: Final = b"p2pfl holdout 1\0"
@@ -37,7 +37,10 @@ class Cut(Enum):
     INDEPENDENT = "independent"
 
 
-def split(prepared: Prepared, manifest: Manifest) -> tuple[Prepared, Prepared]:
+P = TypeVar("P", bound=Patients)
+
+
+def split(prepared: P, manifest: Manifest) -> tuple[P, P]:
     """Cut the patients into those to train on and those held out, as the manifest says.
 
     Raises DataRefused if either side is empty.

@@ -25,7 +25,15 @@ from typing import Final, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.core.manifest_terms import CategoryColumn, Column, DataTerms, NumberColumn
+from p2pfl.core.manifest_terms import (
+    CategoryColumn,
+    Column,
+    DataTerms,
+    NumberColumn,
+    SurvivalTarget,
+    Target,
+)
+from p2pfl.learning.datasets.patients import Batch, Rows
 from p2pfl.learning.datasets.table_file import CsvTable, read_csv
 from p2pfl.learning.errors import DataRefused, TooFewPatients
 
@@ -40,7 +48,8 @@ class Prepared:
 
     features: float32[n, p] in −1…1, contiguous; labels: float32[n], 0 or 1; columns: the p names;
     patients: n keys that tell patients apart (32 bytes each, never leave the process);
-    notes: sentences for the data manager, with counts but without values.
+    notes: sentences for the data manager, with counts but without values. Of a survival study,
+    labels say whether the event happened, and times: float32[n] when, or when last seen.
     """
 
     features: Matrix
@@ -48,6 +57,7 @@ class Prepared:
     columns: tuple[str, ...]
     patients: tuple[bytes, ...]
     notes: tuple[str, ...]
+    times: Matrix | None = None
 
     @property
     def size(self) -> int:
@@ -64,7 +74,20 @@ class Prepared:
                 patient for patient, keep in zip(self.patients, chosen, strict=True) if keep
             ),
             notes=self.notes,
+            times=None if self.times is None else self.times[chosen],
         )
+
+    def augmented(self, kind: str) -> Prepared:
+        """Tables are trained on as they are."""
+        return self
+
+    def batch(self, chosen: Rows | None, generator: np.random.Generator | None) -> Batch:
+        """Inputs float32[n, p]; target float32[n], or float32[n, 2] of times and events."""
+        everything = slice(None) if chosen is None else chosen
+        target = self.labels
+        if self.times is not None:
+            target = np.stack([self.times, self.labels], axis=1)
+        return Batch((self.features[everything],), target[everything])
 
 
 def prepare(path: Path, terms: DataTerms, *, patient_column: str) -> Prepared:
@@ -81,13 +104,15 @@ def prepare(path: Path, terms: DataTerms, *, patient_column: str) -> Prepared:
             fix="register a larger dataset, or refuse the study",
         )
     features, notes = encode_features(table, terms.columns)
+    labels, times = outcomes(table, terms)
     left_out = (f"{dropped} rows left out: one record per patient",) if dropped else ()
     return Prepared(
         features=features,
-        labels=_labels(table, terms),
+        labels=labels,
         columns=feature_names(terms.columns),
         patients=_patient_keys(table, patient_column),
         notes=left_out + notes,
+        times=times,
     )
 
 
@@ -182,16 +207,38 @@ def _encoded(table: CsvTable, column: Column) -> tuple[Matrix, int]:
             assert_never(column)
 
 
-def _labels(table: CsvTable, terms: DataTerms) -> Matrix:
-    values, missing = _numbers(table, terms.target.column, ())
+def outcomes(table: CsvTable, terms: DataTerms) -> tuple[Matrix, Matrix | None]:
+    """What the rows' patients have: float32[n] labels, 0 or 1 (zeros without a target), and of a
+    survival study float32[n] times. Raises DataRefused naming file, line, column and the fix.
+    """
+    match terms.target:
+        case None:
+            return np.zeros(len(table.rows), dtype=np.float32), None
+        case Target(column=column, positive_above=above):
+            return (_complete(table, column) > above).astype(np.float32), None
+        case SurvivalTarget(time=time, event=event):
+            times = _complete(table, time)
+            if (times <= 0.0).any():
+                row = int(np.flatnonzero(times <= 0.0)[0])
+                raise DataRefused(
+                    table.place(row, time), "not above zero", fix="correct it, or remove the row"
+                )
+            return (_complete(table, event) > 0.0).astype(np.float32), times.astype(np.float32)
+        case _:
+            assert_never(terms.target)
+
+
+def _complete(table: CsvTable, column: str) -> NDArray[np.float64]:
+    """A column in which nothing may be missing. Returns float64[n]."""
+    values, missing = _numbers(table, column, ())
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
         raise DataRefused(
-            table.place(row, terms.target.column),
+            table.place(row, column),
             "the target is missing",
             fix="fill it in, or remove the row",
         )
-    return (values > terms.target.positive_above).astype(np.float32)
+    return values
 
 
 def _numbers(

@@ -12,9 +12,10 @@ from typing import Final
 
 from p2pfl.learning.errors import PlanRefused
 from p2pfl.learning.plans.plan import Plan
+from p2pfl.learning.plans.segmentation import SEGMENTATION
 from p2pfl.learning.plans.tabular import LOGISTIC, MLP
 
-PLANS: Final[Mapping[str, Plan]] = {plan.name: plan for plan in (LOGISTIC, MLP)}
+PLANS: Final[Mapping[str, Plan]] = {plan.name: plan for plan in (LOGISTIC, MLP, SEGMENTATION)}
 
 
 def plan_named(name: str) -> Plan:

@@ -20,7 +20,7 @@ Scalar = bool | int | float | str
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What a local round of a tabular plan is run with.
+    """What a local round is run with; each plan says which of these it knows.
 
     Momentum is the worker momentum of Karimireddy et al. 2021: its buffer stays in the training
     process from round to round (m ← β·m + g, θ ← θ − η·m, as torch's SGD writes it), because it
@@ -39,6 +39,35 @@ class Arguments:
     """Hidden units (MLP only)."""
     outputs: int = 2
     """1: one logit with logistic loss; 2: two logits with cross-entropy (MLP only)."""
+    optimiser: str = "sgd"
+    """Adam keeps its two buffers from round to round, as momentum is kept."""
+    schedule: str = "constant"
+    """Over the study's training rounds: cosine ends at a hundredth of the learning rate."""
+    warmup_rounds: int = 0
+    """Rounds over which the learning rate grows from a fraction to its full size."""
+    proximal: float = 0.0
+    """μ of FedProx: each step also pulls towards the round's base (Li et al. 2020)."""
+    network: str = "default"
+    """Which network of the plan's family."""
+    width: int = 8
+    """Channels of an imaging network's first level; doubled at each level below."""
+    levels: int = 3
+    """Resolutions of an imaging network; the window is halved levels - 1 times."""
+    blocks: int = 1
+    """Residual units, or layers, of each level."""
+    norm: str = "instance"
+    dropout: float = 0.0
+    loss: str = "default"
+    augment: str = "none"
+    """mri: flips, intensity shift and scale, a smooth bias field and noise, drawn each time."""
+    precision: str = "full"
+    """mixed: bfloat16 where the network gains from it."""
+    trained: str = "all"
+    """head: everything but the last layers stays as the seed, or the site's own file, made it."""
+    latent: int = 2
+    """Dimensions of a variational autoencoder's latent space."""
+    beta: float = 1.0
+    """Weight of a variational autoencoder's divergence from its prior."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +88,64 @@ ALLOWED: Final[Mapping[str, Allowed]] = {
     "batch_size": Allowed(0, 1_000_000, steerable=True),
     "hidden": Allowed(1, 1_000_000, steerable=False),
     "outputs": Allowed(1, 2, steerable=False),
+    "warmup_rounds": Allowed(0, 1000, steerable=False),
+    "proximal": Allowed(0.0, 100.0, steerable=True),
+    "width": Allowed(1, 256, steerable=False),
+    "levels": Allowed(2, 6, steerable=False),
+    "blocks": Allowed(0, 8, steerable=False),
+    "dropout": Allowed(0.0, 0.9, steerable=False),
+    "latent": Allowed(1, 1024, steerable=False),
+    "beta": Allowed(0.0, 1000.0, steerable=False),
 }
+
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "optimiser": ("sgd", "adam"),
+    "schedule": ("constant", "cosine"),
+    "network": ("default", "unet", "segresnet", "densenet", "resnet"),
+    "norm": ("instance", "group", "batch"),
+    "loss": ("default", "dice", "dice-ce", "dice-batch"),
+    "augment": ("none", "mri"),
+    "precision": ("full", "mixed"),
+    "trained": ("all", "head"),
+}
+"""Arguments that are words; none of them can be steered."""
+
+TABULAR: Final = frozenset(
+    {
+        "learning_rate",
+        "local_steps",
+        "momentum",
+        "momentum_reset",
+        "weight_decay",
+        "batch_size",
+        "hidden",
+        "outputs",
+        "optimiser",
+        "schedule",
+        "warmup_rounds",
+        "proximal",
+    }
+)
+"""What the plans for tables know."""
 
 _DEFAULTS: Final = Arguments()
 
 
-def checked(written: Mapping[str, Scalar]) -> Arguments:
-    """The manifest's arguments over the defaults. Raises PlanRefused naming the argument."""
-    return _replaced(_DEFAULTS, {name: _value(name, value) for name, value in written.items()})
+def checked(
+    written: Mapping[str, Scalar],
+    known: frozenset[str] = TABULAR,
+    defaults: Arguments = _DEFAULTS,
+) -> Arguments:
+    """The manifest's arguments over the defaults. Raises PlanRefused naming the argument.
+
+    known: the plan's own; another plan's argument would be approved and have no effect.
+    """
+    for name in written:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
+            raise PlanRefused(f'no argument "{name}"{hint}')
+    return _replaced(defaults, {name: _value(name, value) for name, value in written.items()})
 
 
 def steered(
@@ -79,10 +158,10 @@ def steered(
     Raises PlanRefused for an argument without an approved range, outside it, or one that would
     change the model's shape.
     """
-    values: dict[str, bool | int | float] = {}
+    values: dict[str, Scalar] = {}
     for name, change in changes.items():
         value = _value(name, change)
-        if not ALLOWED[name].steerable:
+        if isinstance(value, str) or not ALLOWED[name].steerable:
             raise PlanRefused(f'argument "{name}" shapes the model and cannot be steered')
         if name not in ranges:
             raise PlanRefused(f'argument "{name}" has no approved range in the manifest')
@@ -93,13 +172,18 @@ def steered(
     return _replaced(base, values)
 
 
-def _replaced(base: Arguments, values: Mapping[str, bool | int | float]) -> Arguments:
+def _replaced(base: Arguments, values: Mapping[str, Scalar]) -> Arguments:
     fields: dict[str, Any] = dict(values)  # each already has its field's type, see _value
     return dataclasses.replace(base, **fields)
 
 
-def _value(name: str, value: Scalar) -> bool | int | float:
+def _value(name: str, value: Scalar) -> Scalar:
     """One argument in its own type and range. Raises PlanRefused."""
+    if name in CHOICES:
+        if not isinstance(value, str) or value not in CHOICES[name]:
+            choices = ", ".join(CHOICES[name])
+            raise PlanRefused(f'argument "{name}" is {value!r}, expected one of {choices}')
+        return value
     if name not in ALLOWED:
         nearest = difflib.get_close_matches(name, ALLOWED, n=1)
         hint = f'; did you mean "{nearest[0]}"?' if nearest else ""

@@ -218,12 +218,11 @@ def model_predict(home: Home, request: ModelPredict) -> Predicted:
         id_column=request.id_column,
         out=str(request.out),
     )
-    target = model.manifest.data.target
     return Predicted(
         study=model.seen.study,
         name=model.seen.name,
         hash=model.seen.hash,
-        target=f"{target.column} > {target.positive_above:g}",
+        target=model.manifest.data.predicted,
         out=request.out,
         made=from_json(Predictions, answer),
     )

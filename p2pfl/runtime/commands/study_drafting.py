@@ -151,18 +151,13 @@ def build_initial_model(home: Home, manifest: Manifest) -> tuple[Digest, int]:
     """
     with tempfile.TemporaryDirectory(prefix=".initial-", dir=home.blobs) as directory:
         path = Path(directory) / "model"
-        request = {
-            "plan": manifest.plan.name,
-            "arguments": dict(manifest.plan.arguments),
-            "features": manifest.data.features,
-            "seed": manifest.study.seed,
-            "out": str(path),
-        }
+        draft = Path(directory) / "study.toml"
+        draft.write_bytes(manifest.raw)
         purpose = "Making the initial model"
         finished = run_module(
             "p2pfl.learning.initial",
-            (),
-            given=json.dumps(request).encode(),
+            ("--manifest", str(draft), "--out", str(path)),
+            given=b"",
             deadline_s=120.0,
             purpose=purpose,
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gossip.roster import Roster
 from p2pfl.averaging import topology
 from p2pfl.core.history import StudyHistory
-from p2pfl.core.manifest import Manifest, PrivacyTerms
+from p2pfl.core.manifest import Manifest, PrivacyTerms, Target
 
 _UNITS = {"patient": "one patient", "record": "one record (a patient may have several)"}
 
@@ -75,11 +75,18 @@ def summary(manifest: Manifest, roster: Roster | None, past: StudyHistory | None
 def data_words(manifest: Manifest) -> str:
     """What a site's table has to hold."""
     data = manifest.data
-    columns = ", ".join(column.name for column in data.columns)
-    return (
-        f'{data.patients_min} patients or more; columns {columns}; predicts "{data.target.column}"'
-        f" > {data.target.positive_above:g}; {data.holdout:.0%} of them are never trained on"
-    )
+    parts = [f"{data.patients_min} patients or more"]
+    if data.images is not None:
+        sides = "×".join(map(str, data.images.window))
+        parts.append(f"images {', '.join(data.images.modalities)}, seen in windows of {sides}")
+    if data.columns:
+        parts.append("columns " + ", ".join(column.name for column in data.columns))
+    if isinstance(data.target, Target):
+        predicted = f'"{data.target.column}" > {data.target.positive_above:g}'
+    else:
+        predicted = data.predicted
+    parts += [f"predicts {predicted}", f"{data.holdout:.0%} of them are never trained on"]
+    return "; ".join(parts)
 
 
 def privacy_words(privacy: PrivacyTerms, rounds: int) -> str:
