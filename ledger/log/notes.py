@@ -189,6 +189,20 @@ def cosignatures_of(text: str, lines: Iterable[bytes], *keys: VerifierKey) -> li
     return list(found.values())
 
 
+def stated_in(line: bytes) -> tuple[str, bytes, int]:
+    """(witness's name, key id, unix time) that a cosignature line states, *not verified*.
+
+    Raises: NoteMalformed.
+    """
+    try:
+        name, key_id, stated = _split_signature(line.decode().removesuffix("\n"))
+    except UnicodeDecodeError as error:
+        raise NoteMalformed(actual=error.reason) from None
+    if len(stated) != _TIME_BYTES + SIGNATURE_BYTES:
+        raise NoteMalformed("cosignature", expected="a time and a signature")
+    return name, key_id, int.from_bytes(stated[:_TIME_BYTES], "big")
+
+
 def signature_lines(note: bytes) -> tuple[bytes, ...]:
     """The signature lines of a well-formed note, *not verified*, each with its newline.
 
