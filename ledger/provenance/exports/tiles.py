@@ -67,10 +67,12 @@ class _Row:
             self.end()
 
     def end(self) -> None:
-        if self.parts:
-            path = self.folder / tile_path(self.tile, len(self.parts))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"".join(self.parts))
-            self.files.append(path)
-            self.tile += 1
-            self.parts = []
+        """Write what there is: an empty tile must not exist."""
+        if not self.parts:
+            return
+        path = self.folder / tile_path(self.tile, len(self.parts))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(self.parts))
+        self.files.append(path)
+        self.tile += 1
+        self.parts = []

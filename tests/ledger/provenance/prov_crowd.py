@@ -15,20 +15,7 @@ from ledger.provenance.kinds import (
     UpdateReceived,
 )
 
-TOWNS = [
-    "Aarau",
-    "Basel",
-    "Bern",
-    "Chur",
-    "Davos",
-    "Freiburg",
-    "Genf",
-    "Glarus",
-    "Interlaken",
-    "Lausanne",
-    "Lugano",
-    "Luzern",
-]
+TOWNS = ("Aarau", "Basel", "Bern", "Chur", "Davos", "Genf", "Glarus", "Lausanne", "Luzern")
 HOUR_US = DAY_US // 24
 
 

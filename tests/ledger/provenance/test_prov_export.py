@@ -143,6 +143,15 @@ def test_tiles_hold_every_entry_and_lead_to_the_root(tmp_path: Path) -> None:
     reader.close()
 
 
+def test_full_tiles_leave_no_empty_ones(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    write(tmp_path / "home", Story(plain_story().told[:1] * 255))
+    folder = exported(tmp_path / "home", "tiles", tmp_path / "out")
+    names = sorted(str(x.relative_to(folder / "tile")) for x in folder.rglob("0*") if x.is_file())
+    assert names == ["0/000", "entries/000"]
+    assert (folder / "tile/1/000.p/1").is_file()
+
+
 def test_tiles_are_numbered_in_threes() -> None:
     assert tile_path(1_234_067, 256) == "x001/x234/067"
     assert tile_path(5, 9) == "005.p/9"
