@@ -44,6 +44,17 @@ def test_demonstration_goes_from_founding_to_clean_audits_by_itself(containers: 
         assert probed == ""
 
 
+def test_compose_alone_goes_from_founding_to_clean_audits(containers: Containers) -> None:
+    up = ("--profile", "demo", "up", "--exit-code-from", "founder")
+
+    assert containers.compose(*up) == 0
+    said = containers.docker("logs", "founder")
+    assert "The study is complete at all five hospitals, and every audit is clean." in said
+
+    assert containers.compose(*up) == 1, "it must not found anything a second time"
+    assert "founded before" in containers.docker("logs", "founder")
+
+
 def test_study_survives_a_cut_network_and_a_killed_container(containers: Containers) -> None:
     assert containers.demo("--no-build", "found") == 0
     begun = now()
