@@ -1,13 +1,15 @@
-"""`p2pfl data`: add, list, show, revoke."""
+"""`p2pfl data`: preview, add, list, show, revoke."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from p2pfl.cli import data_images
 from p2pfl.cli.context import (
     JsonOption,
     now_us,
@@ -19,7 +21,8 @@ from p2pfl.cli.context import (
 )
 
 if TYPE_CHECKING:
-    from p2pfl.runtime.commands.datasets import DatasetSeen
+    from p2pfl.runtime.commands.datasets import DataAdd, DatasetSeen
+    from p2pfl.runtime.home import Home
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -30,20 +33,54 @@ app = typer.Typer(
 _NameArgument = Annotated[str, typer.Argument(help="A name from `p2pfl data list`.")]
 
 
+_FileArgument = Annotated[
+    Path, typer.Argument(help="A CSV file, a folder of images, or a Decathlon dataset.json.")
+]
+_PatientOption = Annotated[
+    str, typer.Option(help="Column that tells patients apart; without it one row is one.")
+]
+_SchemaOption = Annotated[
+    Path | None,
+    typer.Option("--schema", "--study", help="TOML file with the [data] section to check against."),
+]
+_MappingOption = Annotated[
+    Path | None, typer.Option(help="Images: TOML file, the study's names = this site's own.")
+]
+_TableOption = Annotated[
+    Path | None,
+    typer.Option(help="Images: table of demographics [default: participants.tsv or .csv]."),
+]
+
+
+@app.command()
+def preview(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="A folder of images, or a dataset.json.")],
+    schema: _SchemaOption = None,
+    mapping: _MappingOption = None,
+    table: _TableOption = None,
+    patient_column: _PatientOption = "",
+    contact: Annotated[
+        Path | None, typer.Option(help="Where to put a picture of a few patients (PNG).")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Look at images without registering them: counts, shapes, labels, what is suspicious."""
+    look = data_images.look_of(folder, schema, mapping, table, patient_column)
+    with data_images.looked_at(opened_home(context), look) as (scan, seen):
+        kept = data_images.keep_contact(scan, contact)
+    data_images.tell_preview(seen, kept, as_json=json)
+
+
 @app.command()
 def add(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A CSV file with a header line.")],
+    file: _FileArgument,
     name: Annotated[str, typer.Option(help="Short name to use at this site.")],
-    patient_column: Annotated[
-        str, typer.Option(help="Column that tells patients apart; without it one row is one.")
-    ] = "",
-    schema: Annotated[
-        Path | None,
-        typer.Option(
-            "--schema", "--study", help="TOML file with the [data] section to check against."
-        ),
-    ] = None,
+    patient_column: _PatientOption = "",
+    schema: _SchemaOption = None,
+    mapping: _MappingOption = None,
+    table: _TableOption = None,
     epsilon_cap: Annotated[
         float, typer.Option(help="Largest ε over all studies [default: the policy's].")
     ] = 0.0,
@@ -56,8 +93,8 @@ def add(
     ] = "not-stated",
     json: JsonOption = False,
 ) -> None:
-    """Check a table and register it. It stays where it is; the ledger gets public facts only."""
-    from p2pfl.runtime.commands import catalogue, datasets
+    """Check data and register it. It stays where it is; the ledger gets public facts only."""
+    from p2pfl.runtime.commands import datasets
 
     request = datasets.DataAdd(
         file=file.absolute(),
@@ -69,14 +106,24 @@ def add(
         legal_basis=legal_basis,
         dpia=dpia,
     )
-    seen = catalogue.perform(
-        opened_home(context),
-        catalogue.DATA_ADD,
-        request,
-        now_us=now_us,
-        random_bytes=os.urandom,
+    home = opened_home(context)
+    if not data_images.is_images(file):
+        _tell(_registered(home, request), as_json=json)
+        return
+    look = data_images.look_of(file, schema, mapping, table, patient_column)
+    with data_images.looked_at(home, look) as (scan, seen):
+        if not json:
+            data_images.tell_preview(seen, home.dataset(name) / "contact.png", as_json=False)
+        registered = _registered(home, replace(request, scan=scan))
+    _tell(registered, as_json=json)
+
+
+def _registered(home: Home, request: DataAdd) -> DatasetSeen:
+    from p2pfl.runtime.commands import catalogue
+
+    return catalogue.perform(
+        home, catalogue.DATA_ADD, request, now_us=now_us, random_bytes=os.urandom
     )
-    _tell(seen, as_json=json)
 
 
 @app.command("list")
@@ -144,9 +191,9 @@ def _tell(seen: DatasetSeen, *, as_json: bool) -> None:
         [
             ("dataset", f"{seen.name} ({seen.state})"),
             ("id", seen.ds.hex()),
-            ("file", str(seen.file)),
+            ("file" if seen.kind == "tabular" else "folder", str(seen.file)),
             ("patients", f"{seen.patients} (public: {seen.patients_bucket or '-'})"),
-            ("rows", f"{seen.rows}{labels}"),
+            ("rows" if seen.kind == "tabular" else "volumes", f"{seen.rows}{labels}"),
             (
                 "privacy",
                 f"ε {seen.epsilon_spent:.3f} spent, {seen.epsilon_reserved:.3f} reserved, "

@@ -126,6 +126,14 @@ def _patient_key(path: Path, line: int, patient: str, key: bytes) -> bytes:
             f"{path.name}, line {line}: no patient is named",
             "Fill in the patient's pseudonym, or remove the row.",
         )
+    return patient_key(patient, key)
+
+
+def patient_key(patient: str, key: bytes) -> bytes:
+    """A pseudonym as overlaps are found by: the same in every dataset of this home.
+
+    key: 32 bytes. Returns 16 bytes.
+    """
     return hmac.digest(key, _PATIENT_DOMAIN + patient.encode(), "sha256")[:KEYED_BYTES]
 
 

@@ -68,7 +68,8 @@ def read_csv(path: Path) -> CsvTable:
     csv.field_size_limit(CELL_CHARACTERS_MAX)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            delimiter = "\t" if path.suffix == ".tsv" else ","
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = _checked_header(name, next(reader, []))
             for row in reader:
                 if not row:
