@@ -76,8 +76,9 @@ def audit(
     rule violated, 14 evidence incomplete."""
     from p2pfl.runtime.commands import ledger_reading as reading
 
-    found = reading.run_audit(opened_home(context), replay=replay, now_us=now_us())
-    ledger_export.show_report(found, "json" if json else format_.value, out)
+    home = opened_home(context)
+    found = reading.run_audit(home, replay=replay, now_us=now_us())
+    ledger_export.show_report(home, found, "json" if json else format_.value, out)
     return int(found.exit_code)
 
 

@@ -11,6 +11,7 @@ from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_json, sa
 
 if TYPE_CHECKING:
     from ledger.provenance.audit import AuditReport
+    from p2pfl.runtime.home import Home
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -71,11 +72,11 @@ def _export(context: typer.Context, form: str, out: Path, json: bool) -> None:
         say("How others check them: docs/protocol.md, section Checking with standard tools.")
 
 
-def show_report(found: AuditReport, form: str, out: Path | None) -> None:
+def show_report(home: Home, found: AuditReport, form: str, out: Path | None) -> None:
     """Print an audit as text, json or html, or write it to a new file."""
     from p2pfl.runtime.commands import ledger_exporting as exporting
 
-    text = exporting.report_text(found, form)
+    text = exporting.report_text(home, found, form)
     if out is None:
         say(text.rstrip("\n"))
         return

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import assert_never
 
 from gossip.identifiers import site_id_of
-from ledger.log import LogReader, LogView, VerifierKey
+from ledger.log import LogReader, LogView
 from ledger.provenance import exports, report
 from ledger.provenance.audit import AuditReport
 from p2pfl.runtime.commands.ledger_reading import site_names, study_names
+from p2pfl.runtime.commands.ledger_vouching import cosigned_head, witnessing_at
 from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, OperatorError
 from p2pfl.runtime.home import Home
 
@@ -47,7 +47,7 @@ def export_ledger(home: Home, form: Form, folder: Path, *, now_us: int) -> Expor
     reader = LogReader.open(home.path)
     try:
         _prepare(folder)
-        head = exports.head_of(reader, *_cosigned(home, reader))
+        head = exports.head_of(reader, *cosigned_head(home, reader))
         done = _written(home, form, folder, reader, head, now_us)
     finally:
         reader.close()
@@ -62,13 +62,13 @@ def export_ledger(home: Home, form: Form, folder: Path, *, now_us: int) -> Expor
     )
 
 
-def report_text(found: AuditReport, form: str) -> str:
+def report_text(home: Home, found: AuditReport, form: str) -> str:
     """An audit as text, json or html."""
     match form:
         case "json":
             return report.to_json(found) + "\n"
         case "html":
-            return report.to_html(found)
+            return report.to_html(found, witnessing_at(home))
         case _:
             return report.to_text(found)
 
@@ -122,8 +122,3 @@ def _prepare(folder: Path) -> None:
             fix="Give --out a new or empty folder: nothing is ever overwritten.",
             exit_code=EXIT_CANNOT_CREATE,
         )
-
-
-def _cosigned(home: Home, log: LogView) -> tuple[bytes, Sequence[VerifierKey]]:
-    """The newest cosigned head of the own log, and the keys of those who may have signed it."""
-    return b"", ()
