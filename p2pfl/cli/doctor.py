@@ -49,6 +49,7 @@ def _machine(home: Home) -> list[Examination]:
 
     return [
         ("python", machine.check_python),
+        ("confinement", machine.check_confinement),
         ("torch", machine.check_torch),
         ("libp2p", machine.check_libp2p),
         ("memory", machine.check_memory),

@@ -15,6 +15,7 @@ from p2pfl.core import events as ev
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.runtime.averaging_job import Mixed, averaging_environment, mix
 from p2pfl.runtime.blobs import BlobStore
+from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.errors import EXIT_IO, BlobError, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.model_jobs import ModelJobs
@@ -35,6 +36,7 @@ class StudyJobs:
         transport: Transport,
         dataset_file: Callable[[DatasetId], DatasetFile],
         training_program: Sequence[str],
+        confinement: Terms | None = None,
         submit: Callable[[ev.Event], None],
         show: Callable[[StudyId, fx.Notice], None],
         report_bug: Callable[[BaseException], None],
@@ -54,6 +56,7 @@ class StudyJobs:
             blobs=blobs,
             dataset_file=dataset_file,
             program=training_program,
+            confinement=confinement,
             submit=submit,
         )
 

@@ -19,6 +19,7 @@ from p2pfl.core.gathering import blob_size_bytes
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.runtime import training_answers as answers
 from p2pfl.runtime.blobs import BlobStore, vector_of
+from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.errors import BlobError, NotAVector, OperatorError
 from p2pfl.runtime.home import Home, write_durably
 from p2pfl.runtime.training_answers import TrainingError
@@ -34,6 +35,10 @@ class DatasetFile:
     path: Path
     patient_column: str
     """Empty: every row is a patient of its own."""
+    read: tuple[Path, ...] = ()
+    """What it refers to: folders of images."""
+    write: tuple[Path, ...] = ()
+    """Where prepared images are kept."""
 
 
 class TrainingJobs:
@@ -46,12 +51,14 @@ class TrainingJobs:
         blobs: BlobStore,
         dataset_file: Callable[[DatasetId], DatasetFile],
         program: Sequence[str],
+        confinement: Terms | None = None,
         submit: Callable[[ev.Event], None],
     ) -> None:
         self._home = home
         self._blobs = blobs
         self._dataset_file = dataset_file
         self._program = program
+        self._confinement = confinement
         self._submit = submit
         self._processes: dict[StudyId, TrainingProcess] = {}
 
@@ -78,7 +85,8 @@ class TrainingJobs:
         data = await asyncio.to_thread(self._dataset_file, effect.dataset)
         scratch = await asyncio.to_thread(self._fresh_scratch, study)
         log = self._home.logs / f"training-{study.hex()[:12]}.log"
-        process = await TrainingProcess.start(log, scratch, self._program)
+        terms = await asyncio.to_thread(self._terms, study, data)
+        process = await TrainingProcess.start(log, scratch, self._program, terms)
         earlier, self._processes[study] = self._processes.get(study), process
         if earlier is not None:  # two were asked for at once: one process per study
             await earlier.kill()
@@ -175,6 +183,16 @@ class TrainingJobs:
         if process is None:
             raise TrainingError("not-running", "the training process is not running")
         return await process.ask(request, **fields)
+
+    def _terms(self, study: StudyId, data: DatasetFile) -> Terms | None:
+        """What this study's process may reach: its data, models as they are, its own folders."""
+        if self._confinement is None:
+            return None
+        released = self._home.study_models(study)
+        released.mkdir(mode=0o700, parents=True, exist_ok=True)
+        read = (data.path.resolve(), *data.read, self._home.blobs)
+        write = (self._scratch(study), released, *data.write)
+        return self._confinement.with_paths(read, write)
 
     # -- where the process works -----------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Real nodes on loopback: a private study, signals, kills, mistakes, and what a node costs."""
 
+import contextlib
 import re
 import resource
 import signal
@@ -11,6 +12,8 @@ from node_homes import Consortium, audit_code, entries, with_study
 from node_processes import RunningNode, is_alive, poll, running, sentence_of, start, start_in_vain
 
 from p2pfl.cli.demo_nodes import program
+from p2pfl.runtime.confinement.errors import ConfinementError
+from p2pfl.runtime.confinement.terms import terms_here
 
 MEMORY_MB_MAX = 250
 FILE_BYTES_MAX = 4096
@@ -70,11 +73,22 @@ def _refuses_a_second_node(node: RunningNode) -> None:
 def _stops_cleanly(node: RunningNode, number: signal.Signals) -> None:
     children = node.training_pids()
     assert children
+    _are_confined(children)
     code, took_s = node.stop(number)
     assert (code, took_s < 5.0) == (0, True)
     assert not any(map(is_alive, children))
     assert not node.home.node_pid.exists()
     assert not node.home.control_socket.exists()
+
+
+def _are_confined(children: list[int]) -> None:
+    """As the kernel tells it, where this machine can confine at all."""
+    with contextlib.suppress(ConfinementError):
+        terms_here()
+        for child in children:
+            told = Path(f"/proc/{child}/status").read_text()
+            assert re.search(r"^Seccomp:\t2$", told, re.MULTILINE)
+            assert re.search(r"^NoNewPrivs:\t1$", told, re.MULTILINE)
 
 
 def _takes_its_training_process_along(node: RunningNode) -> None:

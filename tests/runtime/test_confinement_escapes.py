@@ -87,6 +87,7 @@ ESCAPES = {
     "writes outside its folders": "open(outside + '/left', 'w')",
     "writes into the data": "open(outside + '/data.csv', 'a')",
     "truncates the data": "os.truncate(outside + '/data.csv', 0)",
+    "empties the data as it reads it": "os.open(outside + '/data.csv', os.O_RDONLY | os.O_TRUNC)",
     "replaces the data": "os.replace('plan.py', outside + '/data.csv')",
     "changes the data's rights": "os.chmod(outside + '/data.csv', 0o777)",
     "changes its own folder's rights": "os.chmod('.', 0o777)",

@@ -86,7 +86,13 @@ def program(*, signals_are_scoped: bool) -> bytes:
     known = [name for name in DENIED if _number(seccomp, name) >= 0]
     for name in known:
         made.add_rule(refused, name)
-    made.add_rule(absent, "clone3")  # its flags lie in memory, where no filter sees them
+    for name in ("clone3", "openat2"):  # their flags lie in memory, where no filter sees them
+        made.add_rule(absent, name)
+    # Older kernels' Landlock lets a file be emptied that may only be read.
+    truncates = os.O_TRUNC | os.O_ACCMODE
+    made.add_rule(refused, "truncate")
+    made.add_rule(refused, "open", seccomp.Arg(1, seccomp.MASKED_EQ, truncates, os.O_TRUNC))
+    made.add_rule(refused, "openat", seccomp.Arg(2, seccomp.MASKED_EQ, truncates, os.O_TRUNC))
     for flag in _CLONE_NEW.values():
         made.add_rule(refused, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
     # A thread is welcome, another process is not: it would outlive limits that count per process.
