@@ -9,7 +9,12 @@ STRICT_MIN := 90
 # Test processes side by side. Many tests wait for nodes, so two pay even where one would do.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 8 ? 8 : n)))
 
-.PHONY: help setup demo docker-demo test test-docker lint format coverage constraints clean
+# The tests with one marker; that there are none yet (pytest's exit code 5) is no failure.
+define suite
+@$(BIN)/pytest -s -m $(1) tests || { code=$$?; [ $$code = 5 ] || exit $$code; echo "no tests are marked '$(1)' yet"; }
+endef
+
+.PHONY: help setup demo docker-demo test test-docker test-netns test-browser test-go test-long lint format coverage constraints clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,7 +35,21 @@ test: setup lint ## Style, types, import rules and all tests that need no root
 	$(BIN)/coverage report --include='$(STRICT)' --omit='$(STRICT_OMIT)' --skip-covered --fail-under=$(STRICT_MIN)
 
 test-docker: setup ## Build and run the containers, cut and kill them (installs Docker as root)
-	$(BIN)/pytest -s -m docker tests/docker
+	$(call suite,docker)
+
+test-netns: setup ## Nodes in network namespaces with delay, loss and cuts (root)
+	$(call suite,netns)
+
+test-browser: setup ## Pages in a real browser (installs Chromium as root on Debian)
+	@scripts/system_package.sh chromium chromium fonts-dejavu-core
+	$(call suite,browser)
+
+test-go: setup ## The ledger's exports, checked by programs in Go (installs Go as root on Debian)
+	@scripts/system_package.sh go golang-go
+	$(call suite,go)
+
+test-long: setup ## What runs for many minutes: many kills, many sites
+	$(call suite,long)
 
 lint: setup ## Style, types and import rules alone
 	$(BIN)/ruff check .

@@ -9,6 +9,8 @@
 
 import os
 import signal
+from collections import Counter
+from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
@@ -23,18 +25,50 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+CASES_MEASURED = 10
+"""Of a test with many parameter sets, so many are measured: crashes at 160 places take the same
+lines again and again, and being measured makes them three times as slow."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start to measure before any of our own code is imported."""
     hands_out_tests = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
-    if os.environ.get("MEASURE_COVERAGE") != "1" or hands_out_tests:
-        return
-    import coverage
+    if os.environ.get("MEASURE_COVERAGE") == "1" and not hands_out_tests:
+        config.pluginmanager.register(Measuring(), "measuring")
 
-    measuring = coverage.Coverage(data_suffix=True)
-    measuring.start()
 
-    def save() -> None:
-        measuring.stop()
-        measuring.save()
+class Measuring:
+    """Coverage of this process, without the repetitions."""
 
-    config.add_cleanup(save)
+    def __init__(self) -> None:
+        import coverage
+
+        self._coverage = coverage.Coverage(data_suffix=True)
+        self._coverage.start()
+        self._repetitions: set[str] = set()
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """The first cases of each test are measured, whoever runs them."""
+        cases: Counter[str] = Counter()
+        for item in items:
+            test = item.nodeid.partition("[")[0]
+            cases[test] += 1
+            if cases[test] > CASES_MEASURED:
+                self._repetitions.add(item.nodeid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
+        """A repetition runs unmeasured."""
+        is_repetition = item.nodeid in self._repetitions
+        if is_repetition:
+            self._coverage.stop()
+        try:
+            return (yield)
+        finally:
+            if is_repetition:
+                self._coverage.start()
+
+    def pytest_unconfigure(self) -> None:
+        """Keep what was seen for `coverage combine`."""
+        self._coverage.stop()
+        self._coverage.save()
