@@ -16,7 +16,14 @@ from ledger.log import (
     Verification,
     VerifierKey,
 )
-from ledger.log.notes import KEY_ID_BYTES, decode_base64, key_id_of, note_text, note_verify
+from ledger.log.notes import (
+    cosignatures_of,
+    key_id_of,
+    note_text,
+    note_verify,
+    signature_lines,
+    stated_in,
+)
 from ledger.log.tree import Frontier
 from ledger.provenance.kinds import ClockAnomaly
 from ledger.provenance.timeline import Logged, Timeline
@@ -153,11 +160,10 @@ def held_head(
 
     witnesses: public witness key → site. lines: cosignature lines kept beside the note.
     Cosignatures that do not verify do not count."""
-    whole = note + b"".join(lines)
     try:
-        text = note_text(whole)
-        checkpoint = Checkpoint.parse(text)
+        checkpoint = Checkpoint.parse(note_text(note))
         note_verify(note, identity.verifier_key_at(checkpoint.size))
+        told = (*signature_lines(note), *lines)
     except LedgerError:
         return None
     if checkpoint.origin != identity.origin:
@@ -167,26 +173,29 @@ def held_head(
         size=checkpoint.size,
         root=checkpoint.root,
         holder=holder,
-        cosigned=tuple(_cosignatures(whole, witnesses)),
+        cosigned=cosignatures(checkpoint.text, told, witnesses),
         seen_us=seen_us,
     )
 
 
-def _cosignatures(note: bytes, witnesses: Mapping[bytes, bytes]) -> Iterable[Cosigned]:
-    """Every verified cosignature of a known witness. Names in the lines are not believed."""
-    _, _, tail = note.decode().rpartition("\n\n")
-    for line in tail.splitlines():
-        _, name, data = line.split(" ")
-        key_id = (decode_base64(data) or b"")[:KEY_ID_BYTES]
-        for public_key, site in sorted(witnesses.items()):
-            if key_id_of(name, KeyType.COSIGNATURE_V1, public_key) != key_id:
-                continue
-            try:
+def cosignatures(
+    text: str, lines: Iterable[bytes], witnesses: Mapping[bytes, bytes]
+) -> tuple[Cosigned, ...]:
+    """The lines in which a known witness vouches for the head `text`, verified.
+
+    witnesses: public witness key → site. Names in the lines are not believed."""
+    found: dict[bytes, Cosigned] = {}
+    for line in lines:
+        try:
+            name, key_id, _ = stated_in(line)
+        except LedgerError:
+            continue  # the log's own signature, or no signature at all
+        for public_key, site in witnesses.items():
+            if key_id_of(name, KeyType.COSIGNATURE_V1, public_key) == key_id:
                 key = VerifierKey(name, KeyType.COSIGNATURE_V1, public_key)
-                (signature,) = note_verify(note, key).signatures
-            except LedgerError:
-                continue
-            yield Cosigned(site, signature.time_s or 0)
+                for signature in cosignatures_of(text, [line], key):
+                    found[site] = Cosigned(site, signature.time_s or 0)
+    return tuple(found[site] for site in sorted(found))
 
 
 def note_digest(note: bytes) -> bytes:

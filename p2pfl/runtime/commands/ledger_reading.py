@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from gossip.identifiers import site_id_of
-from ledger.log import Entry, ExitCode, LogReader, OnDamage
+from ledger.log import Entry, ExitCode, LedgerError, LogReader, OnDamage
 from ledger.log.findings import SigCheck, Verification
 from ledger.log.verification import verify_log
 from ledger.provenance.audit import AuditReport, audit
@@ -26,6 +26,7 @@ from p2pfl.privacy.events import DpEvent as PrivacyEvent
 from p2pfl.privacy.events import parse_event
 from p2pfl.runtime.averaging_job import averaging_environment, mix
 from p2pfl.runtime.blobs import BlobStore, bytes_of_vector, vector_length
+from p2pfl.runtime.commands.ledger_peers import gather_peers
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.datasets import local_datasets
 from p2pfl.runtime.errors import EXIT_USAGE, BlobError, OperatorError
@@ -95,24 +96,34 @@ def _check_start(start: int, size: int) -> None:
         )
 
 
-def run_audit(home: Home, *, replay: bool, now_us: int) -> AuditReport:
+def run_audit(
+    home: Home, *, replay: bool, now_us: int, peers: Sequence[Path] | None = None
+) -> AuditReport:
     """Every rule over the whole log, with ε recomputed and averages computed again.
 
-    Raises LedgerError if there is no log to read at all.
+    peers: what to compare with besides the home's own witness.db: other sites' homes, copies of
+    their ledgers, fork proofs; None leaves every comparison out. Raises LedgerError if there is
+    no log to read at all, OperatorError for a path that holds nothing to compare with.
     """
+    roster = installed_roster(home)
+    # Others' copies before the own log: what they know of it, it must hold when it is read.
+    evidence = None if peers is None else gather_peers(home, roster, peers)
     verification = verify_log(home.path, sigs=SigCheck.ALL)
-    reader = LogReader.open(home.path, on_damage=OnDamage.SHOW)
+    try:
+        reader = LogReader.open(home.path, on_damage=OnDamage.SHOW)
+    except LedgerError:
+        if not verification.findings:
+            raise
+        # Without a genesis entry nobody can say whose log it is; that is the report.
+        context = replace(_context(home, verification, now_us), peers=evidence)
+        return audit((), context, epsilon_of=epsilon_of)
     try:
         store = BlobStore(home.blobs)
-        context = AuditContext(
+        context = replace(
+            _context(home, verification, now_us),
             site=site_id_of(reader.identity.identity_pk),
-            verification=verification,
-            now_us=now_us,
             origin=reader.origin,
-            names=site_names(home),
-            study_names=study_names(home),
-            dataset_names=_dataset_names(home),
-            approver_roles=_approver_roles(home),
+            peers=evidence,
             blob=lambda digest: store.path(digest) if store.has(digest) else None,
         )
         return audit(
@@ -123,6 +134,19 @@ def run_audit(home: Home, *, replay: bool, now_us: int) -> AuditReport:
         )
     finally:
         reader.close()
+
+
+def _context(home: Home, verification: Verification, now_us: int) -> AuditContext:
+    """What an audit needs besides the log itself, from the rest of the home."""
+    return AuditContext(
+        site=b"",
+        verification=verification,
+        now_us=now_us,
+        names=site_names(home),
+        study_names=study_names(home),
+        dataset_names=_dataset_names(home),
+        approver_roles=_approver_roles(home),
+    )
 
 
 def epsilon_of(events: Sequence[DpEvent], delta: float) -> float:
