@@ -34,9 +34,10 @@ HELD_NOTE_BYTES_MAX = 8 * 1024
 HELD_NOTES_BYTES_MAX = 48 * 1024
 LEAVES_MAX = 1024
 ENTRIES_MAX = 256
-ENTRY_BYTES_MAX = 48 * 1024
+ENTRY_BYTES_MAX = 65 * 1024
+"""The largest entry that a log may hold, sealed."""
 ENTRIES_BYTES_MAX = 48 * 1024
-"""Of one message's entries together."""
+"""Of one message's entries together, unless it is a single one."""
 FORK_PROOF_BYTES_MAX = 64 * 1024
 
 MEMBERS_MAX = 256

@@ -220,7 +220,7 @@ def _read_entries_sent(reader: Reader) -> EntriesSent:
     start = reader.integer(0, INT_MAX)
     count = reader.array(0, ENTRIES_MAX)
     items = tuple(_read_item(reader) for _ in range(count))
-    if sum(len(item.data) for item in items) > ENTRIES_BYTES_MAX:
+    if count > 1 and sum(len(item.data) for item in items) > ENTRIES_BYTES_MAX:
         raise Garbled("entries together", expected=f"at most {ENTRIES_BYTES_MAX}")
     if [item.seq for item in items] != list(range(start, start + count)):
         raise Garbled("entries are not numbered from the start on")

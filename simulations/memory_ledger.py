@@ -1,12 +1,25 @@
-"""A site's log without a disk: the real entries, signatures, chain and heads, kept in memory."""
+"""A site's log, and its book about others' logs, without a disk: everything real but the files."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ledger.log import Checkpoint, Draft, Entry, LogIdentity, Signer, note_sign, parse_entry
+from ledger.log import (
+    Checkpoint,
+    Draft,
+    Entry,
+    LogId,
+    LogIdentity,
+    Signer,
+    VerifierKey,
+    note_sign,
+    parse_entry,
+)
 from ledger.log.entries import sign_entry
+from ledger.log.forks import ForkProof, fork_of_heads, nodes_of
 from ledger.log.genesis import genesis_draft, identity_from_body
-from ledger.log.tree import Frontier
+from ledger.log.notes import note_text
+from ledger.log.tree import Frontier, NodeAt, prove_consistency, root_at
+from ledger.log.witness import Request
 from p2pfl.core.effects import SeqLink
 
 NO_PREVIOUS = bytes(32)
@@ -59,3 +72,164 @@ class MemoryLedger:
             self._frontier.append(entry.leaf)
             self.entries.append(entry)
         return tuple(self.entries[first:])
+
+    def cut(self, size: int) -> None:
+        """The disk is an old copy: what came after the first `size` entries was never here."""
+        del self.entries[size:]
+        self._frontier = Frontier()
+        for entry in self.entries:
+            self._frontier.append(entry.leaf)
+
+
+class MemoryView:
+    """A memory ledger as witnessing reads it (`p2pfl.core.witnessing_terms.OwnLogView`)."""
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        self._ledger = ledger
+
+    @property
+    def log_id(self) -> LogId:
+        """The log's name."""
+        return self._ledger.identity.log_id
+
+    @property
+    def origin(self) -> str:
+        """The log's name in checkpoints."""
+        return self._ledger.identity.origin
+
+    @property
+    def note(self) -> bytes:
+        """The newest head."""
+        return self._ledger.note
+
+    def _nodes(self) -> NodeAt:
+        return nodes_of(entry.leaf for entry in self._ledger.entries)
+
+    def prove_consistency(self, m: int, n: int) -> tuple[bytes, ...]:
+        """That the head of `n` entries extends that of `m`."""
+        return prove_consistency(m, n, self._nodes())
+
+    def root_at(self, size: int) -> bytes:
+        """The root over the first entries."""
+        return root_at(size, self._nodes())
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
+        """Entries [start, stop)."""
+        return iter(self._ledger.entries[start:stop])
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryHead:
+    """The newest head held of one log."""
+
+    log_id: LogId
+    size: int
+    note: bytes
+    cosignatures: tuple[bytes, ...] = ()
+
+
+class MemoryBook:
+    """What a site holds about others' logs; survives a crash of its process as it is."""
+
+    def __init__(self) -> None:
+        self.own_cosigned: dict[int, set[bytes]] = {}
+        """Size of the own head → cosignature lines of it."""
+        self._keys: dict[LogId, VerifierKey] = {}
+        self._heads: dict[LogId, MemoryHead] = {}
+        self._cosigned: dict[str, Checkpoint] = {}
+        self._leaves: dict[LogId, list[bytes]] = {}
+        self._forks: dict[str, ForkProof] = {}
+        self._proofs: list[bytes] = []
+
+    def set_logs(self, keys: Mapping[LogId, VerifierKey]) -> None:
+        """Whom we witness."""
+        self._keys = dict(keys)
+
+    def set_witnesses(self, keys: Iterable[VerifierKey]) -> None:
+        """Whose cosignatures are kept: here only the own ones."""
+
+    def log_key(self, origin: str, size: int) -> VerifierKey | None:
+        """See `WitnessStore`; keys of simulated logs are never replaced."""
+        return next((key for key in self._keys.values() if key.name == origin), None)
+
+    def cosigned(self, origin: str) -> Checkpoint | None:
+        """See `WitnessStore`."""
+        return self._cosigned.get(origin)
+
+    def advance(
+        self, old: Checkpoint | None, new: Checkpoint, note: bytes, line: bytes, now_s: int
+    ) -> bool:
+        """See `WitnessStore`."""
+        log_id = self._log_of(new.origin)
+        if self._cosigned.get(new.origin) != old or new.origin in self._forks:
+            return False
+        self._cosigned[new.origin] = new
+        self._heads[log_id] = MemoryHead(log_id, new.size, note, (line,))
+        return True
+
+    def keep_refused(
+        self, old: Checkpoint | None, request: Request, data: bytes, now_s: int
+    ) -> None:
+        """See `WitnessStore`."""
+        self.note_other(request, now_s)
+
+    def note_other(self, request: Request, now_s: int) -> None:
+        """See `WitnessStore`."""
+        log_id = self._log_of(Checkpoint.parse(note_text(request.note)).origin)
+        self.note_seen(log_id, request.note, now_s * 1_000_000)
+
+    def fork_of(self, origin: str) -> ForkProof | None:
+        """See `WitnessStore`."""
+        return self._forks.get(origin)
+
+    def heads(self) -> tuple[MemoryHead, ...]:
+        """The newest head of each log."""
+        return tuple(self._heads.values())
+
+    def head_of(self, log_id: LogId) -> MemoryHead | None:
+        """The newest head of one log."""
+        return self._heads.get(log_id)
+
+    def note_seen(self, log_id: LogId, note: bytes, now_us: int) -> ForkProof | None:
+        """Keep the newest verified head; a proof if it contradicts what is held."""
+        head, held = Checkpoint.parse(note_text(note)), self._heads.get(log_id)
+        if held is None or head.size > held.size:
+            self._heads[log_id] = MemoryHead(log_id, head.size, note)
+        if held is None:
+            return None
+        leaves = self._leaves.get(log_id, [])
+        newest = max(head.size, held.size)
+        nodes = nodes_of(leaves[:newest]) if len(leaves) >= newest else None
+        proof = fork_of_heads(self._keys[log_id], held.note, note, nodes)
+        if proof is not None:
+            self._forks[head.origin] = proof
+        return proof
+
+    def mirrored_size(self, log_id: LogId) -> int:
+        """How many leaf hashes are held."""
+        return len(self._leaves.get(log_id, []))
+
+    def mirror(self, log_id: LogId, start: int, leaves: Sequence[bytes]) -> ForkProof | None:
+        """Continue the mirror."""
+        held = self._leaves.setdefault(log_id, [])
+        assert start == len(held), "the caller continues where the mirror ends"
+        held += leaves
+        return None
+
+    def put_own_cosignature(self, size: int, root: bytes, line: bytes, ts_s: int) -> None:
+        """A witness cosigned an own head."""
+        self.own_cosigned.setdefault(size, set()).add(line)
+
+    def put_fork(self, proof: bytes) -> bool:
+        """Keep a proof."""
+        is_new = proof not in self._proofs
+        if is_new:
+            self._proofs.append(proof)
+        return is_new
+
+    def forks(self) -> tuple[bytes, ...]:
+        """Every proof."""
+        return tuple(self._proofs)
+
+    def _log_of(self, origin: str) -> LogId:
+        return next(log_id for log_id, key in self._keys.items() if key.name == origin)

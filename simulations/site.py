@@ -194,7 +194,7 @@ class SimulatedSite:
                 if hashlib.sha256(initial).digest() == manifest.study.initial_model:
                     self.disk.blobs[manifest.study.initial_model] = initial
                 return []
-            case fx.KeepPeerHead(log_id=log_id, size=size, root=root):
+            case fx.HeadHeard(log_id=log_id, size=size, root=root):
                 self.peer_heads.setdefault(log_id, {}).setdefault(size, root)
                 return []
             case fx.SetTimer(key=key, at_s=at_s):

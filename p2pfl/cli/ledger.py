@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from p2pfl.cli import ledger_export
+from p2pfl.cli import ledger_export, ledger_witnesses
 from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_fields, say_json
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Verify, audit and read this site's ledger.",
 )
 app.add_typer(ledger_export.app, name="export")
+ledger_witnesses.register(app)
 
 
 class Signatures(Enum):

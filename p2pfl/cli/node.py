@@ -27,6 +27,12 @@ def start(
     background: Annotated[
         bool, typer.Option("--background", help="Return once it listens; it goes on by itself.")
     ] = False,
+    offline_ok: Annotated[
+        bool,
+        typer.Option(
+            "--offline-ok", help="Go on, on record, if no other site can be asked about the ledger."
+        ),
+    ] = False,
 ) -> None:
     """Run the node until Ctrl-C or SIGTERM (with --background: until `node stop`).
 
@@ -34,7 +40,7 @@ def start(
     if background:
         from p2pfl.cli.node_background import start_in_background
 
-        start_in_background(opened_home(context))
+        start_in_background(opened_home(context), offline_ok=offline_ok)
         return
     from p2pfl.runtime.commands.starting import check_start
     from p2pfl.runtime.node import run_node
@@ -43,7 +49,7 @@ def start(
     for other in check_start(home, now_us=now_us()):
         where = " ".join(other.addresses)
         _echo(f"will dial {other.name} at {where}" if where else f"{other.name} dials us")
-    asyncio.run(run_node(home, _echo))
+    asyncio.run(run_node(home, _echo, offline_ok=offline_ok))
 
 
 @app.command()

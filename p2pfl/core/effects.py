@@ -83,8 +83,8 @@ class KeepProposal:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepPeerHead:
-    """Remember the newest signed head of another site's log."""
+class HeadHeard:
+    """A signed head of another site's log was heard: its witness compares and keeps it."""
 
     study: None
     log_id: bytes
@@ -262,7 +262,7 @@ Effect = (
     | Offer
     | Withdraw
     | KeepProposal
-    | KeepPeerHead
+    | HeadHeard
     | FetchModel
     | OpenTraining
     | CloseTraining

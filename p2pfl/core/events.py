@@ -3,12 +3,23 @@
 An event states a fact. It never carries an open file, a socket or a callback."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from gossip.identifiers import SiteId
 from gossip.messages import Message
 from ledger.log import Entry
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import ModelHash, Round, StudyId
+
+
+class OwnLog(Enum):
+    """What is known of the own log."""
+
+    UNCONFIRMED = "unconfirmed"
+    """Started, and no peer has said yet which head it knows."""
+    CONFIRMED = "confirmed"
+    READ_ONLY = "read-only"
+    """A peer holds a signed head that this log does not contain: nothing is released any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +34,8 @@ class Begin:
     """The signed head of the own log."""
     heads: tuple["KnownHead", ...] = ()
     """The newest heads of other sites' logs that are on disk."""
+    own_log: OwnLog = OwnLog.CONFIRMED
+    """Unconfirmed where peers have to be asked before anything is released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,34 @@ class Appended:
     entries: tuple[Entry, ...]
     note: bytes
     """The signed head of the own log that covers them."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLogConfirmed:
+    """Another site said which head of the own log it knows, and the own log contains it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineStart:
+    """No site could be asked about the own log, and the operator had said to go on then."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLogBehind:
+    """Another site holds a head, signed by this site, of more entries than the own log has."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkFound:
+    """A proof that a log has two histories was verified and kept."""
+
+    log_id: bytes
+    form: str
+    """K1 … K4."""
+    proof: bytes
+    """SHA-256 of the proof's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +295,10 @@ Event = (
     | Delivered
     | PeerRefused
     | Appended
+    | OwnLogConfirmed
+    | OfflineStart
+    | OwnLogBehind
+    | ForkFound
     | ManifestKept
     | TimerFired
     | StudyEvent

@@ -28,7 +28,7 @@ class PeerHeads:
         Raises BadHead, ForkedHead."""
         card = roster.member(sender)
         checkpoint = check_head(card, roster.consortium, note, entry_seq)
-        kept = fx.KeepPeerHead(None, card.log_id, note, checkpoint.size, checkpoint.root)
+        kept = fx.HeadHeard(None, card.log_id, note, checkpoint.size, checkpoint.root)
         size, root = self._known.get(card.log_id, (-1, b""))
         if checkpoint.size == size and checkpoint.root != root:
             raise ForkedHead(kept)

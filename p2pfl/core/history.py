@@ -111,6 +111,8 @@ class History:
         """Entry of another log → the one update that it stands for: study, round, sender."""
         self.misbehaved: dict[tuple[bytes, str], int] = {}
         """(site, broken rule) → the largest count on record."""
+        self.forks: dict[bytes, str] = {}
+        """Log → form of the first proof on record that it has two histories."""
         for entry in entries:
             self.apply(entry)
 
@@ -170,6 +172,8 @@ class History:
                 self._spend(DatasetId(ds), total_u)
             case kinds.PeerMisbehaved(site=site, reason=rule, count=count):
                 self.misbehaved[site, rule] = max(count, self.misbehaved.get((site, rule), 0))
+            case kinds.ForkFound(log_id=log_id, form=form):
+                self.forks.setdefault(log_id, form)
             case _:
                 pass
 

@@ -49,6 +49,9 @@ def status(driver: Driver, turned_away: Mapping[str, int]) -> Json:
         },
         "harmless": sum(n for (_, rule), n in core.refused.items() if rule in HARMLESS),
         "turned_away": dict(sorted(turned_away.items())),
+        "own_log": core.own_log.value,
+        "read_only": core.read_only_reason,
+        "forked": [name_of(core.roster, site) for site in sorted(core.accused)],
         "memory_peak_kib": memory_peak_kib(),
     }
 

@@ -43,7 +43,7 @@ def test_an_update_with_a_bad_head_is_refused(which: str) -> None:
     head = forged(attacker, victim)[which]
     effects = attacker.says(victim, attacker.update(0, head=head, entry_seq=5))
     assert misbehaviour(effects) == ["BadHead"]
-    assert not of(fx.KeepPeerHead, effects)
+    assert not of(fx.HeadHeard, effects)
     assert not of(fx.Obtain, effects)
 
 
@@ -54,7 +54,7 @@ def test_only_newer_heads_are_kept() -> None:
         effect.size
         for size in sizes
         for effect in attacker.says(victim, HeadAdvertised(attacker.head(size)))
-        if isinstance(effect, fx.KeepPeerHead)
+        if isinstance(effect, fx.HeadHeard)
     ]
     assert kept == [5, 7]
 
@@ -65,7 +65,7 @@ def test_two_heads_of_one_size_are_a_fork() -> None:
     other = HeadAdvertised(attacker.head(50, digest("other root")))
     effects = attacker.says(victim, other)
     assert misbehaviour(effects) == ["ForkedHead"]
-    assert of(fx.KeepPeerHead, effects), "the evidence has to be kept"
+    assert of(fx.HeadHeard, effects), "the evidence has to be kept"
     story.world.crash(victim)
     story.boot(victim)
     story.wait(0.01)

@@ -8,7 +8,7 @@ from gossip.dissemination import Dissemination
 from gossip.dissemination_events import Deliver, Effect, Received, Refused
 from gossip.errors import Garbled, PeerError, TooLarge
 from gossip.limits import (
-    ENTRIES_BYTES_MAX,
+    ENTRY_BYTES_MAX,
     ENVELOPE_BYTES_MAX,
     FORK_PROOF_BYTES_MAX,
     HELD_NOTE_BYTES_MAX,
@@ -33,7 +33,7 @@ DIRECT = [message for message in about_logs() if isinstance(message, WitnessMess
 LARGEST: list[Message] = [
     CosignRequested(b"r" * WITNESS_REQUEST_BYTES_MAX, 0, b"h" * 32 * LEAVES_MAX),
     HeadsHeld((b"n" * HELD_NOTE_BYTES_MAX,) * (HELD_NOTES_BYTES_MAX // HELD_NOTE_BYTES_MAX)),
-    EntriesSent(LOG, 0, (SentEntry(0, 1, b"e" * ENTRIES_BYTES_MAX),)),
+    EntriesSent(LOG, 0, (SentEntry(0, 1, b"e" * ENTRY_BYTES_MAX),)),
     ForkTold(b"p" * FORK_PROOF_BYTES_MAX),
 ]
 

@@ -158,6 +158,7 @@ class LocalNode:
                 clock_s=clock_s,
                 random=lambda: 0.5,
                 observer=self.seen,
+                witness=Signer(self.keys.witness),
                 training_program=worker(behaviour),
             )
         )

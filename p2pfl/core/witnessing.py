@@ -1,0 +1,400 @@
+"""Witnessing as a state machine: cosigning others' heads, having the own cosigned, finding forks.
+
+It does no I/O of its own: the `WitnessBook` persists before it returns. Nothing that a peer sends
+makes it raise or grow: what breaks a rule comes out as `PeerRefused`.
+
+Order matters in one place: nothing of the own log is shown before another site has said which head
+of it it knows (`is_confirmed`), and a head is persisted before it is cosigned."""
+
+from base64 import b64encode
+from typing import assert_never
+
+from gossip.errors import PeerError
+from gossip.identifiers import SiteId
+from gossip.limits import HELD_NOTE_BYTES_MAX, HELD_NOTES_BYTES_MAX, HELD_NOTES_MAX
+from gossip.roster import Roster
+from gossip.witness_messages import (
+    CosignAnswered,
+    CosignRequested,
+    EntriesSent,
+    EntriesWanted,
+    ForkTold,
+    HeadsHeld,
+    LeavesSent,
+    LeavesWanted,
+    WitnessMessage,
+)
+from ledger.log import (
+    Checkpoint,
+    LedgerError,
+    LogId,
+    Signer,
+    Status,
+    Witness,
+    note_verify,
+)
+from ledger.log.forks import (
+    fork_of_heads,
+    nodes_of,
+)
+from ledger.log.notes import note_text
+from ledger.log.witness import parse_request
+from p2pfl.core import events as ev
+from p2pfl.core import witnessing_terms as terms
+from p2pfl.core.witnessing_forks import ForkProofs
+from p2pfl.core.witnessing_serving import OwnShelf
+from p2pfl.core.witnessing_terms import (
+    BadCosignature,
+    BadLeaves,
+    BadNote,
+    ForeignLog,
+    Learned,
+    Peer,
+    Tell,
+    WitnessInput,
+    WitnessOutput,
+)
+
+HASH_BYTES = 32
+
+
+class Witnessing:
+    """One site's part in witnessing. See the module's text."""
+
+    def __init__(
+        self,
+        *,
+        me: SiteId,
+        roster: Roster,
+        book: terms.WitnessBook,
+        own: terms.OwnLogView,
+        witness: Signer,
+        seal: terms.Seal,
+        may_read: terms.MayRead,
+    ) -> None:
+        self.peers: dict[SiteId, Peer] = {}
+        self.is_confirmed = False
+        """Whether the own log may be shown."""
+        self._is_behind = False
+        self._me = me
+        self._roster = roster
+        self._book = book
+        self._own = own
+        self._witness = Witness(terms.witness_name(me), witness, book)
+        self._shelf = OwnShelf(own, seal, may_read)
+        self._log_ids = dict[str, LogId]()
+        self._proofs = ForkProofs(book, own.log_id, roster)
+        self._set_roster(roster)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the own log may never be shown again: it is too short, or forked."""
+        return self._is_behind or self._proofs.own_is_forked
+
+    @property
+    def own_size(self) -> int:
+        """Entries of the own log, as released."""
+        return _checkpoint_of(self._own.note).size
+
+    def begin(self, now_s: float, *, must_ask: bool) -> list[WitnessOutput]:
+        """What the book knows already. must_ask: another site has to confirm the own log first."""
+        self.is_confirmed = not must_ask or len(self._roster.members) < 2
+        outputs: list[WitnessOutput] = []
+        for proof in self._book.forks():
+            outputs += self._proofs.held(proof)
+        held = self._book.head_of(self._own.log_id)
+        if held is not None:
+            outputs += self._own_head_heard(held.note, now_s)
+        if self.is_confirmed and not self.is_stopped:
+            outputs.append(Learned(ev.OwnLogConfirmed()))
+        return outputs
+
+    def go_on_offline(self) -> list[WitnessOutput]:
+        """The operator said to go on though nobody could be asked."""
+        if self.is_confirmed or self.is_stopped:
+            return []
+        self.is_confirmed = True
+        return [Learned(ev.OfflineStart())]
+
+    def handle(self, now_s: float, given: WitnessInput) -> list[WitnessOutput]:
+        """What to tell whom, and what the core has to know."""
+        match given:
+            case terms.Met(site=site):
+                self.peers[site] = Peer()
+                return [*self._tell_heads(now_s, site), *self._push(now_s)]
+            case terms.Lost(site=site):
+                self.peers.pop(site, None)
+                return []
+            case terms.Said(sender=sender, message=message):
+                return self._said(now_s, sender, message)
+            case terms.HeadSeen(note=note):
+                return self._heard(note, now_s)
+            case terms.OwnGrew():
+                return self._push(now_s)
+            case terms.Tick():
+                return self._tick(now_s)
+            case terms.Members(roster=roster):
+                self._set_roster(roster)
+                return []
+
+    def _set_roster(self, roster: Roster) -> None:
+        self._roster = self._proofs.roster = roster
+        keys = {LogId(c.log_id): terms.log_key(roster.consortium, c) for c in roster.members}
+        self._log_ids = {key.name: log_id for log_id, key in keys.items()}
+        self._book.set_logs(keys)
+        self._book.set_witnesses(terms.witness_key(card) for card in roster.members)
+        for site in [site for site in self.peers if site not in roster]:
+            del self.peers[site]
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    def _tick(self, now_s: float) -> list[WitnessOutput]:
+        outputs = self._push(now_s)
+        for site, peer in self.peers.items():
+            again_s = terms.TERMS.again_s if not self.is_confirmed else terms.TERMS.swap_s
+            if not 0.0 <= now_s - peer.told_s < again_s:
+                outputs += self._tell_heads(now_s, site)
+            outputs += self._fetch(now_s, site)
+        return outputs
+
+    def _tell_heads(self, now_s: float, site: SiteId) -> list[WitnessOutput]:
+        """The newest head held of each log; that of the receiver's own log first."""
+        self.peers[site].told_s = now_s
+        own = LogId(self._roster.member(site).log_id)
+        held = self._book.head_of(own)
+        first = b"" if held is None else _with_cosignatures(held)
+        notes, room = [first], HELD_NOTES_BYTES_MAX - len(first)
+        for other in self._book.heads():
+            note = _with_cosignatures(other)
+            if other.log_id not in (own, self._own.log_id) and len(note) <= room:
+                notes.append(note)
+                room -= len(note)
+        return [Tell(site, HeadsHeld(tuple(notes[:HELD_NOTES_MAX])))]
+
+    def _push(self, now_s: float) -> list[WitnessOutput]:
+        """Ask whoever has not cosigned the newest own head, and everybody from time to time."""
+        if not self.is_confirmed or self.is_stopped:
+            return []
+        note = self._own.note
+        size = _checkpoint_of(note).size
+        outputs: list[WitnessOutput] = []
+        for site, peer in self.peers.items():
+            pause_s = terms.TERMS.push_s if size > peer.told_size else terms.TERMS.swap_s
+            if size == peer.told_size and peer.cosigned < size:
+                pause_s = terms.TERMS.again_s
+            if not 0.0 <= now_s - peer.pushed_s < pause_s:
+                outputs.append(self._request(now_s, site, peer, note, size))
+        return outputs
+
+    def _request(
+        self, now_s: float, site: SiteId, peer: Peer, note: bytes, size: int
+    ) -> WitnessOutput:
+        old = min(peer.cosigned, size)
+        proof = self._own.prove_consistency(old, size) if 0 < old < size else ()
+        lines = [b"old %d" % old, *(b64encode(node) for node in proof)]
+        leaves = self._shelf.leaves(old, size)
+        peer.told_size, peer.pushed_s = size, now_s
+        return Tell(site, CosignRequested(b"\n".join(lines) + b"\n\n" + note, old, leaves))
+
+    def _fetch(self, now_s: float, site: SiteId) -> list[WitnessOutput]:
+        """Ask a connected member for what is missing of its own log's mirror."""
+        peer, log_id = self.peers[site], LogId(self._roster.member(site).log_id)
+        held = self._book.head_of(log_id)
+        if held is None or 0.0 <= now_s - peer.fetched_s < terms.TERMS.fetch_s:
+            return []
+        have = self._book.mirrored_size(log_id)
+        if have >= held.size:
+            return []
+        peer.fetched_s = now_s
+        return [Tell(site, LeavesWanted(log_id, have, min(held.size, have + terms.TERMS.leaves)))]
+
+    # -- what members say ------------------------------------------------------------------------
+
+    def _said(
+        self, now_s: float, sender: SiteId, message: WitnessMessage | ForkTold
+    ) -> list[WitnessOutput]:
+        if sender not in self._roster or sender == self._me:
+            return []
+        peer = self.peers.get(sender)
+        try:
+            if isinstance(message, ForkTold):
+                return self._proofs.told(message.proof)
+            if peer is None:
+                return []
+            match message:
+                case CosignRequested():
+                    return self._cosign(now_s, sender, message)
+                case CosignAnswered():
+                    return self._answered(now_s, sender, peer, message)
+                case HeadsHeld():
+                    return self._heads_held(now_s, sender, peer, message)
+                case LeavesSent(log_id=log_id, start=start, hashes=hashes):
+                    return self._mirror(sender, LogId(log_id), start, hashes)
+                case LeavesWanted() | EntriesWanted():
+                    may_show = self.is_confirmed and not self.is_stopped
+                    shown = self._shelf.serve(now_s, sender, peer, message) if may_show else []
+                    return list(shown)
+                case EntriesSent():
+                    return []
+                case _:
+                    assert_never(message)
+        except PeerError as error:
+            return [Learned(ev.PeerRefused(sender, error.rule))]
+
+    def _cosign(
+        self, now_s: float, sender: SiteId, message: CosignRequested
+    ) -> list[WitnessOutput]:
+        """Compare, persist, then cosign; what contradicts what is held becomes a proof."""
+        card = self._roster.member(sender)
+        try:
+            note = parse_request(message.request).note
+            head = _checkpoint_of(note)
+        except LedgerError as error:
+            raise BadNote(str(error)) from error
+        log_id = LogId(card.log_id)
+        if self._log_ids.get(head.origin) != log_id:
+            raise ForeignLog("a request is about the own log", actual=head.origin[:80])
+        answer = self._witness.answer(message.request, int(now_s))
+        told = CosignAnswered(head.origin, head.size, head.root, answer.status, answer.body[:1024])
+        outputs: list[WitnessOutput] = [Tell(sender, told)]
+        if answer.fork is not None:
+            outputs += self._proofs.found(answer.fork)
+        elif answer.status in (Status.OTHER_SIZE, Status.BAD_PROOF):
+            outputs += self._note_seen(log_id, note, now_s)
+        if answer.status is Status.COSIGNED:
+            outputs += self._mirror(sender, log_id, message.leaves_from, message.leaves)
+        return outputs
+
+    def _answered(
+        self, now_s: float, sender: SiteId, peer: Peer, message: CosignAnswered
+    ) -> list[WitnessOutput]:
+        size = self.own_size
+        is_ours = message.origin == self._own.origin and message.size <= size
+        if not is_ours or self._own.root_at(message.size) != message.root:
+            raise BadCosignature("an answer about a head that this log does not have")
+        peer.refusal = "" if message.status == Status.COSIGNED else str(message.status)
+        if message.status == Status.OTHER_SIZE:
+            return self._other_size(now_s, sender, peer, message.body)
+        if message.status != Status.COSIGNED:
+            return []
+        head = Checkpoint(message.origin, message.size, message.root)
+        key = terms.witness_key(self._roster.member(sender))
+        try:
+            verified = note_verify(head.text.encode() + b"\n" + message.body, key)
+        except LedgerError as error:
+            raise BadCosignature(str(error)) from error
+        time_s = verified.signatures[0].time_s or 0
+        self._book.put_own_cosignature(head.size, head.root, message.body, time_s)
+        peer.cosigned = max(peer.cosigned, head.size)
+        return self._push(now_s)
+
+    def _other_size(
+        self, now_s: float, sender: SiteId, peer: Peer, body: bytes
+    ) -> list[WitnessOutput]:
+        """The witness says what it holds: ask once more from there, within the agreed rate."""
+        said = body.strip()
+        if not said.isdigit() or len(said) > 19:
+            raise BadCosignature("409 without a size")
+        held = int(said)
+        if held > self.own_size or held == peer.cosigned:
+            return []  # a larger own head proves itself by its note, not by a number
+        peer.cosigned, note = held, self._own.note
+        return [self._request(now_s, sender, peer, note, _checkpoint_of(note).size)]
+
+    def _heads_held(
+        self, now_s: float, sender: SiteId, peer: Peer, message: HeadsHeld
+    ) -> list[WitnessOutput]:
+        outputs: list[WitnessOutput] = []
+        own, *others = message.notes
+        if own:
+            outputs += self._own_head_heard(own, now_s)
+        if not self.is_confirmed and not self.is_stopped:
+            self.is_confirmed = True
+            outputs += [Learned(ev.OwnLogConfirmed()), *self._push(now_s)]
+        for note in others:
+            outputs += self._foreign_head(note, now_s)
+        if not 0.0 <= now_s - peer.told_s < terms.TERMS.again_s:
+            outputs += self._tell_heads(now_s, sender)
+        return outputs
+
+    def _heard(self, note: bytes, now_s: float) -> list[WitnessOutput]:
+        """A head that came with something else: the core has checked who signed it."""
+        try:
+            return self._foreign_head(note, now_s)
+        except PeerError:
+            return []  # of a member that has just left, or changed its key
+
+    def _foreign_head(self, note: bytes, now_s: float) -> list[WitnessOutput]:
+        try:
+            log_id = self._log_ids.get(_checkpoint_of(note).origin)
+        except LedgerError as error:
+            raise BadNote(str(error)) from error
+        if log_id is None:
+            return []  # of a site that this roster does not name any more, or not yet
+        if log_id == self._own.log_id:
+            return self._own_head_heard(note, now_s)
+        key = self._proofs.key_of(log_id)
+        try:
+            note_verify(note, key)
+        except LedgerError as error:
+            raise BadNote(str(error)) from error
+        return self._note_seen(log_id, note, now_s)
+
+    def _own_head_heard(self, note: bytes, now_s: float) -> list[WitnessOutput]:
+        """A head of the own log, as somebody else holds it."""
+        key = self._proofs.key_of(self._own.log_id)
+        try:
+            head = Checkpoint.parse(note_verify(note, key).text)
+        except LedgerError as error:
+            raise BadNote(f"of this site's own log: {error}") from error
+        mine = self._own.note
+        size = _checkpoint_of(mine).size
+        if head.size > size:
+            self._book.note_seen(self._own.log_id, note, int(now_s * 1e6))
+            self._is_behind = True
+            return [Learned(ev.OwnLogBehind(head.size))]
+        if self._own.root_at(head.size) == head.root:
+            return []
+        leaves = (entry.leaf for entry in self._own.entries(0, size))
+        proof = fork_of_heads(key, mine, note, nodes_of(leaves))
+        return [] if proof is None else self._proofs.found(proof)
+
+    def _note_seen(self, log_id: LogId, note: bytes, now_s: float) -> list[WitnessOutput]:
+        if log_id == self._own.log_id:
+            return self._own_head_heard(note, now_s)
+        try:
+            proof = self._book.note_seen(log_id, note, int(now_s * 1e6))
+        except LedgerError as error:
+            raise BadNote(str(error)) from error
+        return [] if proof is None else self._proofs.found(proof)
+
+    def _mirror(
+        self, sender: SiteId, log_id: LogId, start: int, hashes: bytes
+    ) -> list[WitnessOutput]:
+        """Leaf hashes continue the mirror of the sender's log; no further than a signed head."""
+        held, have = self._book.head_of(log_id), self._book.mirrored_size(log_id)
+        if LogId(self._roster.member(sender).log_id) != log_id or held is None or start > have:
+            return []
+        leaves = [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
+        new = leaves[have - start : held.size - start]
+        if not new:
+            return []
+        try:
+            proof = self._book.mirror(log_id, have, new)
+        except LedgerError as error:
+            raise BadLeaves(str(error)) from error
+        return [] if proof is None else self._proofs.found(proof)
+
+
+def _checkpoint_of(note: bytes) -> Checkpoint:
+    return Checkpoint.parse(note_text(note))
+
+
+def _with_cosignatures(held: terms.Held) -> bytes:
+    """The note and as many cosignatures under it as fit."""
+    note = held.note
+    for line in held.cosignatures:
+        if len(note) + len(line) > HELD_NOTE_BYTES_MAX:
+            break
+        note += line
+    return note
