@@ -11,7 +11,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 8
 
 # The tests with one marker; that there are none yet (pytest's exit code 5) is no failure.
 define suite
-@$(BIN)/pytest -s -m $(1) tests || { code=$$?; [ $$code = 5 ] || exit $$code; echo "no tests are marked '$(1)' yet"; }
+@$(BIN)/pytest -s -m $(1) $(or $(2),tests) || { code=$$?; [ $$code = 5 ] || exit $$code; echo "no tests are marked '$(1)' yet"; }
 endef
 
 .PHONY: help setup demo docker-demo test test-docker test-netns test-browser test-go test-long lint format coverage constraints clean
@@ -35,7 +35,7 @@ test: setup lint ## Style, types, import rules and all tests that need no root
 	$(BIN)/coverage report --include='$(STRICT)' --omit='$(STRICT_OMIT)' --skip-covered --fail-under=$(STRICT_MIN)
 
 test-docker: setup ## Build and run the containers, cut and kill them (installs Docker as root)
-	$(call suite,docker)
+	$(call suite,docker,tests/docker)
 
 test-netns: setup ## Nodes in network namespaces with delay, loss and cuts (root)
 	$(call suite,netns)
