@@ -341,7 +341,17 @@ class Database:
         """Empty the write-ahead log of what was erased; False if a reader kept that from us."""
         with corrupt_if_unreadable():
             row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return bool(row[0] == 0)
+            _, _, path = self._connection.execute("PRAGMA database_list").fetchone()
+        if row[0]:
+            return False
+        # SQLite truncates without a sync: after a loss of power the old frames would be back.
+        with _store_error():
+            descriptor = os.open(f"{path}-wal", os.O_RDWR | os.O_CREAT, _FILE_MODE)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        return True
 
     # --- statements ---------------------------------------------------------------------------
 

@@ -12,9 +12,10 @@ import fcntl
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from ledger.log.errors import Corrupt, HeadsCut, LedgerExists, Locked, NoLedger
 from ledger.log.identity import LogIdentity
@@ -25,6 +26,53 @@ RECORD_BYTES = 108
 _CRC_BYTES = 4
 _FILE_MODE = 0o600
 _HEADER_BYTES_MAX = 256
+
+
+class Disk(Protocol):
+    """How bytes become durable. The tests' one stops, tears and reorders what is not synced."""
+
+    def write(self, file: BinaryIO, data: bytes) -> None:
+        """Append `data`. Raises OSError if not all of it was written."""
+
+    def truncate(self, file: BinaryIO, size: int) -> None:
+        """Cut the file to `size` bytes."""
+
+    def sync(self, file: BinaryIO) -> None:
+        """Return once all written to `file` would survive a loss of power."""
+
+    def sync_directory(self, directory: Path) -> None:
+        """Return once the names of the files in `directory` would."""
+
+
+class OsDisk:
+    """The operating system's files."""
+
+    __slots__ = ()
+
+    def write(self, file: BinaryIO, data: bytes) -> None:
+        """Append `data` in one call, so that a crash leaves at most one torn record."""
+        written = file.write(data)
+        if written != len(data):
+            raise OSError(f"wrote {written} of {len(data)} bytes to {HEADS_NAME}")
+
+    def truncate(self, file: BinaryIO, size: int) -> None:
+        """Cut the file to `size` bytes."""
+        file.truncate(size)
+
+    def sync(self, file: BinaryIO) -> None:
+        """fsync."""
+        os.fsync(file.fileno())
+
+    def sync_directory(self, directory: Path) -> None:
+        """fsync of a directory: a new file is durable only when its directory entry is."""
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+OS_DISK = OsDisk()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +189,11 @@ def scan_records(file: BinaryIO, origin: str, tail: Tail) -> Iterator[HeadRecord
 class HeadsFile:
     """heads.log opened for appending; holding it open is holding the ledger's lock."""
 
-    __slots__ = ("_file", "_path")
+    __slots__ = ("_disk", "_file", "_path")
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, disk: Disk = OS_DISK) -> None:
         """Open (or create) the file and lock it. Raises Locked, NoLedger."""
+        self._disk = disk
         self._path = home / HEADS_NAME
         try:
             descriptor = os.open(
@@ -164,9 +213,9 @@ class HeadsFile:
         self._file.seek(0)
         if _names_a_head(self._file.read(_HEADER_BYTES_MAX)):
             raise LedgerExists(f"{HEADS_NAME} holds heads")
-        self._file.truncate(0)
+        self._disk.truncate(self._file, 0)
         self._write(file_header(origin))
-        self._sync_directory()
+        self._sync_directories()
 
     def tail(self, origin: str) -> Tail:
         """How the file ends. Raises Corrupt."""
@@ -175,28 +224,25 @@ class HeadsFile:
     def repair(self, tail: Tail, origin: str) -> None:
         """Cut the torn end, and write the header if even that was torn."""
         if tail.torn_bytes:
-            self._file.truncate(tail.kept_bytes)
+            self._disk.truncate(self._file, tail.kept_bytes)
         if not tail.kept_bytes:
             self._write(file_header(origin))
-            self._sync_directory()
+            self._sync_directories()
 
     def append(self, record: HeadRecord) -> None:
         """Make `record` durable. Raises OSError."""
         self._write(pack_record(record))
 
     def _write(self, data: bytes) -> None:
-        written = self._file.write(data)
-        if written != len(data):
-            raise OSError(f"wrote {written} of {len(data)} bytes to {HEADS_NAME}")
-        os.fsync(self._file.fileno())
+        self._disk.write(self._file, data)
+        self._disk.sync(self._file)
 
-    def _sync_directory(self) -> None:
-        # A new file is durable only when its directory entry is.
-        descriptor = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def _sync_directories(self) -> None:
+        home = self._path.parent.resolve()
+        self._disk.sync_directory(home)
+        # The home itself may have been made just now; then whoever made it may read what holds it.
+        with suppress(PermissionError):
+            self._disk.sync_directory(home.parent)
 
     def close(self) -> None:
         """Release the lock."""

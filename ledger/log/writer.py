@@ -30,7 +30,7 @@ from ledger.log.errors import (
     SecretRefused,
 )
 from ledger.log.genesis import genesis_draft, identity_from_body
-from ledger.log.heads_file import HeadRecord, HeadsFile
+from ledger.log.heads_file import OS_DISK, Disk, HeadRecord, HeadsFile
 from ledger.log.identity import LogIdentity, Previous
 from ledger.log.notes import Checkpoint, note_text
 from ledger.log.opening import (
@@ -114,11 +114,13 @@ class Log(LogView):
         nonce: bytes,
         now_us: int,
         previous: Previous | None = None,
+        disk: Disk = OS_DISK,
     ) -> "Log":
         """Start a new log in `home` with its genesis entry.
 
         nonce: 32 random bytes. previous: the log of this site that it goes on from, after a loss
-        or a fork. Raises: LedgerExists, GenesisInvalid, KeyRefused, StoreError.
+        or a fork. disk: how heads.log becomes durable.
+        Raises: LedgerExists, GenesisInvalid, KeyRefused, StoreError.
         """
         draft = genesis_draft(
             deployment=deployment,
@@ -131,7 +133,7 @@ class Log(LogView):
         owner = identity_from_body(draft.body)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with ExitStack() as undo:
-            heads = HeadsFile(home)
+            heads = HeadsFile(home, disk)
             undo.callback(heads.close)
             writing = Database.create(home)
             undo.callback(writing.close)
@@ -160,7 +162,7 @@ class Log(LogView):
         return created
 
     @classmethod
-    def open(cls, home: Path, *, log: Signer) -> "Log":
+    def open(cls, home: Path, *, log: Signer, disk: Disk = OS_DISK) -> "Log":
         """Lock and open the log of `home` by the open protocol; `repairs` says what it set right.
 
         log: the newest key of the log. Raises: NoLedger, DatabaseLost, Locked, FormatUnknown,
@@ -170,7 +172,7 @@ class Log(LogView):
         with ExitStack() as undo:
             reading = Database.open_for_reading(home)
             undo.callback(reading.close)
-            heads = HeadsFile(home)
+            heads = HeadsFile(home, disk)
             undo.callback(heads.close)
             opened = cls._opened(home, reading, heads, log)
             undo.pop_all()
