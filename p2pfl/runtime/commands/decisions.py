@@ -29,7 +29,8 @@ from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.policy import objections
 from p2pfl.runtime.table_check import check_table
 
-APPROVER_FIELD = "study.approver"
+APPROVER_FIELD = "approver"
+"""Also the start of the commitment's name in the entry: the log opens the one with the other."""
 MEANING = "train-and-release-updates"
 """What an approval lets the node do with the dataset."""
 

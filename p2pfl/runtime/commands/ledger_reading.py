@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ledger.log.findings import SigCheck, Verification
 from ledger.log.verification import verify_log
 from ledger.provenance.audit import AuditReport, audit
 from ledger.provenance.findings import AuditContext, DpEvent, Replay, Replayed
-from ledger.provenance.kinds import AggDone
+from ledger.provenance.kinds import AggDone, StudyApproved
 from p2pfl.averaging import AveragingError
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
@@ -26,6 +27,7 @@ from p2pfl.privacy.events import DpEvent as PrivacyEvent
 from p2pfl.privacy.events import parse_event
 from p2pfl.runtime.averaging_job import averaging_environment, mix
 from p2pfl.runtime.blobs import BlobStore, bytes_of_vector, vector_length
+from p2pfl.runtime.commands.decisions import APPROVER_FIELD
 from p2pfl.runtime.commands.ledger_peers import gather_peers
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.datasets import local_datasets
@@ -35,6 +37,10 @@ from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.policy import read_policy
 
 __all__ = ["ExitCode", "SigCheck", "Verification", "run_audit", "verify_log"]
+
+
+ERASABLE: Final = {StudyApproved.KIND: (APPROVER_FIELD,)}
+"""Secrets that must open their commitment until a `redacted` entry says that they are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ def ledger_show(home: Home, start: int | None, count: int) -> tuple[EntrySeen, .
 
 def verify_from(home: Home, sigs: SigCheck, start: int) -> Verification:
     """Verify the log from entry `start` on. Raises OperatorError if there is no such entry."""
-    checked = verify_log(home.path, sigs=sigs, start=start)
+    checked = verify_log(home.path, sigs=sigs, start=start, erasable=ERASABLE)
     _check_start(start, checked.size)
     return checked
 
@@ -108,7 +114,7 @@ def run_audit(
     roster = installed_roster(home)
     # Others' copies before the own log: what they know of it, it must hold when it is read.
     evidence = None if peers is None else gather_peers(home, roster, peers)
-    verification = verify_log(home.path, sigs=SigCheck.ALL)
+    verification = verify_log(home.path, sigs=SigCheck.ALL, erasable=ERASABLE)
     try:
         reader = LogReader.open(home.path, on_damage=OnDamage.SHOW)
     except LedgerError:
