@@ -21,6 +21,7 @@ from ledger.log.database import DATABASE_NAME, Database, Row, StoredHead, Stored
 from ledger.log.ed25519 import Signer, verify
 from ledger.log.entries import NO_PREVIOUS, Entry, parse_entry, verify_entry, verify_link
 from ledger.log.errors import (
+    ChainBroken,
     ExitCode,
     LedgerError,
     LogKeyWrong,
@@ -284,8 +285,12 @@ class _Rebuilt:
         identity = self._identity or parse_genesis(raw)
         if identity.log_id != self._log_id:
             raise LogKeyWrong("another log", expected=self._log_id, actual=identity.log_id)
-        verify_link(entry, self.size, self._last_leaf)
         verify_entry(entry, identity)
+        try:
+            verify_link(entry, self.size, self._last_leaf)
+        except ChainBroken as error:
+            # This log's key signed an entry of that number that follows another one.
+            raise RecoveryContradiction(str(error)) from error
         if self._identity is None:
             self._file.write(file_header(identity.origin))
         self._identity = follow(identity, entry)
