@@ -139,8 +139,8 @@ outside = sys.argv[1]
 {ESCAPES[what]}
 print("ESCAPED")
 """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        (scratch / "port").write_text(str(server.getsockname()[1]))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        (scratch / "port").write_text(str(listening.getsockname()[1]))
         done = confined(scratch, code, terms)
     assert "ESCAPED" not in done.stdout
     assert done.returncode != 0
