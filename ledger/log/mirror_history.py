@@ -89,8 +89,7 @@ class MirrorHistory:
         if heard.key != self._keys.key_at(number, size):
             raise KeySuperseded(f"size {size}", actual=str(heard.key))
         heads.keep(heard.checkpoint, heard.key, heard.note, now_us)
-        if heads.at(size):
-            heads.keep_cosignatures(size, (found.line for found in heard.cosignatures))
+        heads.keep_cosignatures(size, (found.line for found in heard.cosignatures))
         proof = self._settle(number, heads, tree)
         heads.prune(tree.sizes()[1], self._limits.waiting_heads_per_log_max)
         return proof

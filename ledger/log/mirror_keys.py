@@ -12,7 +12,7 @@ from ledger.log.errors import LedgerError
 from ledger.log.genesis import parse_genesis
 from ledger.log.identity import LogId
 from ledger.log.mirror_errors import LogUnknown, MirrorFull, RotationRefused
-from ledger.log.mirror_tables import MirrorTables
+from ledger.log.mirror_tables import MirrorTables, Row
 from ledger.log.notes import KeyType, VerifierKey
 from ledger.log.own_kinds import is_log_rotation, rotated
 
@@ -67,17 +67,17 @@ class MirrorKeys:
 
     def number(self, log_id: bytes) -> int:
         """A log's number in the tables. Raises LogUnknown."""
-        row = self._tables.one("SELECT id FROM log WHERE log_id = ?", log_id)
-        if row is None:
-            raise LogUnknown(actual=log_id)
-        return int(row[0])
+        return int(self._row(log_id)[0])
 
     def origin(self, log_id: bytes) -> str:
         """A log's name. Raises LogUnknown."""
-        row = self._tables.one("SELECT origin FROM log WHERE log_id = ?", log_id)
+        return str(self._row(log_id)[1])
+
+    def _row(self, log_id: bytes) -> Row:
+        row = self._tables.one("SELECT id, origin FROM log WHERE log_id = ?", log_id)
         if row is None:
             raise LogUnknown(actual=log_id)
-        return str(row[0])
+        return row
 
     def witnessed(self, origin: str) -> LogId | None:
         """The log called `origin` if the roster says to witness it."""

@@ -48,6 +48,7 @@ _BUILDING = "recovering"
 _ROWS_PER_COMMIT = 1_000
 _MISSING_RANGES_MAX = 64
 _NO_SIGNATURE = bytes(64)
+_LINE_BYTES_MAX = 256
 
 
 class RecoveryIncomplete(LedgerError):
@@ -154,7 +155,7 @@ class _Left:
     def heads(self, log_id: LogId) -> Iterator[HeadRecord]:
         """The intact records of heads.log, if that is of this log."""
         with self._heads.open("rb") as file:
-            header = file.readline() + file.readline()
+            header = file.readline(_LINE_BYTES_MAX) + file.readline(_LINE_BYTES_MAX)
             origin = header.decode(errors="replace").split("\n")[1:2]
             if not origin or not origin[0].endswith(f"/{log_id.hex()}"):
                 return
@@ -177,6 +178,9 @@ class _Left:
                 return
             for secret in found:
                 seq, field = secret[0], secret[1]
+                # Whoever altered the table may have put anything into its columns.
+                if tuple(map(type, secret)) != (int, str, bytes, bytes):
+                    return
                 if seq < stop and (seq, field) not in redacted:
                     yield secret
 
@@ -248,8 +252,8 @@ class _Rebuilt:
         for raw in raws:
             try:
                 entry = parse_entry(raw)
-                if entry.seq < self.size:
-                    self._check_same(entry)
+                if self._identity and entry.seq < self.size:
+                    self._check_same(entry, self._identity)
                 elif entry.seq > self.size or entry.seq >= self._target():
                     later.add(entry.seq)
                 else:
@@ -322,14 +326,12 @@ class _Rebuilt:
                 self._last_written = record.size
             self._next_record = next(self._records, None)
 
-    def _check_same(self, entry: Entry) -> None:
+    def _check_same(self, entry: Entry, identity: LogIdentity) -> None:
         """An entry that is here already must be the same one, if this log's key signed it."""
-        if self._identity is None or entry.log_id != self._log_id:
-            return
         here = next((row for row in self._rows if row.seq == entry.seq), None)
         leaf = here.leaf if here else self._database.node_at(0, entry.seq)
         if leaf != entry.leaf:
-            verify_entry(entry, self._identity)
+            verify_entry(entry, identity)
             raise RecoveryContradiction(f"entry {entry.seq}", expected=leaf, actual=entry.leaf)
 
     def _write(self, head: StoredHead, secrets: Iterable[StoredSecret]) -> None:

@@ -10,7 +10,7 @@ from log_tampering import Tampering
 
 from ledger.log import Checkpoint, Log, LogReader, Signer, errors, note_sign, verify_log
 from ledger.log.entries import sign_entry
-from ledger.log.heads_file import HEADS_NAME, RECORD_BYTES
+from ledger.log.heads_file import HEADS_NAME, RECORD_BYTES, HeadRecord, pack_record
 from ledger.log.own_kinds import sign_rotation
 from ledger.log.recovery import RecoveryContradiction, RecoveryIncomplete, recover_tail
 from ledger.log.tree import leaf_hash
@@ -107,6 +107,31 @@ def test_entries_that_cannot_be_read_come_from_the_others(site):
 def test_a_database_that_is_noise_counts_as_lost(site):
     (site.home / "ledger.db").write_bytes(b"noise" * 4_096)
     assert site.recover().kept == 0
+    site.check()
+
+
+@pytest.mark.parametrize(
+    ("statement", "secrets_kept"),
+    [
+        ("UPDATE entry SET leaf = 'x' WHERE seq = 3", 1),
+        ("DROP TABLE secret", 0),
+        ("UPDATE secret SET salt = 'x'", 0),
+        ("DELETE FROM entry WHERE seq = 3", 1),
+    ],
+)
+def test_what_is_left_of_damaged_tables_is_used(site, statement, secrets_kept):
+    tamper = Tampering(site.home)
+    tamper.run(statement)
+    tamper.connection.close()
+    assert site.recover().secrets_kept == secrets_kept
+    site.check()
+
+
+def test_a_head_in_heads_log_that_nobody_signed_does_not_count(site):
+    with (site.home / HEADS_NAME).open("ab") as file:
+        file.write(pack_record(HeadRecord(len(site.raws), bytes(32), bytes(64))))
+        file.write(pack_record(HeadRecord(99, bytes(32), bytes(64))))
+    site.recover()
     site.check()
 
 
