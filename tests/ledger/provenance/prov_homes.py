@@ -89,7 +89,7 @@ def build_homes(root: Path) -> None:
     for name in NAMES:
         (root / name / "roster" / "current.roster").write_bytes(encode_roster(roster))
         (root / name / "policy.toml").write_bytes(render_policy(Policy()))
-    for time_us in (START_US + DAY_US + 2 * HOUR_US, START_US + 2 * DAY_US):
+    for time_us in (START_US + DAY_US + 6 * HOUR_US, START_US + 2 * DAY_US):
         witness_all(root, time_us)
 
 
@@ -110,7 +110,7 @@ def _tell(world: Consortium) -> None:
         site.open[STUDY] = Plan(approval, 3, 0, peers, initial)
     world.wait(DAY_US)
     for round_ in range(3):
-        world.wait(20 * MINUTE_US)
+        world.wait(45 * MINUTE_US)
         own = {site.id: train(site, site.open[STUDY], round_) for site in world.sites}
         world.wait(2 * MINUTE_US)
         for site in world.sites:
