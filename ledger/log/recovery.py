@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from ledger.log.database import DATABASE_NAME, Database, Row, StoredHead, StoredSecret
+from ledger.log.database import Database, Row, StoredHead, StoredSecret
 from ledger.log.ed25519 import Signer, verify
 from ledger.log.entries import NO_PREVIOUS, Entry, parse_entry, verify_entry, verify_link
 from ledger.log.errors import (
@@ -26,29 +26,24 @@ from ledger.log.errors import (
     LedgerError,
     LogKeyWrong,
     NoteError,
-    StoreError,
 )
 from ledger.log.genesis import parse_genesis
 from ledger.log.heads_file import (
     HEADS_NAME,
-    RECORD_BYTES,
-    HeadRecord,
     HeadsFile,
     file_header,
     pack_record,
-    unpack_record,
 )
 from ledger.log.identity import LogId, LogIdentity
 from ledger.log.notes import Checkpoint, KeyType, VerifierKey, note_text, note_verify
 from ledger.log.opening import record_of, row_of
 from ledger.log.own_kinds import follow, redaction_in
+from ledger.log.recovery_files import ROWS_PER_READ, Remains, put_in_place
 from ledger.log.tree import Frontier, Node
 
 _BUILDING = "recovering"
-_ROWS_PER_COMMIT = 1_000
 _MISSING_RANGES_MAX = 64
 _NO_SIGNATURE = bytes(64)
-_LINE_BYTES_MAX = 256
 
 
 class RecoveryIncomplete(LedgerError):
@@ -115,7 +110,7 @@ def recover_tail(
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(mode=0o700)
         undo.callback(shutil.rmtree, building, ignore_errors=True)
-        left = _Left(home)
+        left = Remains(home)
         undo.callback(left.close)
         rebuilt = _Rebuilt(building, log_id, log, left, witnessed)
         undo.callback(rebuilt.close)
@@ -124,70 +119,8 @@ def recover_tail(
         secrets = rebuilt.finish(left)
         rebuilt.close()
         left.close()
-        damaged = _put_in_place(home, building)
+        damaged = put_in_place(home, building)
         return Recovered(rebuilt.size, rebuilt.root, kept, taken, refused, secrets, damaged)
-
-
-class _Left:
-    """What is left of the old files; whatever cannot be read is not there."""
-
-    def __init__(self, home: Path) -> None:
-        self._heads = home / HEADS_NAME
-        self._database: Database | None = None
-        try:
-            self._database = Database.open_for_reading(home)
-        except LedgerError:
-            return
-
-    def entries(self) -> Iterator[bytes]:
-        """Raw entries from the first on, up to where the database cannot be read."""
-        seq = 0
-        while self._database is not None:
-            try:
-                rows = self._database.rows(seq, seq + _ROWS_PER_COMMIT)
-            except LedgerError:
-                return
-            if not rows:
-                return
-            yield from (row.raw for row in rows)
-            seq = rows[-1].seq + 1
-
-    def heads(self, log_id: LogId) -> Iterator[HeadRecord]:
-        """The intact records of heads.log, if that is of this log."""
-        with self._heads.open("rb") as file:
-            header = file.readline(_LINE_BYTES_MAX) + file.readline(_LINE_BYTES_MAX)
-            origin = header.decode(errors="replace").split("\n")[1:2]
-            if not origin or not origin[0].endswith(f"/{log_id.hex()}"):
-                return
-            if header != file_header(origin[0]):
-                return
-            while len(data := file.read(RECORD_BYTES)) == RECORD_BYTES:
-                record = unpack_record(data)
-                if record is not None:
-                    yield record
-
-    def secrets(self, stop: int, redacted: frozenset[tuple[int, str]]) -> Iterator[StoredSecret]:
-        """The erasable values of entries before `stop` that no entry says are erased."""
-        seq, field = -1, ""
-        while self._database is not None:
-            try:
-                found = self._database.secrets_after(seq, field, _ROWS_PER_COMMIT)
-            except LedgerError:
-                return
-            if not found:
-                return
-            for secret in found:
-                seq, field = secret[0], secret[1]
-                # Whoever altered the table may have put anything into its columns.
-                if tuple(map(type, secret)) != (int, str, bytes, bytes):
-                    return
-                if seq < stop and (seq, field) not in redacted:
-                    yield secret
-
-    def close(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
 
 
 class _Rebuilt:
@@ -198,7 +131,7 @@ class _Rebuilt:
         folder: Path,
         log_id: LogId,
         log: Signer,
-        left: "_Left",
+        left: Remains,
         witnessed: Sequence[bytes],
     ) -> None:
         self._log_id = log_id
@@ -304,7 +237,7 @@ class _Rebuilt:
         if erased := redaction_in(entry.kind, entry.body):
             self._redacted.add(erased)
         self._compare_heads(self._identity)
-        if len(self._rows) >= _ROWS_PER_COMMIT:
+        if len(self._rows) >= ROWS_PER_READ:
             self._write(StoredHead(self.size, self.root, _NO_SIGNATURE, 0), ())
 
     def _compare_heads(self, identity: LogIdentity) -> None:
@@ -338,7 +271,7 @@ class _Rebuilt:
         self._database.write_commit(self._rows, self._nodes, head, kept=secrets)
         self._rows, self._nodes = [], []
 
-    def finish(self, left: _Left) -> int:
+    def finish(self, left: Remains) -> int:
         """Sign the head, make the files durable; how many erasable values were kept.
 
         Raises: RecoveryIncomplete (there is nothing at all), LogKeyWrong.
@@ -391,34 +324,3 @@ def _gaps(start: int, stop: int, present: set[int]) -> list[range]:
             gaps.append(range(start, seq))
         start = seq + 1
     return gaps
-
-
-def _put_in_place(home: Path, building: Path) -> Path:
-    """Keep the old files aside, then replace them; after a crash in between, recover again."""
-    damaged = next(
-        folder for number in range(1_000_000) if not (folder := home / f"damaged-{number}").exists()
-    )
-    try:
-        damaged.mkdir(mode=0o700)
-        names = (DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm", HEADS_NAME)
-        for name in names:
-            if (home / name).exists():
-                os.link(home / name, damaged / name)
-        _sync(damaged)
-        # An old write-ahead log must never be applied to the new database.
-        for name in names[1:3]:
-            (home / name).unlink(missing_ok=True)
-        os.replace(building / DATABASE_NAME, home / DATABASE_NAME)
-        os.replace(building / HEADS_NAME, home / HEADS_NAME)
-        _sync(home)
-    except OSError as error:
-        raise StoreError(str(error)) from error
-    return damaged
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
