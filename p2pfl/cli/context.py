@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +68,14 @@ def say_fields(fields: Sequence[tuple[str, str]], *, width: int = 80) -> None:
         say(f"{name:<{left}}{lines[0]}")
         for line in lines[1:]:
             say(" " * left + line)
+
+
+def own_first(names: Iterable[str], home: Home) -> list[str]:
+    """Sites by name, this one before all others."""
+    from p2pfl.runtime.config import read_config
+
+    own = read_config(home.config).name if home.config.is_file() else ""
+    return sorted(names, key=lambda name: (name != own, name))
 
 
 def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

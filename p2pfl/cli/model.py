@@ -47,7 +47,7 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
         return
     with paged(len(found) + 4):
         say_table(
-            ("study", "name", "round", "SHA-256", "distance", "entry"),
+            ("study", "name", "rounds", "SHA-256", "distance", "entry"),
             [
                 (
                     short(model.study),
@@ -70,7 +70,10 @@ def evaluate(
     context: typer.Context,
     study: _StudyArgument,
     data: Annotated[
-        str, typer.Option(help="A registered dataset [default: the study's own hold-out].")
+        str,
+        typer.Option(
+            help="A registered dataset [default: the study's own hold-out].", show_default=False
+        ),
     ] = "",
     file: Annotated[
         Path | None, typer.Option(help="A CSV file with the study's columns and target.")
@@ -125,7 +128,10 @@ def predict(
     file: Annotated[Path, typer.Argument(help="A CSV file with the study's columns.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The CSV file to write.")],
     id_column: Annotated[
-        str, typer.Option("--id", help="Column to copy [default: rows are numbered].")
+        str,
+        typer.Option(
+            "--id", help="Column to copy [default: rows are numbered].", show_default=False
+        ),
     ] = "",
     json: JsonOption = False,
 ) -> None:

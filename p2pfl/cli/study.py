@@ -16,10 +16,12 @@ from p2pfl.cli.context import (
     day,
     now_us,
     opened_home,
+    own_first,
     say,
     say_fields,
     say_json,
     say_table,
+    say_wrapped,
     short,
 )
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from p2pfl.runtime.commands.decisions import Decided
     from p2pfl.runtime.commands.studies import StudyKept
     from p2pfl.runtime.commands.study_words import StudySummary
+    from p2pfl.runtime.home import Home
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -53,7 +56,8 @@ def validate(
     from p2pfl.runtime.home import Home
 
     request = studies.StudyFile(file.absolute())
-    _tell(studies.study_validate(Home(chosen_home(context)), request), as_json=json)
+    home = Home(chosen_home(context))
+    _tell(studies.study_validate(home, request), home, as_json=json)
 
 
 @app.command()
@@ -62,7 +66,12 @@ def propose(
     file: Annotated[Path, typer.Argument(help="The manifest.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Proposal file for other sites [default: FILE.study]."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Proposal file for other sites [default: FILE.study].",
+            show_default=False,
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -132,7 +141,8 @@ def show(context: typer.Context, study: _IdArgument, json: JsonOption = False) -
     """What a study asks for and promises, in words."""
     from p2pfl.runtime.commands import studies
 
-    _tell(studies.study_show(opened_home(context), study), as_json=json)
+    home = opened_home(context)
+    _tell(studies.study_show(home, study), home, as_json=json)
 
 
 @app.command()
@@ -141,13 +151,17 @@ def approve(
     study: _IdArgument,
     data: Annotated[str, typer.Option(help="The dataset it may train on.")],
     role: Annotated[
-        str, typer.Option(help="In which role you approve [default: the policy's first].")
+        str,
+        typer.Option(
+            help="In which role you approve [default: the policy's first].", show_default=False
+        ),
     ] = "",
     approver: Annotated[
         str,
         typer.Option(
             "--by",
             help="Who approves; kept erasable, recorded as a commitment [default: you].",
+            show_default=False,
         ),
     ] = "",
     json: JsonOption = False,
@@ -192,7 +206,7 @@ def revoke(
     reason: _ReasonOption = "withdrawn",
     json: JsonOption = False,
 ) -> None:
-    """Take an approval back: training stops at once, nothing more is released."""
+    """Take an approval back: training stops, nothing more is released."""
     from p2pfl.runtime.commands import catalogue, decisions
 
     decided = catalogue.perform(
@@ -214,7 +228,9 @@ def steer(
     ],
     json: JsonOption = False,
 ) -> None:
-    """Change training arguments of your own study, inside the ranges its manifest names."""
+    """Change training arguments of a study you proposed.
+
+    Inside the ranges that its manifest names; every site follows and records it."""
     from p2pfl.runtime.commands import catalogue, steering
 
     steered = catalogue.perform(
@@ -232,16 +248,20 @@ def steer(
     say("Every site that takes part follows from its next round on, and records it.")
 
 
-def _tell(seen: StudySummary, *, as_json: bool) -> None:
+def _tell(seen: StudySummary, home: Home, *, as_json: bool) -> None:
     if as_json:
         say_json(seen)
         return
+    sites = ", ".join(own_first(seen.sites, home))
     proposed = f", proposed by {seen.proposer}" if seen.proposer else ""
     say_fields(
         [
             ("study", f"{seen.name}{proposed}; here: {seen.standing}"),
             ("id", seen.study.hex()),
-            ("sites", f"{', '.join(seen.sites)}; {seen.sites_min} approvals start it"),
+            (
+                "sites",
+                f"{sites}; {seen.sites_min} approvals start it",
+            ),
             (
                 "rounds",
                 f"{seen.rounds} with training, {seen.consensus_rounds} without at the end; "
@@ -260,7 +280,10 @@ def _tell_kept(kept: StudyKept, *, as_json: bool) -> None:
     if as_json:
         say_json(kept)
         return
-    say(f"{kept.name}, proposed by {kept.proposer}, is on record: {kept.study.hex()}")
+    say(f"{kept.name}, proposed by {kept.proposer}, is on record:")
+    say(kept.study.hex())
+    for warning in kept.warnings:
+        say_wrapped(f"{warning}.")
     if kept.proposal:
         say(f"For the other sites: {kept.proposal} (a running node also tells them itself).")
     say(f"Next: p2pfl study show {short(kept.study)}, then approve or refuse it.")

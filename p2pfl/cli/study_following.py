@@ -119,7 +119,7 @@ def _screen(manifest: Manifest, past: list[LogLine], *, as_json: bool) -> Iterat
 
     from p2pfl.cli.logs import Printer, flush
 
-    printer = Printer(as_json=as_json)
+    printer = Printer(as_json=as_json, of_one_study=True)
     console = Console(highlight=False, markup=False)
     if as_json or not console.is_terminal:
 

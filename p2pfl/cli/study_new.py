@@ -19,7 +19,11 @@ def new(
     out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write.")],
     name: Annotated[str, typer.Option(help="Name of the study: a-z, 0-9, -.")] = "study",
     schema: Annotated[
-        Path | None, typer.Option(help="TOML with [data] [default: the dataset's].")
+        Path | None,
+        typer.Option(
+            help="TOML with [data] [default: the dataset's].",
+            show_default=False,
+        ),
     ] = None,
     plan: Annotated[
         str, typer.Option(help="tabular-logistic or tabular-mlp.")
@@ -31,13 +35,29 @@ def new(
     consensus_rounds: Annotated[int, typer.Option(help="Rounds without, at the end.")] = 3,
     privacy: Annotated[str, typer.Option(help="gaussian or none.")] = "gaussian",
     epsilon: Annotated[float, typer.Option(help="ε over the whole study.")] = 3.0,
-    delta: Annotated[str, typer.Option(help="δ [default: the dataset's].")] = "",
+    delta: Annotated[
+        str,
+        typer.Option(
+            help="δ [default: the dataset's].",
+            show_default=False,
+        ),
+    ] = "",
     clip_norm: Annotated[float, typer.Option(help="Largest norm of one contribution.")] = 2.0,
     unit: Annotated[str, typer.Option(help="patient or record.")] = "patient",
     sampling_rate: Annotated[
-        float, typer.Option(help="Share of patients per step [default: chosen].")
+        float,
+        typer.Option(
+            help="Share of patients per step [default: chosen].",
+            show_default=False,
+        ),
     ] = 0.0,
-    steps_per_round: Annotated[int, typer.Option(help="Private steps [default: chosen].")] = 0,
+    steps_per_round: Annotated[
+        int,
+        typer.Option(
+            help="Private steps [default: chosen].",
+            show_default=False,
+        ),
+    ] = 0,
     rule: Annotated[str, typer.Option(help="Averaging rule.")] = "gm_clip",
     rule_parameter: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the rule, repeatable.")
@@ -47,16 +67,42 @@ def new(
     weighting: Annotated[str, typer.Option(help="patients or uniform.")] = "patients",
     share_max: Annotated[float, typer.Option(help="Largest weight share of a site.")] = 0.5,
     byzantine: Annotated[float, typer.Option(help="Weight share that may lie.")] = 0.2,
-    sites_min: Annotated[int, typer.Option(help="Approvals to start [default: all].")] = 0,
-    neighbours_min: Annotated[int, typer.Option(help="Neighbours a round needs [default: 2].")] = 0,
+    sites_min: Annotated[
+        int,
+        typer.Option(
+            help="Approvals to start [default: all].",
+            show_default=False,
+        ),
+    ] = 0,
+    neighbours_min: Annotated[
+        int,
+        typer.Option(
+            help="Neighbours a round needs [default: 2].",
+            show_default=False,
+        ),
+    ] = 0,
     round_deadline: Annotated[float, typer.Option(help="Seconds to wait for neighbours.")] = 30.0,
     expires_days: Annotated[int, typer.Option(help="Days until the study ends anyway.")] = 365,
     seed: Annotated[int, typer.Option(help="Of everything that is not noise.")] = 1,
-    patients_min: Annotated[int, typer.Option(help="Patients a site needs [default: schema].")] = 0,
-    holdout: Annotated[float, typer.Option(help="Share held out [default: schema].")] = 0.0,
+    patients_min: Annotated[
+        int,
+        typer.Option(
+            help="Patients a site needs [default: schema].",
+            show_default=False,
+        ),
+    ] = 0,
+    holdout: Annotated[
+        float,
+        typer.Option(
+            help="Share held out [default: schema].",
+            show_default=False,
+        ),
+    ] = 0.0,
     json: JsonOption = False,
 ) -> None:
-    """Write a complete manifest; sites, noise and the initial model are filled in and said."""
+    """Write a complete manifest from a few words.
+
+    Sites, noise and the initial model are filled in, and said."""
     from p2pfl.core.manifest import RULES, TOPOLOGIES
     from p2pfl.runtime.commands import study_drafting
     from p2pfl.runtime.commands.opening import read_history
@@ -104,7 +150,7 @@ def new(
     if json:
         say_json(drafted)
         return
-    say(f"{drafted.file} is written; its id will be")
+    say(f"{drafted.file} is written; its id:")
     say(drafted.study.hex())
     for choice in drafted.choices:
         say_wrapped(f"{choice}.")

@@ -34,7 +34,7 @@ def watch(context: typer.Context, study: _IdArgument, json: JsonOption = False) 
 
 
 def results(context: typer.Context, study: _IdArgument, json: JsonOption = False) -> None:
-    """What came of a study here: every round, the privacy spent, the model, what to do next."""
+    """What came of a study here: rounds, privacy, model, next steps."""
     from p2pfl.cli.progress import paged
     from p2pfl.runtime.commands.study_results import study_results
 
@@ -67,8 +67,10 @@ def _tell_results(found: ResultsSeen) -> None:
         fields.append(("lies in", str(found.folder or "nowhere yet: start the node")))
     say()
     say_fields(fields)
-    for line in _next(found):
-        say(f"Next: {line}")
+    steps = _next(found)
+    width = max(len(command) for command, _ in steps)
+    for number, (command, what) in enumerate(steps):
+        say(f"{'      ' if number else 'Next: '}{command:<{width}}  {what}")
 
 
 def _round_row(seen: RoundSeen) -> tuple[str, ...]:
@@ -90,21 +92,22 @@ def _round_row(seen: RoundSeen) -> tuple[str, ...]:
     )
 
 
-def _next(found: ResultsSeen) -> list[str]:
+def _next(found: ResultsSeen) -> list[tuple[str, str]]:
+    """Commands, and what each is for."""
     study = short(found.study)
     if found.model is not None:
         return [
-            f"p2pfl model evaluate {study}        how good it is on your patients",
-            f"p2pfl model export {study} -o DIR   to hand it on, with its proof",
-            "p2pfl ledger audit                 to check every round again",
+            (f"p2pfl model evaluate {study}", "how good it is on your patients"),
+            (f"p2pfl model export {study} -o DIR", "to hand it on, with its proof"),
+            ("p2pfl ledger audit", "to check every round again"),
         ]
     match found.standing:
         case "approved":
-            return [f"p2pfl study watch {study}   to follow it"]
+            return [(f"p2pfl study watch {study}", "to follow it")]
         case "undecided":
-            return [f"p2pfl study show {study}, then approve or refuse it"]
+            return [(f"p2pfl study show {study}", "then approve or refuse it")]
         case _:
-            return ["p2pfl ledger show   says what was decided and when"]
+            return [("p2pfl ledger show", "says what was decided and when")]
 
 
 def dry_run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gossip.envelope import open_envelope, seal
@@ -18,7 +18,7 @@ from p2pfl.core.manifest import MANIFEST_BYTES_MAX, Manifest, StudyId, parse_man
 from p2pfl.runtime.blobs import vector_of
 from p2pfl.runtime.commands.clock import moment
 from p2pfl.runtime.commands.opening import Site, installed_roster, read_history, required_roster
-from p2pfl.runtime.commands.study_drafting import build_initial_model
+from p2pfl.runtime.commands.study_drafting import build_initial_model, hindrances
 from p2pfl.runtime.commands.study_words import StudySummary, summary
 from p2pfl.runtime.errors import (
     EXIT_DATA,
@@ -65,6 +65,8 @@ class StudyKept:
     proposer: str
     proposal: Path | None
     """The file to hand to other sites, from `study propose` only."""
+    warnings: tuple[str, ...] = ()
+    """Why the proposer itself could not approve it on any of its datasets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ def study_propose(site: Site, request: StudyPropose) -> StudyKept:
     raw = seal(site.keys.transport, site.keys.site, roster.consortium, message)
     _keep(site, manifest, site.keys.site)
     write_durably(request.out, raw, mode=0o644)
-    return _kept(manifest, roster, site.keys.site, request.out)
+    kept = _kept(manifest, roster, site.keys.site, request.out)
+    return replace(kept, warnings=_hindrances(site, manifest))
 
 
 def study_import(site: Site, request: StudyFile) -> StudyKept:
@@ -257,6 +260,14 @@ def _keep(site: Site, manifest: Manifest, proposer: SiteId) -> None:
     if not site.history().study(manifest.study_id).proposer:
         site.record(kinds.StudyProposed(manifest.study_id, proposer).draft("operator"))
     site.audience.manifest_kept(manifest, proposer)
+
+
+def _hindrances(site: Site, manifest: Manifest) -> tuple[str, ...]:
+    """Of the dataset that the least speaks against; nothing where none is registered."""
+    usable = [known.terms for known in site.history().datasets.values() if not known.revoked]
+    against = [hindrances(site.policy, manifest, terms) for terms in usable]
+    fewest: list[str] = min(against, key=len, default=[])
+    return tuple(fewest)
 
 
 def _kept(manifest: Manifest, roster: Roster, proposer: SiteId, out: Path | None) -> StudyKept:

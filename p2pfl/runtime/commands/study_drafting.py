@@ -11,6 +11,7 @@ from typing import Literal
 
 from gossip.identifiers import Digest, SiteId
 from gossip.roster import Roster
+from ledger.provenance import kinds
 from p2pfl.core.history import History
 from p2pfl.core.manifest import (
     MANIFEST_BYTES_MAX,
@@ -40,7 +41,7 @@ from p2pfl.runtime.errors import (
     OperatorError,
 )
 from p2pfl.runtime.home import Home, read_bounded, write_durably
-from p2pfl.runtime.policy import objections, read_policy
+from p2pfl.runtime.policy import Policy, objections, read_policy
 
 Privacy = Literal["gaussian", "none"]
 
@@ -121,15 +122,7 @@ def study_new(home: Home, history: History, request: StudyNew, *, now_s: int) ->
     raw = render_manifest(study=study, plan=plan, data=data, privacy=privacy, averaging=averaging)
     manifest = parse_manifest(raw)
     policy, _ = read_policy(home.policy)
-    warnings = [
-        f"Warning: this site could not approve it: {objection.sentence}"
-        for objection in objections(policy, manifest, registered.delta, registered.patients_bucket)
-    ]
-    if privacy.epsilon > registered.cap_u / 1e6:
-        warnings.append(
-            f"Warning: this site could not approve it: ε = {privacy.epsilon:g} is more than the "
-            f"cap of its dataset, {registered.cap_u / 1e6:g}"
-        )
+    warnings = hindrances(policy, manifest, registered)
     write_durably(request.out, raw, mode=0o644)
     return StudyDrafted(
         file=request.out,
@@ -142,6 +135,18 @@ def study_new(home: Home, history: History, request: StudyNew, *, now_s: int) ->
             *warnings,
         ),
     )
+
+
+def hindrances(
+    policy: Policy, manifest: Manifest, registered: kinds.DatasetRegistered
+) -> list[str]:
+    """Why this site could not approve its own study on a dataset: said before others see it."""
+    against = objections(policy, manifest, registered.delta, registered.patients_bucket)
+    found = [objection.sentence for objection in against]
+    epsilon, cap = manifest.privacy.epsilon, registered.cap_u / 1e6
+    if manifest.privacy.is_private and epsilon > cap:
+        found.append(f"ε = {epsilon:g} is more than the cap of its dataset, {cap:g}")
+    return [f"Warning: this site could not approve it: {sentence}" for sentence in found]
 
 
 def build_initial_model(home: Home, manifest: Manifest) -> tuple[Digest, int]:
@@ -193,9 +198,10 @@ def _data(home: Home, request: StudyNew) -> DataTerms:
 
 
 def _plan(request: StudyNew) -> PlanTerms:
-    defaults: dict[str, Scalar] = {"learning_rate": 0.5, "momentum": 0.9}
+    is_table = request.plan.startswith("tabular-")
+    defaults: dict[str, Scalar] = {"learning_rate": 0.5 if is_table else 0.01, "momentum": 0.9}
     if request.privacy == "none":
-        defaults["local_steps"] = 10
+        defaults["local_steps"] = 10 if is_table else 25
     if request.plan == "tabular-mlp":
         defaults["hidden"] = 64
     arguments = defaults | dict(request.arguments or {})
