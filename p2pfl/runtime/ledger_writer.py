@@ -5,7 +5,7 @@ An fsync costs milliseconds, a signature microseconds: batching is what keeps ro
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
@@ -13,6 +13,8 @@ from typing import Final
 from ledger.log import Committed, Draft, Entry, Log, Value
 from ledger.log.errors import LogStopped, StoreError
 from ledger.provenance import kinds
+from ledger.provenance.kinds import ClockAnomaly
+from ledger.provenance.peers import TOLERANCE_US
 from p2pfl.core.effects import SeqLink
 from p2pfl.core.names import StudyId
 
@@ -75,6 +77,7 @@ class LedgerWriter:
         self._now_us = now_us
         self._on_recorded = on_recorded
         self._approved = dict(approved)
+        self._newest_us = max((entry.time_us for entry in _last(log)), default=0)
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._is_closed = False
@@ -142,19 +145,13 @@ class LedgerWriter:
         return batch, False
 
     def _commit(self, batch: list[_Request]) -> None:
-        approved, written, dropped = dict(self._approved), list[_Request](), list[_Request]()
-        seq = self._log.checkpoint.size
-        for request in batch:
-            if self._stands(request, approved, written):
-                written.append(request)
-                _follow(approved, request.drafts, seq)
-                seq += len(request.drafts)
-            else:
-                dropped.append(request)
         try:
+            self._note_clock()
+            approved, written, dropped = self._judged(batch)
             if written:
                 committed = self._log.append(self._linked(written), self._now_us())
                 self._approved = approved
+                self._newest_us = committed.entries[-1].time_us
                 self._loop.call_soon_threadsafe(self._deliver, written, committed)
         except StoreError as error:  # the disk's doing: nobody's entries are durable
             self._loop.call_soon_threadsafe(self._fail, batch, error)
@@ -166,6 +163,32 @@ class LedgerWriter:
             self._loop.call_soon_threadsafe(self._fail, batch, error)
         else:
             self._loop.call_soon_threadsafe(_drop, dropped)
+
+    def _judged(
+        self, batch: list[_Request]
+    ) -> tuple[dict[StudyId, int], list[_Request], list[_Request]]:
+        """The approvals in force after a batch, what of it is to be written, and what is not."""
+        approved, written, dropped = dict(self._approved), list[_Request](), list[_Request]()
+        seq = self._log.checkpoint.size
+        for request in batch:
+            if self._stands(request, approved, written):
+                written.append(request)
+                _follow(approved, request.drafts, seq)
+                seq += len(request.drafts)
+            else:
+                dropped.append(request)
+        return approved, written, dropped
+
+    def _note_clock(self) -> None:
+        """Put on record that the clock was set back: else the next time contradicts the last."""
+        now_us = self._now_us()
+        if now_us + TOLERANCE_US >= self._newest_us:
+            return
+        anomaly = ClockAnomaly(now_us - self._newest_us).draft("node")
+        committed = self._log.append([anomaly], now_us)
+        self._newest_us = now_us
+        recorded = Recorded(committed.entries, committed.note)
+        self._loop.call_soon_threadsafe(self._on_recorded, recorded)
 
     def _stands(
         self, request: _Request, approved: Mapping[StudyId, int], before: Sequence[_Request]
@@ -207,6 +230,10 @@ class LedgerWriter:
         for request in batch:
             if not request.done.done():
                 request.done.set_exception(error)
+
+
+def _last(log: Log) -> Iterator[Entry]:
+    return log.entries(max(0, log.checkpoint.size - 1))
 
 
 def _drop(batch: list[_Request]) -> None:

@@ -206,6 +206,10 @@ async def test_a_clock_that_goes_back_a_day_stops_neither_timers_nor_ledger(
         jumped.set()
         await asyncio.gather(*(node.completed() for node in nodes))
     assert nodes[0].seen.bugs == []
+    (noticed,) = entries(consortium.home(0), "clock.anomaly")
+    delta_us = noticed.body["delta_us"]
+    assert isinstance(delta_us, int)
+    assert -86_401_000_000 < delta_us < -86_000_000_000
     assert [audit_code(home) for home in consortium.homes] == [0, 0, 0]
 
 
