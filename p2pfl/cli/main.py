@@ -51,6 +51,8 @@ class Families(TyperGroup):
         if cmd_name not in FAMILIES:
             return None
         module = importlib.import_module(f"p2pfl.cli.{cmd_name}")
+        # Completion is installed once for all of p2pfl; typer offers it to each app of its own.
+        module.app._add_completion = False
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command
