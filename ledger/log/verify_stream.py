@@ -210,6 +210,8 @@ class EntryStream:
     def _rows(self, first: int, stop: int) -> list[Columns | None]:
         """The rows [first, stop), None for each that is missing."""
         found = self._database.columns(first, stop)
+        if [row[0] for row in found] == list(range(first, stop)):
+            return list(found)
         by_seq = {row[0]: row for row in found}
         if len(by_seq) != len(found):
             seen: set[object] = set()
