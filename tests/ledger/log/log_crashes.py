@@ -189,6 +189,7 @@ class Wreck:
 
     files: Files
     released: tuple[Released, ...]
+    number: int
     what: str
 
     def lay_out(self, home: Path) -> Path:
@@ -220,9 +221,9 @@ def wrecks(events, seed: int = 1) -> Iterator[Wreck]:
                     files = durable
                     for write in written:
                         files = write.on(files)
-                    yield Wreck(files, released, f"event {number}, {event.name}: {what}")
+                    yield Wreck(files, released, number, f"{number}, {event.name}: {what}")
                 pending.append(event)
-        yield Wreck(durable, released, f"event {number}, all that was synced")
+        yield Wreck(durable, released, number, f"{number}: all that was synced")
 
 
 def _partial(pending: list[Write], last: Write, chance: random.Random):

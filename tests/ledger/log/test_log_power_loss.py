@@ -175,15 +175,17 @@ def test_a_rotation_stopped_anywhere_leaves_the_log_with_one_of_the_two_keys(
 
 def check_from(recording, start, tmp_path, keys=(LOG_KEY,)):
     """Stop at every event from number `start` on."""
-    found = [
-        wreck
-        for wreck in wrecks(recording.events)
-        if int(wreck.what.split()[1].rstrip(",")) >= start
-    ]
-    for number, wreck in enumerate(distinct(found)):
+    found = stopped_from(start, recording.events)
+    assert len(found) > len(recording.events) - start
+    for number, wreck in enumerate(found):
         survives(wreck, tmp_path / str(number), keys)
-    wreck.lay_out(tmp_path / "last")
+    found[-1].lay_out(tmp_path / "last")
     assert not verify_log(tmp_path / "last").findings
+
+
+def stopped_from(start, events):
+    """Every different stop from event number `start` on."""
+    return list(distinct(wreck for wreck in wrecks(events) if wreck.number >= start))
 
 
 def test_a_head_released_before_its_commit_would_be_noticed(recording, tmp_path, monkeypatch):
@@ -197,7 +199,7 @@ def test_a_head_released_before_its_commit_would_be_noticed(recording, tmp_path,
     rest = [e for e in recording.events[start:] if e not in heads]
     wrong = [*recording.events[:start], *heads, *rest]
     lost = 0
-    for number, wreck in enumerate(wrecks(wrong)):
+    for number, wreck in enumerate(stopped_from(start, wrong)):
         try:
             survives(wreck, tmp_path / str(number))
         except errors.Rollback:
