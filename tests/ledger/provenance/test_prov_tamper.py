@@ -72,3 +72,15 @@ def test_without_the_other_sites_the_same_log_looks_honest(homes: Path, case: Ca
 
 def test_all_thirty_four_cases_are_tried() -> None:
     assert {case.number for case in CASES} == set(range(1, 35))
+
+
+def test_the_documented_table_is_this_one() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
+    rows = [line for line in page.splitlines() if line[:3].strip("| ").isdigit()]
+    assert rows == [row_of(case) for case in CASES]
+
+
+def row_of(case: Case) -> str:
+    given, peers = "keys" if case.keys else "files", "no" if case.peers is None else "yes"
+    cells = (case.number, case.what, given, f"`{case.code}`", int(case.exit_code), peers)
+    return "| " + " | ".join(map(str, cells)) + " |"
