@@ -39,8 +39,8 @@ REGIONS: Final = (
     Region("enhancing tumour", (ENHANCING,)),
 )
 PATIENT_SHARES: Final = (0.32, 0.24, 0.18, 0.14, 0.12, 0.1, 0.08, 0.08)
-"""Size skew: the first site's share of the patients, and so on; brought to a sum of 1."""
-PATIENTS_MIN: Final = 6
+"""Size skew: squared, and brought to a sum of 1, each site's share of what is to spare."""
+PATIENTS_MIN: Final = 20
 AGES: Final = (35, 85)
 
 # Brightness of brain, necrosis, oedema, enhancing tumour: what each sequence shows.
@@ -93,7 +93,7 @@ def site_sizes(sites: int, patients: int) -> list[int]:
             f"cannot give {patients} patients to {sites} sites",
             fix=f"choose up to {SITES_MAX} sites and {PATIENTS_MIN} patients for each, or more",
         )
-    shares = np.array(PATIENT_SHARES[:sites])
+    shares = np.array(PATIENT_SHARES[:sites]) ** 2
     spare = patients - sites * PATIENTS_MIN
     sizes = PATIENTS_MIN + np.floor(spare * shares / shares.sum()).astype(int)
     sizes[0] += patients - int(sizes.sum())
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="p2pfl.learning.demo_tumours")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sites", type=int, default=5)
-    parser.add_argument("--patients", type=int, default=50)
+    parser.add_argument("--patients", type=int, default=140)
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args(arguments)

@@ -23,7 +23,7 @@ from p2pfl.core.manifest_terms import PrivacyTerms
 from p2pfl.learning.datasets.patients import Patients, Rows
 from p2pfl.learning.errors import PrivacyRefused
 from p2pfl.learning.flat_model import FlatModel, LocalOptimizer
-from p2pfl.learning.opacus_parts import DPOptimizer, GradSampleModule
+from p2pfl.learning.opacus_parts import DPOptimizer, GradSampleModule, prepare_convolutions
 from p2pfl.learning.plans.plan import Plan
 from p2pfl.privacy.noise import GaussianStream
 
@@ -107,6 +107,7 @@ class PrivateSteps:
         self._privacy = privacy
         self._piece = max(1, gradient_values_max // model.values.numel())
         if plan.batch_default:  # volumes: their activations weigh more than their gradients
+            prepare_convolutions()
             self._piece = min(self._piece, plan.batch_default)
         self._sampled: Any = GradSampleModule(model.module, loss_reduction="sum")
         self.optimizer = NoisyOptimizer(

@@ -26,6 +26,7 @@ from p2pfl.learning.datasets.prepared_volume import Masks, prepared_mask, prepar
 from p2pfl.learning.datasets.table_file import CsvTable, read_csv
 from p2pfl.learning.datasets.tabular import encode_features, outcomes
 from p2pfl.learning.errors import DataRefused, TooFewPatients
+from p2pfl.runtime.image_fit import DoesNotFit, fitting
 from p2pfl.runtime.image_index import (
     CACHE_DIRECTORY,
     ImageFile,
@@ -204,7 +205,11 @@ def open_images(path: Path, terms: DataTerms) -> ImagePatients:
         raise DataRefused(
             path.name, str(error), fix="restore the home from its backup, or correct the mapping"
         ) from None
-    kept, notes = usable_patients(index, terms.images, mapping)
+    try:
+        fit = fitting(index, terms.images, mapping)
+    except DoesNotFit as error:
+        raise DataRefused(str(index.root), error.problem, fix=error.fix) from None
+    kept, notes = fit.patients, fit.notes
     table = _table(index, terms, mapping, [patient.name for patient in kept])
     if len(kept) < terms.patients_min:
         raise TooFewPatients(
@@ -236,36 +241,6 @@ def open_images(path: Path, terms: DataTerms) -> ImagePatients:
         notes=notes,
         has_outcome=terms.target is not None,
     )
-
-
-def usable_patients(
-    index: ImageIndex, terms: ImageTerms, mapping: ImageMapping
-) -> tuple[list[IndexedPatient], tuple[str, ...]]:
-    """The patients with enough modalities, and with a mask where the study marks regions."""
-    own = [mapping.own_modality(name, index.modalities) for name in terms.modalities]
-    nowhere = [name for name, found in zip(terms.modalities, own, strict=True) if found is None]
-    if len(terms.modalities) - len(nowhere) < terms.modalities_min:
-        raise DataRefused(
-            str(index.root),
-            f"no images called {', '.join(nowhere)}; there are {', '.join(index.modalities)}",
-            fix=f'write {nowhere[0]} = "own name" below [modalities] in {MAPPING_FILE}',
-        )
-    kept, few, unmarked, partly = [], 0, 0, 0
-    for patient in index.patients:
-        have = sum(name is not None and name in patient.images for name in own)
-        if have < terms.modalities_min:
-            few += 1
-        elif terms.regions and patient.mask is None:
-            unmarked += 1
-        else:
-            partly += have < len(terms.modalities)
-            kept.append(patient)
-    counted = (
-        (few, f"left out: fewer than {terms.modalities_min} of {len(terms.modalities)} modalities"),
-        (unmarked, "left out: no mask"),
-        (partly, "with some modality missing: zeros stand for it, and the model is told"),
-    )
-    return kept, tuple(f"{count} patients {words}" for count, words in counted if count)
 
 
 def _record(

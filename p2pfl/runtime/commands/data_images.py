@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from p2pfl.core.errors import ManifestError
 from p2pfl.core.history import History
+from p2pfl.core.manifest import DataTerms
 from p2pfl.core.names import DatasetId
 from p2pfl.runtime.commands.opening import Site
 from p2pfl.runtime.commands.overlap import Shared, registered_already, used_datasets
 from p2pfl.runtime.datasets import (
     Keyed,
+    LocalDataset,
     data_key,
     local_datasets,
     registered_patients,
@@ -30,6 +33,7 @@ from p2pfl.runtime.datasets import (
 )
 from p2pfl.runtime.errors import EXIT_DATA, OperatorError, as_sentence
 from p2pfl.runtime.home import Home
+from p2pfl.runtime.image_fit import DoesNotFit, fitting
 from p2pfl.runtime.image_index import (
     CACHE_DIRECTORY,
     INDEX_FILE,
@@ -37,9 +41,10 @@ from p2pfl.runtime.image_index import (
     IndexDamaged,
     read_index,
 )
+from p2pfl.runtime.image_mapping import MAPPING_FILE, read_mapping
 from p2pfl.runtime.image_scan import Progress, run_scan
 from p2pfl.runtime.jsonable import from_json
-from p2pfl.runtime.table_check import patient_key
+from p2pfl.runtime.table_check import check_table, patient_key
 from p2pfl.runtime.table_rows import KEYED_BYTES, file_fingerprint
 
 PATIENT_FOLDER: Final = "patient's folder"
@@ -171,6 +176,43 @@ def check_new_images(site: Site, history: History, keyed: Keyed) -> tuple[str, .
             if shared.is_too_many:
                 raise registered_already(dataset, shared, revoked=recorded.revoked)
     return tuple(notes)
+
+
+def check_fits(home: Home, dataset: LocalDataset, terms: DataTerms) -> None:
+    """Refuse a study whose [data] this dataset cannot serve. Raises OperatorError."""
+    if terms.kind != dataset.kind:
+        raise OperatorError(
+            f'The study is about data of the kind "{terms.kind}", and "{dataset.name}" is '
+            f'"{dataset.kind}".',
+            fix="Choose another dataset with --data, or refuse the study.",
+            exit_code=EXIT_DATA,
+        )
+    key = data_key(home)
+    if terms.images is None:
+        check_table(dataset.file, patient_column=dataset.patient_column, terms=terms, key=key)
+        return
+    try:
+        index = read_index(dataset.file)
+        mapping = read_mapping(dataset.file.with_name(MAPPING_FILE))
+        fit = fitting(index, terms.images, mapping)
+    except (IndexDamaged, ManifestError) as error:
+        raise OperatorError(
+            as_sentence(str(error)), fix=f"Correct it in {dataset.file.parent}, or restore it."
+        ) from error
+    except DoesNotFit as error:
+        raise OperatorError(
+            f"{dataset.folder}: {error.problem}.",
+            fix=f"In {dataset.file.parent}: {error.fix}.",
+            exit_code=EXIT_DATA,
+        ) from error
+    if len(fit.patients) < terms.patients_min:
+        left_out = "; ".join(fit.notes) or "no more are registered"
+        raise OperatorError(
+            f"{len(fit.patients)} patients have what the study needs, it asks for "
+            f"{terms.patients_min} ({left_out}).",
+            fix="Register more patients, or refuse the study.",
+            exit_code=EXIT_DATA,
+        )
 
 
 def keep_scan(scan: Path, dataset: Path) -> None:

@@ -21,13 +21,13 @@ from p2pfl.runtime.commands.budgets import (
 )
 from p2pfl.runtime.commands.clock import check_clock, moment
 from p2pfl.runtime.commands.codes import checked_code
+from p2pfl.runtime.commands.data_images import check_fits
 from p2pfl.runtime.commands.datasets import usable_dataset
 from p2pfl.runtime.commands.opening import Site
 from p2pfl.runtime.commands.studies import find_study, read_manifest, require_standing
-from p2pfl.runtime.datasets import check_unchanged, data_key
+from p2pfl.runtime.datasets import check_unchanged
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.policy import objections
-from p2pfl.runtime.table_check import check_table
 
 APPROVER_FIELD = "approver"
 """Also the start of the commitment's name in the entry: the log opens the one with the other."""
@@ -86,12 +86,7 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
     _check_policy(site, manifest, terms)
     check_unchanged(site.home, dataset)
     # The study's own terms may differ from those the data was registered with.
-    check_table(
-        dataset.file,
-        patient_column=dataset.patient_column,
-        terms=manifest.data,
-        key=data_key(site.home),
-    )
+    check_fits(site.home, dataset, manifest.data)
     entries = tuple(site.ledger.entries())
     check_clock(site.now_us(), entries[-1].time_us)
     tables = epsilon_tables(
