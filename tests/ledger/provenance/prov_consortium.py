@@ -18,7 +18,7 @@ from ledger.log import Signer, Verification, commitment_of, cosign
 from ledger.log.own_kinds import compromise_draft
 from ledger.log.writer import DraftSecret
 from ledger.provenance.audit import AuditReport, audit
-from ledger.provenance.findings import AuditContext
+from ledger.provenance.findings import AuditContext, EpsilonOf
 from ledger.provenance.kinds import (
     ClockAnomaly,
     DatasetRevoked,
@@ -423,7 +423,12 @@ class Consortium:
             verification=None,
         )
 
-    def audit(self, site: Site, peers: PeerEvidence | None = None) -> AuditReport:
+    def audit(
+        self,
+        site: Site,
+        peers: PeerEvidence | None = None,
+        accountant: EpsilonOf = epsilon_of,
+    ) -> AuditReport:
         """Audit one site with everything that the others hold."""
         entries = site.book.entries
         context = AuditContext(
@@ -433,4 +438,4 @@ class Consortium:
             names=self.names,
             peers=self.evidence(site) if peers is None else peers,
         )
-        return audit(entries, context, epsilon_of=epsilon_of)
+        return audit(entries, context, epsilon_of=accountant)
