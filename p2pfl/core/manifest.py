@@ -69,15 +69,21 @@ __all__ = [
 
 ROUNDS_MAX: Final = 1000
 """An approval records ε after each of them."""
-RULES: Final = (
+_PLAIN_RULES: Final = (
     "gossip",
     "gm_clip",
     "cs_plus",
     "cs_redescending",
+    "clipped_gossip",
+    "nna",
     "trimmed_mean",
     "median",
     "geometric_median",
+    "krum",
+    "multi_krum",
+    "centered_clipping",
 )
+RULES: Final = (*_PLAIN_RULES, "nnm", *(f"nnm+{rule}" for rule in _PLAIN_RULES))
 TOPOLOGIES: Final = ("complete", "ring", "torus", "exponential", "random-regular", "custom")
 
 _SECTIONS: Final = ("study", "plan", "data", "privacy", "averaging")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from p2pfl.averaging import RULES, Verdict, average
 
-ROBUST = sorted(set(RULES) - {"gossip"})
+ROBUST = sorted(set(RULES) - {"gossip", "nnm+gossip"})
 Matrix = npt.NDArray[np.float32]
 
 
