@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HOSPITALS = ("hospital-a", "hospital-b", "hospital-c", "hospital-d", "hospital-e")
 PROJECT = "p2pfl-demo"
 NETWORK = f"{PROJECT}_consortium"
-DEMO_S = 600
+DEMO_S = 1200
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ def test_demonstration_goes_from_founding_to_clean_audits_by_itself(containers: 
         assert verified["exit_code"] == 0
         probed = containers.docker("exec", hospital, "sh", "-c", healthcheck(containers, hospital))
         assert probed == ""
+        first = containers.docker("exec", hospital, "cat", "/proc/1/comm")
+        assert "init" in first, "nobody buries the processes of health checks"
 
 
 def test_compose_alone_goes_from_founding_to_clean_audits(containers: Containers) -> None:
