@@ -125,7 +125,8 @@ class Gathering:
                 self._add_heads(database, holder)
                 if self.identity is not None and holder == site_of(self.identity):
                     self._add_own_cosignatures(self.identity, database)
-            except LedgerError as error:
+            except (LedgerError, TypeError, ValueError) as error:
+                # SQLite keeps any type in any column: a row of another one is damage, too.
                 self.problems.append(f"{path} cannot be read on: {error}.")
             finally:
                 database.close()
