@@ -49,10 +49,10 @@ _VALUE_BOUND: Final = 1e9
 def read_data(table: Table) -> DataTerms:
     """The [data] section. Raises ManifestError."""
     kind = cast(Literal["tabular", "images"], table.choice("kind", ("tabular", "images")))
-    target = _target(table, kind)
-    images = _images(table.table("images", _IMAGE_KEYS)) if kind == "images" else None
     if kind == "tabular" and table.has("images"):
         raise Inconsistent(table.at("images"), 'means nothing with kind = "tabular"')
+    target = _target(table, kind)
+    images = _images(table.table("images", _IMAGE_KEYS)) if kind == "images" else None
     columns_min = 1 if kind == "tabular" else 0
     predicted = () if target is None else target.names
     return DataTerms(

@@ -62,12 +62,6 @@ class Arguments:
     """mri: flips, intensity shift and scale, a smooth bias field and noise, drawn each time."""
     precision: str = "full"
     """mixed: bfloat16 where the network gains from it."""
-    trained: str = "all"
-    """head: everything but the last layers stays as the seed, or the site's own file, made it."""
-    latent: int = 2
-    """Dimensions of a variational autoencoder's latent space."""
-    beta: float = 1.0
-    """Weight of a variational autoencoder's divergence from its prior."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +88,16 @@ ALLOWED: Final[Mapping[str, Allowed]] = {
     "levels": Allowed(2, 6, steerable=False),
     "blocks": Allowed(0, 8, steerable=False),
     "dropout": Allowed(0.0, 0.9, steerable=False),
-    "latent": Allowed(1, 1024, steerable=False),
-    "beta": Allowed(0.0, 1000.0, steerable=False),
 }
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "optimiser": ("sgd", "adam"),
     "schedule": ("constant", "cosine"),
-    "network": ("default", "unet", "segresnet", "densenet", "resnet"),
+    "network": ("default", "unet", "segresnet"),
     "norm": ("instance", "group", "batch"),
     "loss": ("default", "dice", "dice-ce", "dice-batch"),
     "augment": ("none", "mri"),
     "precision": ("full", "mixed"),
-    "trained": ("all", "head"),
 }
 """Arguments that are words; none of them can be steered."""
 

@@ -10,7 +10,6 @@ import math
 from typing import Any, Final
 
 import numpy as np
-import torch
 from torch import nn
 
 from p2pfl.core.manifest_terms import DataTerms, ImageTerms
@@ -54,51 +53,6 @@ def segmentation_network(data: DataTerms, arguments: Arguments) -> nn.Module:
             dropout=arguments.dropout,
         )
     return _without_sharing(network)
-
-
-def classification_network(data: DataTerms, arguments: Arguments, outputs: int) -> nn.Module:
-    """Channels of images → `outputs` numbers per patient. Raises PlanRefused."""
-    from monai.networks.nets import DenseNet, ResNet
-
-    images = _images(data)
-    axes = len(images.window)
-    if arguments.network == "resnet":
-        network: nn.Module = ResNet(
-            block="basic",
-            layers=[max(1, arguments.blocks)] * 4,
-            block_inplanes=[arguments.width * 2**level for level in range(4)],
-            spatial_dims=axes,
-            n_input_channels=images.channels,
-            conv1_t_size=3,
-            num_classes=outputs,
-            norm=_norm(arguments, arguments.width),
-        )
-    else:
-        network = DenseNet(
-            spatial_dims=axes,
-            in_channels=images.channels,
-            out_channels=outputs,
-            init_features=arguments.width,
-            growth_rate=max(1, arguments.width // 2),
-            block_config=(max(1, arguments.blocks),) * arguments.levels,
-            bn_size=2,
-            norm=_norm(arguments, 1),
-            dropout_prob=arguments.dropout,
-        )
-    return _without_sharing(network)
-
-
-def frozen_but_head(module: nn.Module, seed: int, *, layers: int = 2) -> None:
-    """Start everything from the seed, then let only the last `layers` tensors be trained."""
-    vector = seeded_start(module, seed)
-    start = 0
-    parameters = list(module.parameters())
-    for parameter in parameters:
-        end = start + parameter.numel()
-        parameter.data = torch.from_numpy(vector[start:end].copy()).view(parameter.shape)
-        start = end
-    for parameter in parameters[:-layers]:
-        parameter.requires_grad_(False)
 
 
 def module_schema(module: nn.Module) -> Schema:
