@@ -22,6 +22,7 @@ from p2pfl.cli.demo_stage import (
     sign_roster,
 )
 from p2pfl.runtime.children import output_of, run_module
+from p2pfl.runtime.home import Home
 
 EPSILON_CAP: Final = 8.0
 SHARE_MAX: Final = 0.4
@@ -125,11 +126,19 @@ def run_study(
         approving = ("study", "approve", study_id[:12], "--data", DATASET)
         command(site.home, *approving, say=say if site is first else quiet)
     say(f"{len(sites)} nodes start, each as `p2pfl --home … node start`:")
+    said_before = [_log_bytes(site) for site in sites]
     with demo_nodes.running_nodes(sites) as watched:
+        for node, position in zip(watched, said_before, strict=True):
+            node.position = position  # an earlier study's end is not this one's
         demo_nodes.watch(watched, limit_s=limit_s)
     return StudyDone(
         study, study_id, manifest, {node.site.name: list(node.rounds) for node in watched}
     )
+
+
+def _log_bytes(site: DemoSite) -> int:
+    log = Home(site.home).node_log
+    return log.stat().st_size if log.is_file() else 0
 
 
 def _make_patients(folder: Path, terms: TumourTerms) -> Any:
