@@ -43,7 +43,7 @@ class Outcome:
 def two_worlds() -> Wide:
     """float64[26, 26]: which honest sites are linked."""
     inside = np.kron(np.eye(2), np.ones((CLIQUE, CLIQUE)) - np.eye(CLIQUE))
-    shifts = sum(np.roll(np.eye(CLIQUE), k, axis=1) for k in range(BRIDGES))
+    shifts: Wide = np.sum([np.roll(np.eye(CLIQUE), k, axis=1) for k in range(BRIDGES)], axis=0)
     linked: Wide = inside + np.kron([[0, 1], [0, 0]], shifts) + np.kron([[0, 0], [1, 0]], shifts.T)
     return linked
 

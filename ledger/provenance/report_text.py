@@ -51,7 +51,10 @@ def _head(report: AuditReport, width: int) -> Iterator[str]:
         ("exit code", f"{int(report.exit_code)} ({_words(report.exit_code.name)})"),
         ("audited", moment_of(context.now_us)),
         ("log", context.origin or report.log_id.hex()),
-        ("entries", f"{report.entries}, {moment_of(report.first_us)} to {moment_of(report.last_us)}"),
+        (
+            "entries",
+            f"{report.entries}, {moment_of(report.first_us)} to {moment_of(report.last_us)}",
+        ),
         ("root hash", root.hex() if root is not None else "cannot be computed"),
     )
     for name, value in facts:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgpack
 from prov_books import SiteSigners, secret_of
-from prov_consortium import APPROVER
+from prov_site import APPROVER
 
 from ledger.log import Draft, Log, LogReader, Signer
 from ledger.log.entries import ENTRY_DOMAIN, split_raw

@@ -10,7 +10,8 @@ from random import Random
 
 import numpy as np
 from prov_books import DiskBook, SiteSigners
-from prov_consortium import HOUR_US, MINUTE_US, Consortium, Site
+from prov_consortium import Consortium
+from prov_site import HOUR_US, MINUTE_US, Site
 from prov_stories import DAY_US, MICRO, START_US, digest
 from prov_teller import TERMS, Plan, approve, average, finish, train
 

@@ -20,8 +20,8 @@ from prov_attacks import (
     write_raw,
 )
 from prov_books import SiteSigners
-from prov_consortium import HOUR_US
 from prov_homes import NOW_US, STUDY, site_id, witness, witness_all
+from prov_site import HOUR_US
 from prov_stories import DAY_US, MICRO, START_US, digest
 
 from ledger.log import Signer

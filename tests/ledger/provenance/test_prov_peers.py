@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from prov_consortium import Consortium, Site
+from prov_consortium import Consortium
+from prov_site import Site
 from prov_stories import DAY_US, codes, digest, is_clean
 from prov_teller import TERMS, Plan, approve, train
 
