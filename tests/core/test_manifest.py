@@ -136,7 +136,7 @@ def test_unknown_key_that_resembles_nothing_is_refused_without_a_guess() -> None
         ("clip_norm = 2.0", "clip_norm = 0.0", "privacy.clip_norm"),
         ("steps_per_round = 1", "steps_per_round = 0", "privacy.steps_per_round"),
         ('unit = "patient"', 'unit = "slice"', "privacy.unit"),
-        ('rule = "gm_clip"', 'rule = "krum"', "averaging.rule"),
+        ('rule = "gm_clip"', 'rule = "crumb"', "averaging.rule"),
         ('topology = "complete"', 'topology = "star"', "averaging.topology"),
         ("byzantine = 0.2", "byzantine = 0.5", "averaging.byzantine"),
         ('kind = "tabular"', 'kind = "imaging"', "data.kind"),
