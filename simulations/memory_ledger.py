@@ -17,9 +17,11 @@ from ledger.log import (
 from ledger.log.entries import sign_entry
 from ledger.log.forks import ForkProof, fork_of_heads, nodes_of
 from ledger.log.genesis import genesis_draft, identity_from_body
+from ledger.log.mirror_errors import MirrorMismatch, RotationRefused
 from ledger.log.notes import note_text
 from ledger.log.tree import Frontier, NodeAt, prove_consistency, root_at
 from ledger.log.witness import Request
+from ledger.log.witness_store import EntryForm, MirroredEntry
 from p2pfl.core.effects import SeqLink
 
 NO_PREVIOUS = bytes(32)
@@ -138,6 +140,7 @@ class MemoryBook:
         self._heads: dict[LogId, MemoryHead] = {}
         self._cosigned: dict[str, Checkpoint] = {}
         self._leaves: dict[LogId, list[bytes]] = {}
+        self._entries: dict[LogId, dict[int, MirroredEntry]] = {}
         self._forks: dict[str, ForkProof] = {}
         self._proofs: list[bytes] = []
 
@@ -215,6 +218,47 @@ class MemoryBook:
         assert start == len(held), "the caller continues where the mirror ends"
         held += leaves
         return None
+
+    def confirmed_size(self, log_id: LogId) -> int:
+        """How many leaf hashes the newest head confirms: all of them, for logs that do not lie."""
+        held = self._heads.get(log_id)
+        return min(self.mirrored_size(log_id), 0 if held is None else held.size)
+
+    def leaves(self, log_id: LogId, start: int, stop: int) -> tuple[bytes, ...]:
+        """Confirmed leaf hashes."""
+        return tuple(self._leaves.get(log_id, [])[start : min(stop, self.confirmed_size(log_id))])
+
+    def keep_entries(self, log_id: LogId, entries: Sequence[MirroredEntry]) -> None:
+        """Keep entries; a plain one has to fit its leaf hash."""
+        for entry in entries:
+            if entry.form is EntryForm.PLAIN:
+                leaf = self._leaves[log_id][entry.seq]
+                if parse_entry(entry.data).leaf != leaf:
+                    raise MirrorMismatch(f"entry {entry.seq}", expected=leaf)
+            self._entries.setdefault(log_id, {}).setdefault(entry.seq, entry)
+
+    def entries(
+        self, log_id: LogId, start: int = 0, stop: int | None = None
+    ) -> Iterator[MirroredEntry]:
+        """The entries held, by number."""
+        held = self._entries.get(log_id, {})
+        end = self.confirmed_size(log_id) if stop is None else stop
+        return (held[seq] for seq in range(start, end) if seq in held)
+
+    def forget_entries(self, log_id: LogId) -> None:
+        """The disk lost what was held of one log's entries."""
+        self._entries.pop(log_id, None)
+
+    def first_missing_entry(self, log_id: LogId, start: int = 0) -> int:
+        """The first entry that is not held."""
+        held = self._entries.get(log_id, {})
+        while start in held:
+            start += 1
+        return start
+
+    def admit_rotation(self, log_id: LogId, raw: bytes) -> VerifierKey:
+        """Keys of simulated logs are never replaced."""
+        raise RotationRefused(actual=log_id)
 
     def put_own_cosignature(self, size: int, root: bytes, line: bytes, ts_s: int) -> None:
         """A witness cosigned an own head."""

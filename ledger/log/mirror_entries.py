@@ -109,6 +109,18 @@ class MirrorEntries:
                 "UPDATE log SET entry_bytes = entry_bytes + ? WHERE id = ?", len(entry.data), number
             )
 
+    def first_missing(self, number: int, start: int) -> int:
+        """See WitnessDatabase.first_missing_entry; reads numbers only, not the entries."""
+        row = self._tables.one(
+            """SELECT min(seq) + 1 FROM entry AS here WHERE log = ? AND seq >= ? AND NOT EXISTS
+            (SELECT 1 FROM entry WHERE log = here.log AND seq = here.seq + 1) AND EXISTS
+            (SELECT 1 FROM entry WHERE log = here.log AND seq = ?)""",
+            number,
+            start,
+            start,
+        )
+        return start if row is None or row[0] is None else int(row[0])
+
     def held(self, number: int, start: int, end: int) -> Iterator[MirroredEntry]:
         """The entries held of [start, end), in order."""
         while start < end:

@@ -172,11 +172,7 @@ class WitnessDatabase:
 
     def first_missing_entry(self, log_id: LogId, start: int = 0) -> int:
         """The first entry from `start` on that is not held in any form. Raises LogUnknown."""
-        for entry in self.entries(log_id, start):
-            if entry.seq != start:
-                break
-            start += 1
-        return start
+        return self._entries.first_missing(self._keys.number(log_id), start)
 
     # --- cosignatures that others gave for our own heads --------------------------------------
 

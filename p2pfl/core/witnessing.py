@@ -42,10 +42,10 @@ from ledger.log.witness import parse_request
 from p2pfl.core import events as ev
 from p2pfl.core import witnessing_terms as terms
 from p2pfl.core.witnessing_forks import ForkProofs
+from p2pfl.core.witnessing_mirrors import Mirrors
 from p2pfl.core.witnessing_serving import OwnShelf
 from p2pfl.core.witnessing_terms import (
     BadCosignature,
-    BadLeaves,
     BadNote,
     ForeignLog,
     Learned,
@@ -54,8 +54,6 @@ from p2pfl.core.witnessing_terms import (
     WitnessInput,
     WitnessOutput,
 )
-
-HASH_BYTES = 32
 
 
 class Witnessing:
@@ -82,6 +80,7 @@ class Witnessing:
         self._own = own
         self._witness = Witness(terms.witness_name(me), witness, book)
         self._shelf = OwnShelf(own, seal, may_read)
+        self._mirrors = Mirrors(book, roster)
         self._log_ids = dict[str, LogId]()
         self._proofs = ForkProofs(book, own.log_id, roster)
         self._set_roster(roster)
@@ -138,7 +137,7 @@ class Witnessing:
                 return []
 
     def _set_roster(self, roster: Roster) -> None:
-        self._roster = self._proofs.roster = roster
+        self._roster = self._proofs.roster = self._mirrors.roster = roster
         keys = {LogId(c.log_id): terms.log_key(roster.consortium, c) for c in roster.members}
         self._log_ids = {key.name: log_id for log_id, key in keys.items()}
         self._book.set_logs(keys)
@@ -154,7 +153,7 @@ class Witnessing:
             again_s = terms.TERMS.again_s if not self.is_confirmed else terms.TERMS.swap_s
             if not 0.0 <= now_s - peer.told_s < again_s:
                 outputs += self._tell_heads(now_s, site)
-            outputs += self._fetch(now_s, site)
+            outputs += self._mirrors.fetch(now_s, site, peer)
         return outputs
 
     def _tell_heads(self, now_s: float, site: SiteId) -> list[WitnessOutput]:
@@ -196,18 +195,6 @@ class Witnessing:
         peer.told_size, peer.pushed_s = size, now_s
         return Tell(site, CosignRequested(b"\n".join(lines) + b"\n\n" + note, old, leaves))
 
-    def _fetch(self, now_s: float, site: SiteId) -> list[WitnessOutput]:
-        """Ask a connected member for what is missing of its own log's mirror."""
-        peer, log_id = self.peers[site], LogId(self._roster.member(site).log_id)
-        held = self._book.head_of(log_id)
-        if held is None or 0.0 <= now_s - peer.fetched_s < terms.TERMS.fetch_s:
-            return []
-        have = self._book.mirrored_size(log_id)
-        if have >= held.size:
-            return []
-        peer.fetched_s = now_s
-        return [Tell(site, LeavesWanted(log_id, have, min(held.size, have + terms.TERMS.leaves)))]
-
     # -- what members say ------------------------------------------------------------------------
 
     def _said(
@@ -231,11 +218,9 @@ class Witnessing:
                 case LeavesSent(log_id=log_id, start=start, hashes=hashes):
                     return self._mirror(sender, LogId(log_id), start, hashes)
                 case LeavesWanted() | EntriesWanted():
-                    may_show = self.is_confirmed and not self.is_stopped
-                    shown = self._shelf.serve(now_s, sender, peer, message) if may_show else []
-                    return list(shown)
+                    return self._serve(now_s, sender, peer, message)
                 case EntriesSent():
-                    return []
+                    return self._keep(now_s, sender, peer, message)
                 case _:
                     assert_never(message)
         except PeerError as error:
@@ -371,19 +356,22 @@ class Witnessing:
     def _mirror(
         self, sender: SiteId, log_id: LogId, start: int, hashes: bytes
     ) -> list[WitnessOutput]:
-        """Leaf hashes continue the mirror of the sender's log; no further than a signed head."""
-        held, have = self._book.head_of(log_id), self._book.mirrored_size(log_id)
-        if LogId(self._roster.member(sender).log_id) != log_id or held is None or start > have:
-            return []
-        leaves = [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
-        new = leaves[have - start : held.size - start]
-        if not new:
-            return []
-        try:
-            proof = self._book.mirror(log_id, have, new)
-        except LedgerError as error:
-            raise BadLeaves(str(error)) from error
+        proof = self._mirrors.keep_leaves(sender, log_id, start, hashes)
         return [] if proof is None else self._proofs.found(proof)
+
+    def _keep(
+        self, now_s: float, sender: SiteId, peer: Peer, message: EntriesSent
+    ) -> list[WitnessOutput]:
+        told, proof = self._mirrors.keep_entries(now_s, sender, peer, message)
+        return [*told] if proof is None else self._proofs.found(proof)
+
+    def _serve(
+        self, now_s: float, sender: SiteId, peer: Peer, message: LeavesWanted | EntriesWanted
+    ) -> list[WitnessOutput]:
+        if message.log_id != self._own.log_id:
+            return [*self._mirrors.serve(now_s, sender, peer, message)]
+        may_show = self.is_confirmed and not self.is_stopped
+        return [*self._shelf.serve(now_s, sender, peer, message)] if may_show else []
 
 
 def _checkpoint_of(note: bytes) -> Checkpoint:
