@@ -16,8 +16,10 @@ from simulations.adversaries import Attack, Scene, Vector, Wide, dissensus_direc
 Direction = Callable[[Scene], Wide]
 """float64[d]: where the target is to be pushed; its length does not matter."""
 
-_STRENGTHS = tuple(float(s) for s in np.geomspace(1e-2, 1e3, 26))
+_STRENGTHS = tuple(float(s) for s in (0.25, 0.5, 1.0, 2.0, 4.0, 16.0))
 """Tried strengths, in typical distances between honest models."""
+
+_CENTRAL = {"gm_clip", "geometric_median", "median", "trimmed_mean", "krum", "multi_krum"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class RuleInUse:
 
     name: str
     parameters: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def is_central(self) -> bool:
+        """Whether the target's own model counts as any other: then all targets get one result."""
+        return self.name in _CENTRAL
 
     def result(self, scene: Scene, sent: Vector) -> Vector:
         """float32[d]: the target's new model if the attackers send `sent`."""
@@ -38,7 +45,11 @@ class RuleInUse:
 
 
 def line_search(direction: Direction, rule: RuleInUse) -> Attack:
-    """Send x_i + s·u with the s that moves the target farthest along the direction u."""
+    """Send a + s·u with the s that moves the target farthest along the direction u.
+
+    a: the honest mean; where the rule looks from the target's model, also that model, whichever
+    serves the attackers better.
+    """
 
     def attack(scene: Scene) -> Vector:
         towards = direction(scene)
@@ -46,8 +57,12 @@ def line_search(direction: Direction, rule: RuleInUse) -> Attack:
         if length == 0.0:
             return np.repeat(scene.target[np.newaxis], scene.attackers, axis=0)
         unit = towards / length
-        sent = [_shifted(scene, strength * _typical(scene) * unit) for strength in _STRENGTHS]
-        gains = [float(rule.result(scene, model) @ unit) for model in sent]
+        typical = _typical(scene)
+        starts = [scene.everyone.mean(axis=0)]
+        if not rule.is_central:
+            starts.append(scene.target.astype(np.float64))
+        sent = [_repeated(scene, a + s * typical * unit) for a in starts for s in _STRENGTHS]
+        gains = [float(rule.result(scene, models) @ unit) for models in sent]
         return sent[int(np.argmax(gains))]
 
     return attack
@@ -94,9 +109,8 @@ def undo_progress(before: npt.NDArray[np.float32]) -> Direction:
     return direction
 
 
-def _shifted(scene: Scene, shift: Wide) -> Vector:
-    sent = (scene.target + shift).astype(np.float32)
-    return np.repeat(sent[np.newaxis], scene.attackers, axis=0)
+def _repeated(scene: Scene, model: Wide) -> Vector:
+    return np.repeat(model.astype(np.float32)[np.newaxis], scene.attackers, axis=0)
 
 
 def _typical(scene: Scene) -> float:

@@ -14,7 +14,7 @@ from p2pfl.averaging.registry import (
     average,
     resolve_parameters,
 )
-from p2pfl.averaging.running import largest_distance
+from p2pfl.averaging.running import Spread, spread_of
 
 __all__ = [
     "DEFAULT_RULE",
@@ -24,9 +24,10 @@ __all__ = [
     "Evidence",
     "Parameter",
     "Rule",
+    "Spread",
     "Verdict",
     "average",
-    "largest_distance",
     "prepare",
     "resolve_parameters",
+    "spread_of",
 ]

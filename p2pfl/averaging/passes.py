@@ -64,14 +64,20 @@ def prepare() -> bool:
 
 def squared_distances(inputs: Inputs) -> Wide:
     """‖x_j − own‖² of every neighbour. Returns float64[m]. Raises: NotFinite, RowsNotFinite."""
-    return _own_and_distances(inputs)[1:]
+    return squares(inputs)[1:]
 
 
-def relative_distance(inputs: Inputs) -> float:
-    """Largest distance of a neighbour from the own model, in norms of it (or as it is, if 0)."""
-    squares = np.sqrt(_own_and_distances(inputs))
-    largest = float(squares[1:].max(initial=0.0))
-    return largest / float(squares[0]) if squares[0] else largest
+def squares(inputs: Inputs) -> Wide:
+    """‖own‖², then ‖x_j − own‖² of every neighbour. Returns float64[N].
+
+    Raises: NotFinite, RowsNotFinite.
+    """
+    d = inputs.own.size
+    engine, members = _engine(inputs)
+    partial = np.zeros((segment_count(d), inputs.members))
+    length = segment_length(d)
+    _over_segments(lambda a, b: engine.add_distances(members, d, length, a, b, partial), d)
+    return _checked(_in_order(partial))
 
 
 def gram_matrix(inputs: Inputs) -> Wide:
@@ -88,7 +94,7 @@ def gram_matrix(inputs: Inputs) -> Wide:
     )
     inner = _in_order(partial)[:m, :m]
     if not np.isfinite(np.diagonal(inner)).all():
-        _own_and_distances(inputs)  # says whose values are to blame
+        squares(inputs)  # says whose values are to blame
     gram = np.zeros((m + 1, m + 1))
     gram[1:, 1:] = np.triu(inner) + np.triu(inner, 1).T
     return gram
@@ -129,17 +135,8 @@ def trim(inputs: Inputs, weights: Wide | None, mixing: Wide | None, cut: int) ->
         ),
         d,
     )
-    squares = _checked(_in_order(partial))
-    return Trimmed(value, kept.sum(axis=0) / d, squares[1:])
-
-
-def _own_and_distances(inputs: Inputs) -> Wide:
-    d = inputs.own.size
-    engine, members = _engine(inputs)
-    partial = np.zeros((segment_count(d), inputs.members))
-    length = segment_length(d)
-    _over_segments(lambda a, b: engine.add_distances(members, d, length, a, b, partial), d)
-    return _checked(_in_order(partial))
+    found = _checked(_in_order(partial))
+    return Trimmed(value, kept.sum(axis=0) / d, found[1:])
 
 
 def _checked(squares: Wide) -> Wide:

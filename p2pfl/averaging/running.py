@@ -64,19 +64,36 @@ def run_mixed(
     )
 
 
-def largest_distance(own: Vector, neighbours: Neighbours) -> float:
-    """Largest distance of a neighbour's model from the own one, in norms of the own model.
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How far the neighbours' models lie from the own one; 0 without neighbours.
 
-    In units of the parameters where the own model is zero; 0 without neighbours. Neighbours that
-    would be refused do not count. Raises: as `check_inputs`, NotFinite.
+    largest: in norms of the own model, or in units of the parameters where that is zero.
+    median: in units of the parameters.
+    """
+
+    largest: float
+    median: float
+
+
+def spread_of(own: Vector, neighbours: Neighbours) -> Spread:
+    """Distances of the neighbours' models; those that would be refused do not count.
+
+    Raises: as `check_inputs`, NotFinite.
     """
     weights = np.full(len(neighbours), 0.5 / max(1, len(neighbours)), dtype=np.float32)
     inputs = check_inputs(own, neighbours, weights)
     while True:
         try:
-            return passes.relative_distance(inputs)
+            squares = passes.squares(inputs)
         except passes.RowsNotFinite as found:
             inputs = inputs.without(found.rows)
+        else:
+            break
+    norm, distances = float(np.sqrt(squares[0])), np.sqrt(squares[1:])
+    largest = float(distances.max(initial=0.0))
+    median = float(np.median(distances)) if distances.size else 0.0
+    return Spread(largest / norm if norm else largest, median)
 
 
 def _accepting(

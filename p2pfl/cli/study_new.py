@@ -64,6 +64,14 @@ def new(
     ] = None,
     topology: Annotated[str, typer.Option(help="Who averages with whom.")] = "complete",
     degree: Annotated[int, typer.Option(help="Neighbours, for random-regular.")] = 0,
+    redraw_rounds: Annotated[
+        int,
+        typer.Option(
+            help="Rounds until a random graph is redrawn [default: never].",
+            show_default=False,
+        ),
+    ] = 0,
+    guard: Annotated[str, typer.Option(help="none, or holdout: refuse harmful steps.")] = "none",
     weighting: Annotated[str, typer.Option(help="patients or uniform.")] = "patients",
     share_max: Annotated[float, typer.Option(help="Largest weight share of a site.")] = 0.5,
     byzantine: Annotated[float, typer.Option(help="Weight share that may lie.")] = 0.2,
@@ -134,6 +142,8 @@ def new(
             Literal["patients", "uniform"], _one_of("--weighting", weighting, "patients uniform")
         ),
         share_max=share_max,
+        redraw_rounds=redraw_rounds,
+        guard=cast(Literal["none", "holdout"], _one_of("--guard", guard, "none holdout")),
         byzantine=byzantine,
         rule_parameters=_pairs("--rule-parameter", rule_parameter),
         sites_min=sites_min,

@@ -166,6 +166,9 @@ class Average:
     own: ModelHash
     inputs: tuple[Input, ...]
     parameters: int
+    guard_base: ModelHash | None = None
+    """Take only so much of the step that the own hold-out finds it no worse than this model; None:
+    no guard."""
 
 
 @dataclass(frozen=True, slots=True)

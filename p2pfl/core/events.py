@@ -209,6 +209,10 @@ class Averaged:
     distance: float
     """Largest distance between the own input and a neighbour's, relative to the own norm."""
     env_hash: bytes
+    guard_step: str = ""
+    """How much of the step the hold-out guard took, 0 to 1; empty: it did not look."""
+    median_distance: float = 0.0
+    """Median distance of a neighbour's model from the own input, in units of the parameters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from p2pfl.core.manifest_terms import (
     CategoryColumn,
     Column,
     DataTerms,
+    Guard,
     Manifest,
     NumberColumn,
     PlanTerms,
@@ -52,6 +53,7 @@ __all__ = [
     "CategoryColumn",
     "Column",
     "DataTerms",
+    "Guard",
     "Manifest",
     "NumberColumn",
     "PlanTerms",
@@ -120,6 +122,8 @@ _AVERAGING_KEYS: Final = (
     "share_max",
     "byzantine",
     "parameters",
+    "redraw_rounds",
+    "guard",
 )
 _NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
 _ARGUMENT: Final = re.compile(r"[a-z0-9_]{1,40}")
@@ -143,7 +147,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     plan = _plan(root.table("plan", ("name", "arguments", "ranges")))
     data = read_data(root.table("data", DATA_KEYS))
     privacy = _privacy(root)
-    averaging = _averaging(root.table("averaging", _AVERAGING_KEYS), study)
+    averaging = _averaging(root.table("averaging", _AVERAGING_KEYS), study, privacy)
     return Manifest(
         study=study,
         plan=plan,
@@ -256,7 +260,7 @@ def checked_delta(place: str, text: str) -> str:
     return text
 
 
-def _averaging(table: Table, study: StudyTerms) -> AveragingTerms:
+def _averaging(table: Table, study: StudyTerms, privacy: PrivacyTerms) -> AveragingTerms:
     n = len(study.sites)
     share_max = table.number("share_max", 0.0, 1.0)
     if share_max * n < 1.0 - 1e-5:
@@ -277,6 +281,8 @@ def _averaging(table: Table, study: StudyTerms) -> AveragingTerms:
         parameters=(
             table.scalars("parameters", _ARGUMENT, count_max=16) if table.has("parameters") else {}
         ),
+        redraw_rounds=_redraw_rounds(table, graph_kind),
+        guard=_guard(table, privacy),
     )
     _check_rule(table, terms)
     _check_graph(table, terms, study)
@@ -290,6 +296,25 @@ def _degree(table: Table, kind: str, n: int) -> int:
         return 0
     # More than half of the others is better served by "complete", and hard to draw.
     return table.integer("degree", 2, max(2, n // 2))
+
+
+def _redraw_rounds(table: Table, kind: str) -> int:
+    if not table.has("redraw_rounds"):
+        return 0
+    if kind != "random-regular":
+        raise Inconsistent(table.at("redraw_rounds"), f'means nothing with topology = "{kind}"')
+    return table.integer("redraw_rounds", 1, ROUNDS_MAX)
+
+
+def _guard(table: Table, privacy: PrivacyTerms) -> Guard:
+    chosen = table.choice("guard", ("none", "holdout")) if table.has("guard") else "none"
+    if chosen == "holdout" and privacy.is_private:
+        # Whether a step is taken would tell of patients whom no ε pays for.
+        raise Inconsistent(
+            table.at("guard"),
+            'looks at patients again: a private study cannot have it, write guard = "none"',
+        )
+    return cast(Guard, chosen)
 
 
 def _edges(table: Table, kind: str, study: StudyTerms) -> tuple[tuple[SiteId, SiteId], ...]:

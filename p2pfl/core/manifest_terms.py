@@ -21,6 +21,7 @@ Sampling = Literal["full", "poisson"]
 Unit = Literal["patient", "record"]
 Intensity = Literal["zscore", "range"]
 AccountedMechanism = Literal["none", "gaussian", "poisson"]
+Guard = Literal["none", "holdout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,14 @@ class AveragingTerms:
     byzantine: float
     """β, the weight share that is allowed to lie."""
     parameters: Mapping[str, Scalar]
+    redraw_rounds: int = 0
+    """A random graph is drawn anew after so many rounds; 0: never."""
+    guard: Guard = "none"
+    """Whether a mixing step that the own hold-out does not bear is halved or refused."""
+
+    def epoch_of(self, round_: int) -> int:
+        """Which drawing of the graph a round uses, from 0."""
+        return round_ // self.redraw_rounds if self.redraw_rounds else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,11 @@ def _averaging(averaging: AveragingTerms, study: StudyTerms) -> dict[str, object
     if averaging.edges:
         place = {site: index for index, site in enumerate(study.sites)}
         values["edges"] = [[place[first], place[second]] for first, second in averaging.edges]
+    # Written only where they say something, so that earlier manifests keep their id.
+    if averaging.redraw_rounds:
+        values["redraw_rounds"] = averaging.redraw_rounds
+    if averaging.guard != "none":
+        values["guard"] = averaging.guard
     return values | {
         "weighting": averaging.weighting,
         "share_max": averaging.share_max,

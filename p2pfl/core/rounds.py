@@ -50,7 +50,7 @@ class StudyRun:
         self._tell = Telling(self.id)
         self._ending = Ending(manifest, self._mandate, self._tell)
         self._hearing = Hearing(self.id, self.gathering, self.past, self._tell)
-        self._watch = RoundWatch(manifest)
+        self._watch = RoundWatch(manifest, bucket)
         self._note = b""
 
     @property
@@ -255,8 +255,8 @@ class StudyRun:
 
     def offer_updates(self) -> list[fx.Effect]:
         """Tell the present neighbours of the newest own updates, which are on record by now."""
-        sites = self.gathering.hood.neighbours
-        return announcing.offers(self.manifest, self.past, self._base.here, self._note, sites)
+        sites_at = self.gathering.neighbours_at
+        return announcing.offers(self.manifest, self.past, self._base.here, self._note, sites_at)
 
     def _next_round(self, now_s: float) -> list[fx.Effect]:
         done = self.round
@@ -317,7 +317,8 @@ class StudyRun:
             sentence = f"heard {len(ready)} neighbours, needs {enough}; goes on by itself"
             return self._tell.waits("neighbours", sentence)
         own, hood = self.past.published[self.round].model, self.gathering.hood
-        mixing = round_mixing(self.manifest, hood, self._me, self.round, own, ready)
+        base = self._base.hash
+        mixing = round_mixing(self.manifest, hood, self._me, self.round, base, own, ready)
         return self._average(now_s, mixing)
 
     def _catch_up(self, now_s: float) -> list[fx.Effect]:
@@ -354,10 +355,10 @@ class StudyRun:
         assert self._mixing is not None, "averaging was asked for"
         self.phase = Phase.CLOSING
         self._base.here.add(event.model)
-        self._watch.now.averaged_s = now_s
+        told = self._watch.averaged(now_s, self._tell, event)
         self._ending.measured(event.distance)
         made = self._mixing.drafts(self.past, log_ids, event)
-        return [self._mandate.append(*made)]
+        return [*told, self._mandate.append(*made)]
 
     def averaging_failed(self, event: ev.AveragingFailed) -> list[fx.Effect]:
         """Averaging refused inputs that had passed every check: stop rather than guess."""

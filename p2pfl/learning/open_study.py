@@ -6,6 +6,7 @@ Responsible for what each request does; knows nothing of frames or processes.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -89,6 +90,20 @@ class OpenStudy:
             "n": found.n,
             "measures": dict(found.measures),
         }
+
+    def compare(self, body: Body) -> Body:
+        """How the loss on the own hold-out rises from `base` to `mixed`, and what chance may do.
+
+        Raises RequestRefused in a private study: nobody pays for this look at patients.
+        """
+        if self.manifest.privacy.is_private:
+            raise RequestRefused("a private study has no hold-out guard")
+        d = self.trainer.schema.parameters
+        base, mixed = (read_vector(Path(_text(body, key)), d) for key in ("base", "mixed"))
+        rises = self.trainer.losses(mixed, self.holdout) - self.trainer.losses(base, self.holdout)
+        n = len(rises)
+        band = 2.0 * float(rises.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+        return {"change": float(rises.mean()), "band": band}
 
     def release(self, body: Body) -> Body:
         """Write the final model and the hold-out so that anyone can compute the score again."""

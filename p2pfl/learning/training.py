@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning import plans
@@ -33,6 +34,7 @@ from p2pfl.privacy.noise import KEY_BYTES, GaussianStream
 RandomBytes = Callable[[int], bytes]
 
 FLOOR: Final = 0.01
+_COMPARED_MAX: Final = 2000
 """What a cosine schedule ends at."""
 
 
@@ -142,6 +144,28 @@ class Trainer:
                 return self._plan.score(self._model.module, on, self._arguments)
         finally:
             self._model.module.train()
+
+    @torch.no_grad()
+    def losses(self, vector: Vector, on: Patients) -> NDArray[np.float64]:
+        """Loss of a model (float32[d]) on each of the first prepared patients. Returns float64[n].
+
+        n: at most 2,000, enough to tell chance from change. Images are looked at in one place.
+        """
+        self._model.load(vector)
+        self._model.module.eval()
+        n, at_once = min(on.size, _COMPARED_MAX), self._plan.batch_default or _COMPARED_MAX
+        found = np.zeros(n)
+        try:
+            for start in range(0, n, at_once):
+                rows = np.arange(start, min(n, start + at_once))
+                outputs, target = self._outputs(on.batch(rows, None))
+                for row in range(len(rows)):
+                    one = slice(row, row + 1)
+                    loss = self._plan.loss_sum(outputs[one], target[one], self._arguments)
+                    found[start + row] = float(loss)
+        finally:
+            self._model.module.train()
+        return found
 
     @torch.no_grad()
     def log_odds(self, vector: Vector, on: Patients) -> Vector:

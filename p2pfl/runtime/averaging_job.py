@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.averaging import Verdict, average, largest_distance
+from p2pfl.averaging import Spread, Verdict, average, spread_of
 from p2pfl.averaging.layout import REVISION
+from p2pfl.core.drafts import GUARD_STEP
 from p2pfl.runtime.blobs import HEADER_BYTES_MAX, BlobStore, vector_length
 from p2pfl.runtime.errors import BlobDamaged, NotFinite, WrongLength
 
@@ -25,12 +26,12 @@ MAPPED_FROM_BYTES = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """value: float32[d]. verdicts: kept, clipped or dropped, per input. distance: largest
-    distance of an input from the own model, relative to the own norm."""
+    """value: float32[d]. verdicts: kept, clipped or dropped, per input. spread: how far the inputs
+    lie from the own model."""
 
     value: NDArray[np.float32]
     verdicts: tuple[str, ...]
-    distance: float
+    spread: Spread
 
 
 def mix(
@@ -48,12 +49,31 @@ def mix(
     vectors = [verified_vector(blobs, digest, parameters) for digest, _ in inputs]
     weights = np.array([weight / WEIGHT_UNIT for _, weight in inputs], dtype=np.float32)
     numbers = {name: _number(text) for name, text in rule_parameters.items()}
+    step = numbers.pop(GUARD_STEP, 1)
     averaged = average(rule, own_vector, vectors, weights, **numbers)
     for vector, evidence in zip(vectors, averaged.evidence, strict=True):
         if evidence.verdict is Verdict.REFUSED:
             raise NotFinite(count=int(vector.size - np.count_nonzero(np.isfinite(vector))))
     verdicts = tuple(str(evidence.verdict) for evidence in averaged.evidence)
-    return Mixed(averaged.value, verdicts, largest_distance(own_vector, vectors))
+    value = shortened(own_vector, averaged.value, step)
+    return Mixed(value, verdicts, spread_of(own_vector, vectors))
+
+
+def shortened(
+    own: NDArray[np.float32], mixed: NDArray[np.float32], step: float
+) -> NDArray[np.float32]:
+    """own + step · (mixed − own): what the hold-out guard left of a step. step: 0…1.
+
+    Works in `mixed`, and gives both ends to the bit."""
+    if step == 1:
+        return mixed
+    if step == 0:
+        mixed[:] = own
+        return mixed
+    mixed -= own
+    mixed *= np.float32(step)
+    mixed += own
+    return mixed
 
 
 def verified_vector(blobs: BlobStore, digest: bytes, parameters: int) -> NDArray[np.float32]:

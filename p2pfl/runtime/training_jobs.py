@@ -21,6 +21,7 @@ from p2pfl.runtime import training_answers as answers
 from p2pfl.runtime.blobs import BlobStore, vector_of
 from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.errors import BlobError, NotAVector, OperatorError
+from p2pfl.runtime.guarding import Compared
 from p2pfl.runtime.home import Home, write_durably
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_process import TrainingProcess
@@ -138,6 +139,18 @@ class TrainingJobs:
             )
             scored = answers.scored(answer)
             self._submit(ev.Scored(effect.study, effect.round, scored.auc, scored.accuracy))
+
+    async def compare(self, study: StudyId, base: ModelHash, mixed: ModelHash) -> Compared:
+        """How the loss on the own hold-out rises from one model to another.
+
+        Raises TrainingError."""
+        answer = await self._ask(
+            study,
+            "compare",
+            base=str(self._blobs.path(base)),
+            mixed=str(self._blobs.path(mixed)),
+        )
+        return answers.compared(answer)
 
     async def release(self, effect: fx.ReleaseModel) -> None:
         """Put the final model where people find it. Raises OperatorError if the disk refuses.

@@ -97,6 +97,9 @@ def test_validate_explains_privacy_and_robustness(consortium: Path) -> None:
     shown = done(*words).out
     assert "Differential privacy for one patient: ε = 3" in shown
     assert "2 sites do not tolerate 1 Byzantine site" in shown
+    words_shown = " ".join(shown.split())
+    assert "Spectral gap 1.00: a round of plain mixing leaves 0%" in words_shown
+    assert "a liar within that distance cannot be told from noise" in words_shown
     assert max(map(len, shown.splitlines())) <= 80
 
 

@@ -116,6 +116,14 @@ def test_models_too_large_for_a_message_are_fetched() -> None:
             deadline_s=2.0,
             rule="cs_redescending",
         ),
+        ScenarioTerms(
+            sites=8,
+            rounds=6,
+            topology="random-regular",
+            degree=3,
+            redraw_rounds=2,
+            deadline_s=2.0,
+        ),
         ScenarioTerms(sites=5, rounds=3, weighting="patients", rule="trimmed_mean", deadline_s=2.0),
     ],
 )

@@ -256,6 +256,40 @@ def test_our_own_bug_is_told_without_its_traceback_and_closes_the_study(
     assert "no study is open" in str(worker.answer({"op": "score", "id": 3})["message"])
 
 
+def test_a_worse_model_is_told_from_chance_on_the_hold_out(
+    cancer_csvs: tuple[Path, ...], base: Path, tmp_path: Path
+) -> None:
+    worker = Worker(torch_s=0.0)
+    worker.answer({"op": "open", "id": 1, **opening(cancer_csvs[0])})
+    trained, hostile = tmp_path / "trained", tmp_path / "hostile"
+    worker.answer(
+        {"op": "train", "id": 2, "round": 0, "base": str(base), "out": str(trained)}
+        | {"arguments": {}}
+    )
+    write_vector(hostile, -read_vector(trained, D_MLP))
+
+    def compared(before: Path, mixed: Path) -> tuple[float, float]:
+        answer = worker.answer({"op": "compare", "id": 3, "base": str(before), "mixed": str(mixed)})
+        assert answer["op"] == "compared", answer
+        return answer["change"], answer["band"]
+
+    assert compared(trained, trained) == (0.0, 0.0)
+    rise, band = compared(trained, hostile)
+    assert rise > band > 0.0
+    fall, band = compared(base, trained)
+    assert fall < 0.0 < band
+
+
+def test_a_private_study_compares_no_models_on_patients(
+    cancer_csvs: tuple[Path, ...], base: Path
+) -> None:
+    worker = Worker(torch_s=0.0)
+    worker.answer({"op": "open", "id": 1, **opening(cancer_csvs[0], privacy=PRIVATE)})
+    answer = worker.answer({"op": "compare", "id": 2, "base": str(base), "mixed": str(base)})
+    assert (answer["op"], answer["code"]) == ("failed", "request")
+    assert "no hold-out guard" in str(answer["message"])
+
+
 def test_the_logistic_plan_opens_with_the_contract_s_arguments(
     new_child: Callable[..., Child], cancer_csvs: tuple[Path, ...]
 ) -> None:

@@ -18,6 +18,7 @@ from p2pfl.core.manifest import (
     NO_PRIVACY,
     AveragingTerms,
     DataTerms,
+    Guard,
     Manifest,
     PlanTerms,
     PrivacyTerms,
@@ -71,6 +72,8 @@ class StudyNew:
     degree: int = 0
     weighting: Literal["patients", "uniform"] = "patients"
     share_max: float = 0.5
+    redraw_rounds: int = 0
+    guard: Guard = "none"
     byzantine: float = 0.2
     rule_parameters: Mapping[str, Scalar] | None = None
     sites_min: int = 0
@@ -287,4 +290,6 @@ def _averaging(request: StudyNew, sites: int) -> AveragingTerms:
         share_max=max(request.share_max, 1.0 / sites),
         byzantine=request.byzantine,
         parameters=dict(request.rule_parameters or {}),
+        redraw_rounds=request.redraw_rounds,
+        guard=request.guard,
     )
