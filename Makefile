@@ -45,7 +45,7 @@ test-browser: setup ## Pages in a real browser (installs Chromium as root on Deb
 	$(call suite,browser)
 
 test-go: setup ## The ledger's exports, checked by programs in Go (installs Go as root on Debian)
-	@scripts/system_package.sh go golang-go
+	@scripts/system_package.sh go golang-go golang-golang-x-mod-dev
 	$(call suite,go)
 
 test-long: setup ## What runs for many minutes: many kills, many sites

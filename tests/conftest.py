@@ -15,8 +15,9 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
-settings.register_profile("steady", derandomize=True)
-settings.register_profile("search")
+# No deadlines: how long a case takes says something about the machine's load, and nothing else.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 # What a script starts in the background ignores Ctrl-C, and so would every process that tests start

@@ -7,7 +7,7 @@ knows from the roster, a mirrored entry under its leaf hash. What cannot be read
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +40,8 @@ from ledger.provenance.peers import (
 from ledger.provenance.timeline import Timeline
 
 LEAVES_PER_READ = 4_096
+COPIES_MAX = 50
+"""How often a `witness.db` is copied while a node writes to it, a millisecond or two each."""
 
 
 def site_of(identity: LogIdentity) -> bytes:
@@ -269,9 +271,22 @@ def _read_mirror(database: WitnessDatabase, log_id: LogId) -> tuple[LogIdentity,
 
 
 def _copied(path: Path, folder: Path) -> Path:
-    """A copy of a `witness.db`: another site's files are never written to, not even its lock."""
-    for name in (path.name, f"{path.name}-wal"):
-        source = path.with_name(name)
-        if source.exists():
-            shutil.copyfile(source, folder / source.name)
-    return folder / path.name
+    """A copy of a `witness.db`: another site's files are never written to, not even its lock.
+
+    A node may be writing to it: both files must have stood still while they were copied."""
+    sources = (path, path.with_name(f"{path.name}-wal"))
+    for _ in range(COPIES_MAX):
+        before = _stamps(sources)
+        for source in sources:
+            (folder / source.name).unlink(missing_ok=True)
+            if source.exists():
+                shutil.copyfile(source, folder / source.name)
+        if _stamps(sources) == before:
+            return folder / path.name
+    raise OSError("it changes while it is read; try again")
+
+
+def _stamps(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
+    """Size and time of the last change of each file that is there."""
+    found = [path.stat() if path.exists() else None for path in paths]
+    return [(stat.st_size, stat.st_mtime_ns) if stat else None for stat in found]

@@ -12,6 +12,7 @@ from ledger.log import ExitCode
 from ledger.provenance.audit import AuditReport
 from ledger.provenance.fields import MICRO
 from ledger.provenance.findings import Verdict
+from ledger.provenance.kinds import GENESIS_KIND
 from ledger.provenance.lineage import Lineage, lineage_of
 from ledger.provenance.lineage_drawing import draw_graph, draw_rounds
 from ledger.provenance.moments import day_of, minute_of, moment_of
@@ -23,7 +24,6 @@ from ledger.provenance.timeline_drawing import (
     draw_timeline,
     lanes_of,
 )
-from ledger.provenance.witnessing import Witnessing
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -48,7 +48,7 @@ _SORTS = (
     (
         "New incarnations: a log that began again",
         "new incarnations",
-        ("log.incarnation",),
+        (GENESIS_KIND,),
     ),
     ("Keys that changed", "changed keys", ("key.rotated", "key.compromised")),
     ("Redactions: secrets that were erased", "redactions", ("redacted",)),
@@ -79,8 +79,8 @@ class Group:
     more: int
 
 
-def to_html(report: AuditReport, witnessing: Witnessing | None = None) -> str:
-    """The page. witnessing: what other sites cosigned, None where that was not looked at."""
+def to_html(report: AuditReport) -> str:
+    """The page."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -103,7 +103,7 @@ def to_html(report: AuditReport, witnessing: Witnessing | None = None) -> str:
     return templates.get_template("report.html").render(
         report=report,
         context=report.context,
-        witnessing=witnessing,
+        witnessing=report.context.witnessing,
         tone=tone,
         sign=sign,
         word=word,

@@ -24,6 +24,9 @@ not be computed; times are microseconds UTC; a `seq` is an entry's number in the
     incidents    [{seq, time_us, actor, sentence, kind, study, ds}]
     not_detectable  [sentence]
     not_covered  sentence
+    scope        {study, model (hex; "": all), since_us (0: all), left_out}   left_out: findings
+    witnesses    null (not looked at) or {size, cosigned: [{witness, time_us}],
+                  peers: [{name, size, seen_us, cosigned_us}], forks}          0 µs: never
 
 verdict of a check: "passed", "failed", "incomplete" or "not checked". cap_u is −1 where no cap is
 on record."""
@@ -33,9 +36,11 @@ import math
 from collections.abc import Iterable
 
 from ledger.provenance.audit import AuditReport
+from ledger.provenance.fields import MICRO
 from ledger.provenance.findings import AuditContext
 from ledger.provenance.sections import Happening, Rejection, Release, Step
 from ledger.provenance.spending import DatasetSpending, StudySpending
+from ledger.provenance.witnessing import Witnessing
 
 SCHEMA = "p2pfl-audit/1"
 Json = dict[str, object]
@@ -94,6 +99,34 @@ def document_of(report: AuditReport) -> Json:
         "incidents": _happenings(report.incidents),
         "not_detectable": list(report.limits),
         "not_covered": report.not_covered,
+        "scope": {
+            "study": context.scope.study.hex(),
+            "model": context.scope.model.hex(),
+            "since_us": context.scope.since_us,
+            "left_out": report.left_out,
+        },
+        "witnesses": _witnesses(context.witnessing),
+    }
+
+
+def _witnesses(witnessing: Witnessing | None) -> Json | None:
+    if witnessing is None:
+        return None
+    return {
+        "size": witnessing.size,
+        "cosigned": [
+            {"witness": by.witness, "time_us": by.time_s * MICRO} for by in witnessing.cosigned
+        ],
+        "peers": [
+            {
+                "name": peer.name,
+                "size": peer.size,
+                "seen_us": peer.seen_us,
+                "cosigned_us": peer.cosigned_us,
+            }
+            for peer in witnessing.peers
+        ],
+        "forks": witnessing.forks,
     }
 
 

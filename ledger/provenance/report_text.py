@@ -34,6 +34,7 @@ def to_text(report: AuditReport, width: int = 80) -> str:
         _releases,
         _rejections,
         _incidents,
+        _witnesses,
         _limits,
     )
     blocks = ["\n".join(section(report, width)) for section in sections]
@@ -47,7 +48,7 @@ def _head(report: AuditReport, width: int) -> Iterator[str]:
     yield "=" * min(len(title), width)
     yield from _wrapped(report.verdict, width)
     yield ""
-    facts = (
+    facts: tuple[tuple[str, str], ...] = (
         ("exit code", f"{int(report.exit_code)} ({_words(report.exit_code.name)})"),
         ("audited", moment_of(context.now_us)),
         ("log", context.origin or report.log_id.hex()),
@@ -57,6 +58,8 @@ def _head(report: AuditReport, width: int) -> Iterator[str]:
         ),
         ("root hash", root.hex() if root is not None else "cannot be computed"),
     )
+    if report.scope:
+        facts = (*facts, ("told", f"only {report.scope}"))
     for name, value in facts:
         yield from _wrapped(value, width, first=f"{name:<11}", rest=" " * 11)
 
@@ -199,6 +202,21 @@ def _rejection(rejection: Rejection, context: AuditContext) -> tuple[str, ...]:
         str(rejection.count),
         rejection.verdict + (f": {rejection.reason}" if rejection.reason else ""),
     )
+
+
+def _witnesses(report: AuditReport, width: int) -> Iterator[str]:
+    """Who vouches for this history; nothing where that was not looked at."""
+    seen = report.context.witnessing
+    if seen is None:
+        return
+    yield from _titled("Who vouches for this history", width)
+    if not seen.cosigned:
+        yield from _wrapped("No other site has cosigned this ledger.", width)
+    for one in seen.cosigned:
+        said = f"{one.witness} cosigned the head of {seen.size} entries"
+        yield from _wrapped(f"{said}, {moment_of(one.time_s * MICRO)}", width, "  - ", "    ")
+    if seen.size < report.entries:
+        yield from _wrapped(f"{report.entries - seen.size} entries are not cosigned yet.", width)
 
 
 def _limits(report: AuditReport, width: int) -> Iterator[str]:

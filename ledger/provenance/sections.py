@@ -6,9 +6,12 @@ Responsible for collecting facts from the timeline. Judges nothing."""
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ledger.log import Checkpoint, Previous
+from ledger.log.notes import note_text
 from ledger.provenance.fields import MICRO
 from ledger.provenance.findings import AuditContext
 from ledger.provenance.kinds import (
+    GENESIS_KIND,
     AggDone,
     ClockAnomaly,
     DatasetRegistered,
@@ -180,11 +183,23 @@ def _because(reason: str) -> str:
 
 def incidents(timeline: Timeline, context: AuditContext) -> tuple[Happening, ...]:
     """Gaps and events that somebody should look at."""
-    return tuple(
+    begun_again = () if timeline.previous is None else (_incarnation(timeline.previous),)
+    return begun_again + tuple(
         _happening(logged, sentence)
         for logged in timeline.logged
         if (sentence := _incident(logged.record, context))
     )
+
+
+def _incarnation(logged: Logged[Previous]) -> Happening:
+    """A log that goes on from another one: which, and what was lost between the two."""
+    previous = logged.record
+    size = Checkpoint.parse(note_text(previous.note)).size if previous.note else 0
+    witnessed = f"its last witnessed head has {size} entries" if size else "no head was witnessed"
+    lost = size - previous.missing_from
+    gap = f"entries {previous.missing_from} to {size - 1} of it are lost" if lost else "none lost"
+    sentence = f"this log goes on from log {previous.log_id.hex()[:12]}; {witnessed}, {gap}"
+    return Happening(logged.seq, logged.time_us, logged.actor, sentence, GENESIS_KIND)
 
 
 def _incident(record: Record, context: AuditContext) -> str:

@@ -5,8 +5,9 @@ total on record: a table made later covers the full plan of every study approved
 the totals of several studies need not rise one after the other.
 
 ε is recomputed over the dataset's whole history, trainings that were never released included, at
-a bounded number of places: after the newest training, after each study's last one, and between
-them at even distances."""
+every place where it has a closed form (full batches), else at a bounded number of places unless
+all are asked for: after the newest training, after each study's last one, and between them at
+even distances."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ from ledger.provenance.timeline import Logged, Timeline
 
 Spent: TypeAlias = TrainDone | PrivacySpent
 """What costs ε."""
+CLOSED_FORM = frozenset({"none", "gaussian"})
+"""Mechanisms of which ε takes microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,22 +147,31 @@ class _Accounts:
 
     def _places(self) -> frozenset[int]:
         """Where ε is recomputed; the newest places first, should there be too many."""
+        most = self._recomputed_max()
+        if most is None:
+            return frozenset(range(len(self.spent)))
         ends = {logged.record.study: place for place, logged in enumerate(self.spent)}
-        wanted = sorted(ends.values(), reverse=True)[: self.context.recomputed_max]
-        free = self.context.recomputed_max - len(wanted)
+        wanted = sorted(ends.values(), reverse=True)[:most]
+        free = most - len(wanted)
         if free > 0 and self.spent:
             step = max(1, math.ceil(len(self.spent) / free))
             wanted += range(step - 1, len(self.spent), step)
         return frozenset(wanted)
 
+    def _recomputed_max(self) -> int | None:
+        """None: everywhere."""
+        is_quick = all(logged.record.dp.mech in CLOSED_FORM for logged in self.spent)
+        return None if is_quick else self.context.recomputed_max
+
     def _studies(self) -> Iterator[StudySpending]:
         by_study: dict[bytes, list[Logged[Spent]]] = {}
         for logged in self.spent:
             by_study.setdefault(logged.record.study, []).append(logged)
+        most = self._recomputed_max()
         for place, (study, spent) in enumerate(by_study.items()):
             trained = [x.record for x in spent if isinstance(x.record, TrainDone)]
             approval = self.timeline.approval_before(study, self.timeline.size)
-            few = place < self.context.recomputed_max
+            few = most is None or place < most
             yield StudySpending(
                 study=study,
                 trainings=len(trained),

@@ -1,4 +1,4 @@
-"""`p2pfl ledger`: verify, audit, show, head. All of them read a snapshot beside a running node."""
+"""`p2pfl ledger`: verify, show, head. All of them read a snapshot beside a running node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from p2pfl.cli import ledger_export, ledger_witnesses
+from p2pfl.cli import ledger_audit, ledger_export, ledger_prove, ledger_witnesses
 from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_fields, say_json
 
 app = typer.Typer(
@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 app.add_typer(ledger_export.app, name="export")
 ledger_witnesses.register(app)
+ledger_audit.register(app)
+ledger_prove.register(app)
 
 
 class Signatures(Enum):
@@ -26,14 +28,6 @@ class Signatures(Enum):
     ALL = "all"
     HEADS = "heads"
     NONE = "none"
-
-
-class Format(Enum):
-    """How a report is printed."""
-
-    TEXT = "text"
-    JSON = "json"
-    HTML = "html"
 
 
 @app.command()
@@ -63,24 +57,6 @@ def verify(
     root = checked.root.hex() if checked.root else "not computable"
     say(f"{checked.size} entries, {len(checked.findings)} findings, root {root}")
     return int(checked.exit_code)
-
-
-@app.command()
-def audit(
-    context: typer.Context,
-    replay: Annotated[bool, typer.Option(help="Compute every average again.")] = True,
-    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TEXT,
-    out: ledger_export.ReportOption = None,
-    json: JsonOption = False,
-) -> int:
-    """Check every rule: approvals, budgets, artefacts, averages. Exit codes: see `verify`, and 13
-    rule violated, 14 evidence incomplete."""
-    from p2pfl.runtime.commands import ledger_reading as reading
-
-    home = opened_home(context)
-    found = reading.run_audit(home, replay=replay, now_us=now_us())
-    ledger_export.show_report(home, found, "json" if json else format_.value, out)
-    return int(found.exit_code)
 
 
 @app.command()

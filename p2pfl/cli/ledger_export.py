@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_json, say_wrapped
-
-if TYPE_CHECKING:
-    from ledger.provenance.audit import AuditReport
-    from p2pfl.runtime.home import Home
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -19,9 +15,6 @@ app = typer.Typer(
     help="Write the ledger in forms that other programs read and check.",
 )
 OutOption = Annotated[Path, typer.Option("--out", help="New or empty folder to write to.")]
-ReportOption = Annotated[
-    Path | None, typer.Option("--out", help="New file for the report [default: the terminal].")
-]
 
 
 @app.command()
@@ -70,16 +63,3 @@ def _export(context: typer.Context, form: str, out: Path, json: bool) -> None:
     if form == "proofs":
         say()
         say("How others check them: docs/protocol.md, section Checking with standard tools.")
-
-
-def show_report(home: Home, found: AuditReport, form: str, out: Path | None) -> None:
-    """Print an audit as text, json or html, or write it to a new file."""
-    from p2pfl.runtime.commands import ledger_exporting as exporting
-
-    text = exporting.report_text(home, found, form)
-    if out is None:
-        say(text.rstrip("\n"))
-        return
-    exporting.write_report(out.expanduser(), text)
-    say_wrapped(found.verdict)
-    say_wrapped(f"The report is in {out}.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ledger.log import Checkpoint, Entry, ExitCode, LedgerError, LogView, VerifierKey, note_verify
+from ledger.log.notes import note_text
 from ledger.provenance.readers import Readers, readers_of
 
 
@@ -49,10 +50,11 @@ def head_of(
     cosigned: an older note of this log with cosignature lines, as the witness store keeps it.
     Only witnesses whose line is there and right are named.
     Raises: NoteError where a signature is wrong, ExportError where the log has another root."""
-    key = log.identity.verifier_key
     note = cosigned or log.note
+    checkpoint = Checkpoint.parse(note_text(note))
+    # A cosigned head may be older than the log key in force now.
+    key = log.identity.verifier_key_at(checkpoint.size)
     seen = note_verify(note, key, *witnesses)
-    checkpoint = Checkpoint.parse(seen.text)
     if checkpoint.size > log.checkpoint.size or log.root_at(checkpoint.size) != checkpoint.root:
         raise ExportError("the cosigned head is not one of this log's")
     signers = tuple(signed.key for signed in seen.signatures if signed.key != key)

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from ledger.log import LogView
+from ledger.log.check_proof import inclusion_file
 from ledger.provenance.exports.heads import Exported, ExportHead, shared_entries, write_text
 
 PROOFS_MIN = 10
@@ -36,15 +37,9 @@ def export_proofs(log: LogView, head: ExportHead, folder: Path) -> Exported:
     files = [write_text(folder / "proofs.json", json.dumps(document, ensure_ascii=False, indent=1))]
     for i, n in inclusions:
         if n == head.size and len(files) <= TLOG_PROOFS_MAX:
-            text = tlog_proof(i, log.prove_inclusion(i, n), head.note)
-            files.append(write_text(folder / f"entry-{i}.tlog-proof", text))
+            data = inclusion_file(i, log.prove_inclusion(i, n), head.note)
+            files.append(write_text(folder / f"entry-{i}.tlog-proof", data.decode()))
     return Exported(tuple(files), tuple(_sentences(head, len(inclusions), len(consistencies))))
-
-
-def tlog_proof(index: int, proof: Sequence[bytes], note: bytes) -> str:
-    """One inclusion proof and the head it stands under. Source: c2sp.org/tlog-proof."""
-    lines = ["c2sp.org/tlog-proof@v1", f"index {index}", *map(_base64, proof), ""]
-    return "\n".join(lines) + "\n" + note.decode()
 
 
 def _sentences(head: ExportHead, inclusions: int, consistencies: int) -> Iterator[str]:

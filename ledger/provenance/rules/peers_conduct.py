@@ -32,12 +32,14 @@ def _look(timeline: Timeline, context: AuditContext, tools: Tools) -> Looked:
         return Looked(0, "ledgers", applies=False)
     findings: list[AuditFinding] = []
     notes: list[str] = []
+    missing = 0
     for log in peers.sound:
         if not log.is_gapless:
             notes.append(
                 f"{context.site_name(log.site)}: entries are missing from its copy; its conduct "
                 "was not looked at."
             )
+            missing += 1
             continue
         findings += _of(log, context, tools)
         if not log.is_whole:
@@ -45,7 +47,14 @@ def _look(timeline: Timeline, context: AuditContext, tools: Tools) -> Looked:
                 f"{context.site_name(log.site)}: what it keeps to itself (datasets, policy) was "
                 "not at hand; only its studies were looked at."
             )
-    return Looked(len(peers.sound), "ledgers", tuple(findings), tuple(notes))
+    return Looked(
+        len(peers.sound),
+        "ledgers",
+        tuple(findings),
+        tuple(notes),
+        applies=bool(peers.sound),
+        missing=missing,
+    )
 
 
 def _of(log: PeerLog, context: AuditContext, tools: Tools) -> Iterator[AuditFinding]:

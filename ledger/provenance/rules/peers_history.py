@@ -69,7 +69,13 @@ def _look_at_own(timeline: Timeline, context: AuditContext, tools: Tools) -> Loo
         *_find_disputed(timeline, context, told),
     ]
     notes = () if heads else ("No other site's signed head of this log was at hand.",)
-    return Looked(len(heads) + len(told), "heads and receipts", tuple(findings), notes)
+    return Looked(
+        len(heads) + len(told),
+        "heads and receipts",
+        tuple(findings),
+        notes,
+        missing=int(not heads),
+    )
 
 
 def _find_replaced(
@@ -247,7 +253,14 @@ def _look_at_copies(timeline: Timeline, context: AuditContext, tools: Tools) -> 
             )
     absent = sorted(peers.members - {log.site for log in peers.logs})
     notes = (f"No ledger at hand of {_names(context, absent)}.",) if absent else ()
-    return Looked(len(peers.logs), "copies", tuple(findings), notes)
+    return Looked(
+        len(peers.logs),
+        "copies",
+        tuple(findings),
+        notes,
+        applies=bool(findings or peers.logs),
+        missing=len(absent),
+    )
 
 
 def _size_needed(

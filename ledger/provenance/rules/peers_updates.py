@@ -45,7 +45,14 @@ def _look_at_receipts(timeline: Timeline, context: AuditContext, tools: Tools) -
         notes.append(f"{total - compared} of {total} receipts: the sender's entry is not at hand.")
     if unread:
         notes.append(f"{unread} receipts could be compared by the entry's hash alone.")
-    return Looked(compared, "receipts", tuple(findings), tuple(notes))
+    return Looked(
+        compared,
+        "receipts",
+        tuple(findings),
+        tuple(notes),
+        applies=bool(findings) or compared > 0 or total == 0,
+        missing=total - compared + unread,
+    )
 
 
 def _judge_receipt(

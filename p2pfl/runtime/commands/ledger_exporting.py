@@ -12,7 +12,7 @@ from ledger.log import LogReader, LogView
 from ledger.provenance import exports, report
 from ledger.provenance.audit import AuditReport
 from p2pfl.runtime.commands.ledger_reading import site_names, study_names
-from p2pfl.runtime.commands.ledger_vouching import cosigned_head, witnessing_at
+from p2pfl.runtime.commands.ledger_vouching import cosigned_head
 from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, OperatorError
 from p2pfl.runtime.home import Home
 
@@ -62,13 +62,13 @@ def export_ledger(home: Home, form: Form, folder: Path, *, now_us: int) -> Expor
     )
 
 
-def report_text(home: Home, found: AuditReport, form: str) -> str:
+def report_text(found: AuditReport, form: str) -> str:
     """An audit as text, json or html."""
     match form:
         case "json":
             return report.to_json(found) + "\n"
         case "html":
-            return report.to_html(found, witnessing_at(home))
+            return report.to_html(found)
         case _:
             return report.to_text(found)
 

@@ -16,8 +16,17 @@ from ledger.log import Entry, ExitCode, LedgerError, LogReader, OnDamage
 from ledger.log.findings import SigCheck, Verification
 from ledger.log.verification import verify_log
 from ledger.provenance.audit import AuditReport, audit
-from ledger.provenance.findings import AuditContext, DpEvent, Replay, Replayed
+from ledger.provenance.findings import (
+    RECOMPUTED_MAX,
+    AuditContext,
+    Demand,
+    DpEvent,
+    Replay,
+    Replayed,
+    Scope,
+)
 from ledger.provenance.kinds import AggDone, StudyApproved
+from ledger.provenance.witnessing import Witnessing
 from p2pfl.averaging import AveragingError
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
@@ -29,6 +38,7 @@ from p2pfl.runtime.averaging_job import averaging_environment, mix
 from p2pfl.runtime.blobs import BlobStore, bytes_of_vector, vector_length
 from p2pfl.runtime.commands.decisions import APPROVER_FIELD
 from p2pfl.runtime.commands.ledger_peers import gather_peers
+from p2pfl.runtime.commands.ledger_vouching import witnessing_at
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.datasets import local_datasets
 from p2pfl.runtime.errors import EXIT_USAGE, BlobError, OperatorError
@@ -39,6 +49,7 @@ from p2pfl.runtime.policy import read_policy
 __all__ = ["ExitCode", "SigCheck", "Verification", "run_audit", "verify_log"]
 
 
+EVERYTHING: Final = Scope()
 ERASABLE: Final = {StudyApproved.KIND: (APPROVER_FIELD,)}
 """Secrets that must open their commitment until a `redacted` entry says that they are gone."""
 
@@ -103,33 +114,47 @@ def _check_start(start: int, size: int) -> None:
 
 
 def run_audit(
-    home: Home, *, replay: bool, now_us: int, peers: Sequence[Path] | None = None
+    home: Home,
+    *,
+    replay: bool,
+    now_us: int,
+    peers: Sequence[Path] | None = None,
+    scope: Scope = EVERYTHING,
+    demand: Demand = Demand.WHAT_IS_THERE,
+    recomputed_max: int | None = RECOMPUTED_MAX,
 ) -> AuditReport:
     """Every rule over the whole log, with ε recomputed and averages computed again.
 
     peers: what to compare with besides the home's own witness.db: other sites' homes, copies of
-    their ledgers, fork proofs; None leaves every comparison out. Raises LedgerError if there is
-    no log to read at all, OperatorError for a path that holds nothing to compare with.
+    their ledgers, fork proofs; None leaves every comparison out. scope: what is told of it.
+    recomputed_max: places per dataset where an ε that takes seconds is computed, None for all.
+    Raises LedgerError if there is no log to read at all, OperatorError for a path that holds
+    nothing to compare with.
     """
     roster = installed_roster(home)
     # Others' copies before the own log: what they know of it, it must hold when it is read.
     evidence = None if peers is None else gather_peers(home, roster, peers)
     verification = verify_log(home.path, sigs=SigCheck.ALL, erasable=ERASABLE)
+    asked = replace(
+        _context(home, verification, now_us),
+        peers=evidence,
+        scope=scope,
+        demand=demand,
+        recomputed_max=recomputed_max,
+    )
     try:
         reader = LogReader.open(home.path, on_damage=OnDamage.SHOW)
     except LedgerError:
         if not verification.findings:
             raise
         # Without a genesis entry nobody can say whose log it is; that is the report.
-        context = replace(_context(home, verification, now_us), peers=evidence)
-        return audit((), context, epsilon_of=epsilon_of)
+        return audit((), asked, epsilon_of=epsilon_of)
     try:
         store = BlobStore(home.blobs)
         context = replace(
-            _context(home, verification, now_us),
+            asked,
             site=site_id_of(reader.identity.identity_pk),
             origin=reader.origin,
-            peers=evidence,
             blob=lambda digest: store.path(digest) if store.has(digest) else None,
         )
         return audit(
@@ -152,7 +177,15 @@ def _context(home: Home, verification: Verification, now_us: int) -> AuditContex
         study_names=study_names(home),
         dataset_names=_dataset_names(home),
         approver_roles=_approver_roles(home),
+        witnessing=_witnessing(home),
     )
+
+
+def _witnessing(home: Home) -> Witnessing | None:
+    try:
+        return witnessing_at(home)
+    except LedgerError:
+        return None  # a damaged witness.db says nothing; the node's start tells of it
 
 
 def epsilon_of(events: Sequence[DpEvent], delta: float) -> float:

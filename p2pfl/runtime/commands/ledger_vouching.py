@@ -29,7 +29,7 @@ def cosigned_head(home: Home, log: LogView) -> tuple[bytes, Sequence[VerifierKey
         own = book.own_cosignatures()
     finally:
         book.close()
-    note = _note_at(home, log, own.size) if own else b""
+    note = note_at(home, log, own.size) if own else b""
     if own is None or not note:
         return b"", ()
     keys = tuple(
@@ -75,7 +75,7 @@ def _witness_name(site: bytes) -> str:
     return f"witness-{site.hex()[:WITNESS_NAME_HEX]}"
 
 
-def _note_at(home: Home, log: LogView, size: int) -> bytes:
+def note_at(home: Home, log: LogView, size: int) -> bytes:
     """The own released head of this size as a note; empty if heads.log has none."""
     if log.checkpoint.size == size:
         return log.note

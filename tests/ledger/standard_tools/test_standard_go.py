@@ -14,7 +14,7 @@ from prov_exports import WITNESSES, cosigned_home, exported
 SOURCES = Path("/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog")
 PROGRAM = Path(__file__).with_name("verify.go")
 OURS = "go-verified-note-and-proofs.json"
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.go
 
 
 @pytest.fixture(scope="session")
