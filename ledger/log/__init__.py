@@ -25,7 +25,7 @@ from ledger.log.own_kinds import (
 from ledger.log.reader import LogReader, OnDamage
 from ledger.log.tree import verify_consistency, verify_inclusion
 from ledger.log.verification import verify_log
-from ledger.log.view import LogView, PeerHead
+from ledger.log.view import LogView
 from ledger.log.witness import (
     Answer,
     Status,
@@ -68,7 +68,6 @@ __all__ = [
     "MirroredEntry",
     "Note",
     "OnDamage",
-    "PeerHead",
     "Previous",
     "Repair",
     "Secret",

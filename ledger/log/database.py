@@ -46,9 +46,6 @@ _SCHEMA = (
     """CREATE TABLE head(
         id INTEGER PRIMARY KEY CHECK(id = 0), size INTEGER NOT NULL, root BLOB NOT NULL,
         signature BLOB NOT NULL, previous_size INTEGER NOT NULL)""",
-    """CREATE TABLE peer_head(
-        log_id BLOB PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL,
-        note BLOB NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE secret(
         seq INTEGER NOT NULL, field TEXT NOT NULL, salt BLOB NOT NULL, value BLOB NOT NULL,
         PRIMARY KEY(seq, field)) WITHOUT ROWID""",
@@ -307,18 +304,7 @@ class Database:
             ]
         return any(self._one(query, parameters) for query, parameters in queries)
 
-    # --- peers' heads and secrets -------------------------------------------------------------
-
-    def write_peer_head(self, log_id: bytes, size: int, root: bytes, note: bytes) -> None:
-        """Store or replace the head held for `log_id`, durably. Raises WriteFailed."""
-        self._write(
-            "INSERT OR REPLACE INTO peer_head(log_id, size, root, note) VALUES (?, ?, ?, ?)",
-            (log_id, size, root, note),
-        )
-
-    def peer_heads(self) -> list[tuple[bytes, int, bytes, bytes]]:
-        """(log id, size, root, note) of every log, by log id."""
-        return self._all("SELECT log_id, size, root, note FROM peer_head ORDER BY log_id")
+    # --- secrets ------------------------------------------------------------------------------
 
     def write_secret(self, seq: int, field: str, salt: bytes, value: bytes) -> None:
         """Store or replace a secret, durably. Raises WriteFailed."""

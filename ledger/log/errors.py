@@ -365,12 +365,6 @@ class Corrupt(LedgerError):
     next_step = f"`p2pfl ledger verify` says what is damaged. {_RECOVER}"
 
 
-class PeerHeadConflict(LedgerError):
-    rule = "two heads of one log with the same size have the same root"
-    next_step = "Keep both notes: they prove a fork."
-    exit_code = ExitCode.FORK_PROVEN
-
-
 class SecretMissing(LedgerError):
     rule = "the secret was erased or never stored"
     exit_code = ExitCode.USAGE

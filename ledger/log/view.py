@@ -1,11 +1,10 @@
-"""Reading a log: entries, proofs, peers' heads and secrets, as of its last released head.
+"""Reading a log: entries, proofs and secrets, as of its last released head.
 
 Responsible for: the reading API that the open log and a read-only snapshot share.
 Must not know: how entries are written, or whether the files were damaged.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from threading import RLock
 
 from ledger.log import tree
@@ -20,16 +19,6 @@ from ledger.log.opening import History, row_of
 from ledger.log.own_kinds import Frozen
 
 _ROWS_PER_READ = 256
-
-
-@dataclass(frozen=True, slots=True)
-class PeerHead:
-    """The largest head we hold of another log, with the note that proves it."""
-
-    log_id: LogId
-    size: int
-    root: bytes
-    note: bytes
 
 
 class LogView:
@@ -123,14 +112,6 @@ class LogView:
     def _check_size(self, size: int) -> None:
         if not 0 <= size <= self._released.size:
             raise ProofSizesWrong(expected=f"size 0 … {self._released.size}", actual=size)
-
-    def peer_heads(self) -> tuple[PeerHead, ...]:
-        """The largest head held of each other log, by log id."""
-        with self._lock:
-            return tuple(
-                PeerHead(LogId(log_id), size, root, note)
-                for log_id, size, root, note in self._database.peer_heads()
-            )
 
     def open_secret(self, seq: int, field: str) -> Secret:
         """The erasable value behind a commitment of entry `seq`. Raises SecretMissing."""

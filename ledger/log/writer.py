@@ -17,7 +17,6 @@ from ledger.log.dm1 import Value
 from ledger.log.ed25519 import Signer
 from ledger.log.entries import NO_PREVIOUS, Draft, Entry
 from ledger.log.errors import (
-    CheckpointMalformed,
     ErasureIncomplete,
     KeyChangeInvalid,
     LedgerExists,
@@ -25,14 +24,13 @@ from ledger.log.errors import (
     LogKeyWrong,
     LogStopped,
     NothingToAppend,
-    PeerHeadConflict,
     SecretMissing,
     SecretRefused,
 )
 from ledger.log.genesis import genesis_draft, identity_from_body
 from ledger.log.heads_file import OS_DISK, Disk, HeadRecord, HeadsFile
 from ledger.log.identity import LogIdentity, Previous
-from ledger.log.notes import Checkpoint, note_text
+from ledger.log.notes import Checkpoint
 from ledger.log.opening import (
     History,
     examine,
@@ -278,22 +276,6 @@ class Log(LogView):
                 self._redacted.add(erased)
         return Committed(stored, self.checkpoint, self.note)
 
-    def put_peer_head(self, log_id: bytes, note: bytes, size: int, root: bytes) -> None:
-        """Keep the head of another log if it is larger than the one held.
-
-        The caller has verified `note`; here it must only state this size and root.
-        Raises: NoteError, PeerHeadConflict (same size, another root: a fork), LogStopped,
-        WriteFailed.
-        """
-        _check_states(note, size, root)
-        with self._lock:
-            self._commits.check_running()
-            held = next((head for head in self.peer_heads() if head.log_id == log_id), None)
-            if held and held.size == size and held.root != root:
-                raise PeerHeadConflict(f"size {size}", expected=held.root, actual=root)
-            if held is None or held.size < size:
-                self._writing.write_peer_head(log_id, size, root, note)
-
     def put_secret(self, seq: int, field: str, salt: bytes, value: bytes) -> None:
         """Keep the erasable value behind a commitment of entry `seq`.
 
@@ -345,10 +327,3 @@ def _check_opens(body: Mapping[str, Value], field: str, secret: Secret) -> None:
     commitment = commitment_in(body, field)
     if commitment is not None and not opens(commitment, field, secret.salt, secret.value):
         raise SecretRefused(f"{field} is not what the entry commits to")
-
-
-def _check_states(note: bytes, size: int, root: bytes) -> None:
-    """The held note must be the evidence of exactly this size and root."""
-    stated = Checkpoint.parse(note_text(note))
-    if (stated.size, stated.root) != (size, root):
-        raise CheckpointMalformed("the note states another head", expected=size, actual=stated.size)

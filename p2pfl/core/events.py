@@ -32,19 +32,8 @@ class Begin:
     """Digests of the blobs that are on disk."""
     note: bytes
     """The signed head of the own log."""
-    heads: tuple["KnownHead", ...] = ()
-    """The newest heads of other sites' logs that are on disk."""
     own_log: OwnLog = OwnLog.CONFIRMED
     """Unconfirmed where peers have to be asked before anything is released."""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownHead:
-    """A signed head of another site's log, kept from before."""
-
-    log_id: bytes
-    size: int
-    root: bytes
 
 
 @dataclass(frozen=True, slots=True)

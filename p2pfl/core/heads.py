@@ -18,10 +18,6 @@ class PeerHeads:
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[int, bytes]] = {}
 
-    def remember(self, known: tuple[ev.KnownHead, ...]) -> None:
-        """Take over what is on disk."""
-        self._known |= {head.log_id: (head.size, head.root) for head in known}
-
     def take(self, roster: Roster, sender: SiteId, note: bytes, entry_seq: int) -> list[fx.Effect]:
         """Check a member's head that has to cover an entry, and keep it if it is new.
 

@@ -194,7 +194,6 @@ class NodeCore:
         self._models, self._has_begun = set(event.models), True
         self._logs.gate.state = event.own_log
         self._own_head.note = event.note
-        self._peer_heads.remember(event.heads)
         effects: list[fx.Effect] = []
         for manifest in event.manifests:
             proposer = SiteId(self.history.study(StudyId(manifest.study_id)).proposer)

@@ -125,7 +125,7 @@ class Driver:
         models = frozenset(ModelHash(digest) for digest in self._given.blobs.digests())
         self._tasks.append(asyncio.create_task(self._run(), name="driver"))
         own_log = self._given.own_log
-        self.submit(ev.Begin(tuple(manifests), models, self._given.log.note, (), own_log))
+        self.submit(ev.Begin(tuple(manifests), models, self._given.log.note, own_log))
         self.witness.start()
         await self.exchange.start()
 

@@ -26,7 +26,6 @@ from ledger.log import (
     LogReader,
     commitment_of,
     errors,
-    note_sign,
     note_verify,
     opens,
     verify_consistency,
@@ -244,38 +243,6 @@ def test_a_home_that_cannot_be_made_is_an_input_output_error(tmp_path):
     (tmp_path / "other" / "heads.log").mkdir()
     with pytest.raises(errors.StoreError):
         new_log(tmp_path / "other")
-
-
-def peer_note(size, root, signer=STRANGER):
-    return note_sign(Checkpoint("peer", size, root).text, "peer", signer)
-
-
-def test_the_largest_head_of_each_peer_is_kept(log, tmp_path):
-    for size in (5, 3, 9, 9):
-        log.put_peer_head(b"\1" * 32, peer_note(size, bytes([size]) * 32), size, bytes([size]) * 32)
-    log.put_peer_head(b"\0" * 32, peer_note(1, bytes(32)), 1, bytes(32))
-    heads = log.peer_heads()
-    assert [(head.log_id, head.size) for head in heads] == [(b"\0" * 32, 1), (b"\1" * 32, 9)]
-    assert heads[1].note == peer_note(9, b"\x09" * 32)
-    reader = LogReader.open(tmp_path / "home")
-    assert reader.peer_heads() == heads
-    reader.close()
-
-
-def test_two_heads_of_one_size_and_different_roots_are_a_fork(log):
-    log.put_peer_head(b"\1" * 32, peer_note(5, bytes(32)), 5, bytes(32))
-    with pytest.raises(errors.PeerHeadConflict) as caught:
-        log.put_peer_head(b"\1" * 32, peer_note(5, b"\1" * 32), 5, b"\1" * 32)
-    assert caught.value.exit_code == 12
-    assert log.peer_heads()[0].root == bytes(32)
-
-
-@pytest.mark.parametrize(
-    "note", [b"", b"x" * 20_000, peer_note(4, bytes(32)), peer_note(5, b"\1" * 32)]
-)
-def test_a_held_note_must_state_the_head_it_is_held_for(log, note):
-    with pytest.raises(errors.NoteError):
-        log.put_peer_head(b"\1" * 32, note, 5, bytes(32))
 
 
 def test_a_secret_opens_its_commitment_until_it_is_erased(log, tmp_path):
