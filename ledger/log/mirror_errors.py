@@ -25,8 +25,15 @@ class KeySuperseded(MirrorError):
     rule = "a head is signed by the log key in force at its size"
 
 
+class KeyDisowned(MirrorError):
+    rule = (
+        "what a log key signed that was declared compromised accuses nobody, "
+        "unless a witness cosigned it before that time"
+    )
+
+
 class RotationRefused(MirrorError):
-    rule = "a log's key is replaced by its entry `key.rotated`, under a genesis entry that we hold"
+    rule = "a log's keys follow from its own genesis, `key.rotated` and `key.compromised` entries"
 
 
 class MirrorGap(MirrorError):

@@ -83,15 +83,20 @@ class MirrorForks:
         self._tables = tables
 
     def keep(self, log: int, proof: ForkProof, per_log_max: int) -> bool:
-        """Keep a proof that holds; True if it is new and there was room for it."""
+        """Keep a proof that holds; True if it is new and there was room for it.
+
+        Of each witness one K4 is kept: whoever makes many must not take the log's own places.
+        """
         try:
             verdict = check_proven(proof)
         except ForkRefused:
             return False
         data = encode_fork(proof)
         with self._tables.transaction():
-            row = self._tables.one("SELECT count(*) FROM fork WHERE log = ?", log)
-            if row is None or row[0] >= per_log_max:
+            if verdict.witness is not None:
+                if verdict.witness in self.accused():
+                    return False
+            elif len(self._of(log)) >= per_log_max:
                 return False
             return bool(
                 self._tables.write(
@@ -118,12 +123,24 @@ class MirrorForks:
 
     def of(self, log: int) -> ForkProof | None:
         """The first proof that a log itself told two histories (a K4 is about a witness)."""
-        row = self._tables.one(
-            "SELECT proof FROM fork WHERE log = ? AND kind <> ? ORDER BY rowid LIMIT 1",
+        proofs = self._of(log)
+        return decode_fork(proofs[0]) if proofs else None
+
+    def _of(self, log: int) -> list[bytes]:
+        rows = self._tables.all(
+            "SELECT proof FROM fork WHERE log = ? AND kind <> ? ORDER BY rowid",
             log,
             ForkKind.COSIGNATURES_THAT_DISAGREE.value,
         )
-        return decode_fork(row[0]) if row else None
+        return [proof for (proof,) in rows]
+
+    def accused(self) -> frozenset[VerifierKey]:
+        """Witnesses that are proven to have cosigned two histories of a log."""
+        rows = self._tables.all(
+            "SELECT proof FROM fork WHERE kind = ?", ForkKind.COSIGNATURES_THAT_DISAGREE.value
+        )
+        proofs = (decode_fork(proof) for (proof,) in rows)
+        return frozenset(p.witness for p in proofs if isinstance(p, CosignaturesThatDisagree))
 
     def keep_evidence(self, log: int, request: bytes, per_log_max: int) -> None:
         """Keep what a log asked to have cosigned although it does not extend its last head."""

@@ -5,12 +5,21 @@ Must not know: entries, or who asks.
 """
 
 from collections.abc import Sequence
+from typing import assert_never
 
+from ledger.log.entries import split_raw
 from ledger.log.errors import ProofRefused
-from ledger.log.fork_proofs import ForkProof
+from ledger.log.fork_proofs import (
+    CosignaturesThatDisagree,
+    EntriesOfOneNumber,
+    ForkProof,
+    HeadsOfOneSize,
+    HeadsThatDisagree,
+)
 from ledger.log.identity import LogId
 from ledger.log.mirror_errors import (
     HeadImpossible,
+    KeyDisowned,
     KeySuperseded,
     LogHasForked,
     MirrorBeyondHead,
@@ -26,6 +35,7 @@ from ledger.log.mirror_tables import MirrorTables
 from ledger.log.mirror_tree import MirrorTree
 from ledger.log.notes import (
     Checkpoint,
+    NoteSignature,
     VerifierKey,
     cosignatures_of,
     note_verify,
@@ -78,13 +88,14 @@ class MirrorHistory:
     def take(self, log_id: LogId, heard: HeardHead, now_us: int) -> ForkProof | None:
         """Compare a head with what is held, then keep it; a new proof if they contradict.
 
-        Call it inside a transaction. Raises: LogUnknown, KeySuperseded.
+        Call it inside a transaction. Raises: LogUnknown, KeySuperseded, KeyDisowned.
         """
         number = self._keys.number(log_id)
         heads, tree = self.heads(log_id), self.tree(log_id)
         size = heard.checkpoint.size
         rival = self._contradicted(heads, tree, heard.checkpoint)
         if rival:
+            self._check_owned(number, heard.key, heard.cosignatures)
             return self._prove(number, tree, rival, heard)
         if heard.key != self._keys.key_at(number, size):
             raise KeySuperseded(f"size {size}", actual=str(heard.key))
@@ -93,6 +104,34 @@ class MirrorHistory:
         proof = self._settle(number, heads, tree)
         heads.prune(tree.sizes()[1], self._limits.waiting_heads_per_log_max)
         return proof
+
+    def check_believed(self, number: int, proof: ForkProof) -> None:
+        """Raises KeyDisowned if a side of `proof` may be the work of whoever stole the key."""
+        match proof:
+            case CosignaturesThatDisagree():
+                return
+            case EntriesOfOneNumber(keys, first, second):
+                signers = {split_raw(first)[1], split_raw(second)[1]}
+                for key in keys:
+                    if key.key_id in signers:
+                        self._check_owned(number, key, ())
+            case HeadsOfOneSize(keys, first, second) | HeadsThatDisagree(keys, first, second):
+                for note in (first, second):
+                    verified = note_verify(note, *keys)
+                    lines = cosignatures_of(verified.text, signature_lines(note), *self.witnesses)
+                    self._check_owned(number, verified.signatures[0].key, tuple(lines))
+            case _:
+                assert_never(proof)
+
+    def _check_owned(
+        self, number: int, key: VerifierKey, cosignatures: tuple[NoteSignature, ...]
+    ) -> None:
+        """A cosignature bounds the time of what the log's key signed; nothing else does."""
+        since_us = self._keys.disowned(number).get(key.public_key)
+        if since_us is None:
+            return
+        if not any((line.time_s or 0) * _US_PER_S < since_us for line in cosignatures):
+            raise KeyDisowned(f"since {since_us} µs", actual=str(key))
 
     def _contradicted(
         self, heads: MirrorHeads, tree: MirrorTree, head: Checkpoint
@@ -112,10 +151,15 @@ class MirrorHistory:
         """Make and keep the proofs that follow from two heads; the log's own if it is new."""
         small, large = sorted((held.size, heard.checkpoint.size))
         path = tree.path_of_roots(small, large) if small < large else ()
-        for about_witness in proofs_of_cosignatures(held, heard, path, self.witnesses):
-            self._forks.keep(number, about_witness, self._limits.forks_per_log_max)
+        self._accuse_witnesses(number, held, heard, path)
         proof = proof_of_heads(held, heard, path, self._keys.lineage(number))
         return proof if self._keep(number, proof, heard.note) else None
+
+    def _accuse_witnesses(
+        self, number: int, held: HeldHead, heard: HeardHead, path: tuple[bytes, ...]
+    ) -> None:
+        for proof in proofs_of_cosignatures(held, heard, path, self.witnesses):
+            self._forks.keep(number, proof, self._limits.forks_per_log_max)
 
     def _keep(self, number: int, proof: ForkProof, otherwise: bytes) -> bool:
         """Keep a proof; what cannot be proven (keys without their entries) stays as evidence."""
@@ -165,6 +209,7 @@ class MirrorHistory:
         """
         number, held = self._keys.number(log_id), self.heads(log_id).at(old.size)
         if held and _shows_another_root(old, heard.checkpoint, path):
+            self._accuse_witnesses(number, held, heard, path)
             proof = proof_of_heads(held, heard, path, self._keys.lineage(number))
             self._keep(number, proof, otherwise)
         else:

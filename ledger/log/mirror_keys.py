@@ -5,18 +5,20 @@ prove a change of keys.
 Must not know: heads, trees, or what the keys sign.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from ledger.log.entries import parse_entry
+from ledger.log.entries import parse_entry, verify_entry
 from ledger.log.errors import LedgerError
 from ledger.log.genesis import parse_genesis
-from ledger.log.identity import LogId
+from ledger.log.identity import LogId, LogIdentity
 from ledger.log.mirror_errors import LogUnknown, MirrorFull, RotationRefused
 from ledger.log.mirror_tables import MirrorTables, Row
 from ledger.log.notes import KeyType, VerifierKey
-from ledger.log.own_kinds import is_log_rotation, rotated
+from ledger.log.own_kinds import Compromised, compromised_by, is_log_rotation, rotated
 
 _KEYS_PER_LOG_MAX = 16
+_LINEAGE_ENTRIES_MAX = 2 * _KEYS_PER_LOG_MAX
 
 
 class MirrorKeys:
@@ -114,29 +116,103 @@ class MirrorKeys:
         )
         return (genesis[0], *(raw for (raw,) in rotations))
 
-    def admit_rotation(self, log_id: LogId, raw: bytes) -> VerifierKey:
-        """Take over a log's new key from its entry `key.rotated`, signed by the identity key.
+    def told_lineage(self, number: int) -> tuple[bytes, ...]:
+        """The genesis entry and everything held that changed the log's keys, by entry number."""
+        lineage = self.lineage(number)
+        rows = self._tables.all("SELECT raw FROM disowned WHERE log = ?", number)
+        changes = [*lineage[1:], *(raw for (raw,) in rows)]
+        return (*lineage[:1], *sorted(changes, key=lambda raw: parse_entry(raw).seq))
 
-        The genesis entry must be held (it names the identity key). Returns the new key.
+    def in_force(self, number: int) -> tuple[tuple[int, VerifierKey], ...]:
+        """(smallest size, key that signs heads from that size on), ascending."""
+        rows = self._tables.all(
+            "SELECT first_size, vkey FROM log_key WHERE log = ? ORDER BY first_size", number
+        )
+        return tuple((first_size, VerifierKey.parse(vkey)) for first_size, vkey in rows)
+
+    def disowned(self, number: int) -> Mapping[bytes, int]:
+        """Log keys that somebody else may have, and since when, in µs UTC."""
+        return dict(
+            self._tables.all("SELECT public_key, since_us FROM disowned WHERE log = ?", number)
+        )
+
+    def admit_lineage(self, log_id: LogId, entries: Sequence[bytes]) -> bool:
+        """Take over a log's keys from its genesis entry and the entries that changed them, raw.
+
+        Whoever brings them: each is signed by the log key of its time, and each new key by the
+        identity key. True if anything in them was new.
         Raises: LogUnknown, RotationRefused, MirrorFull.
         """
         number = self.number(log_id)
-        lineage = self.lineage(number)
-        if not lineage:
-            raise RotationRefused("the genesis entry is not held yet")
+        held = self.told_lineage(number)
         try:
-            identity = parse_genesis(lineage[0])
-            for known in lineage[1:]:
-                entry = parse_entry(known)
-                identity = rotated(identity, entry.seq, entry.body)
-            entry = parse_entry(raw)
-            if entry.log_id != log_id or not is_log_rotation(entry.kind, entry.body):
-                raise RotationRefused(actual=entry.kind)
-            if raw in lineage:
-                return identity.verifier_key
-            identity = rotated(identity, entry.seq, entry.body)
+            proven = _proven(log_id, {parse_entry(raw).seq: raw for raw in held}, entries)
         except LedgerError as error:
             raise RotationRefused(str(error)) from error
-        key = VerifierKey(identity.origin, KeyType.ED25519, identity.log_pk)
-        self._put(number, entry.seq + 1, key, raw)
-        return key
+        if len(proven.identity.keys) > _KEYS_PER_LOG_MAX:
+            raise MirrorFull("keys", expected=f"at most {_KEYS_PER_LOG_MAX}")
+        if proven.entries == held:
+            return False
+        with self._tables.transaction():
+            self._replace(number, proven)
+        return True
+
+    def _replace(self, number: int, proven: "_Proven") -> None:
+        self._tables.write(
+            "INSERT OR REPLACE INTO entry(log, seq, form, data) VALUES (?, 0, 'plain', ?)",
+            number,
+            proven.entries[0],
+        )
+        for key in proven.identity.keys:
+            named = VerifierKey(proven.identity.origin, KeyType.ED25519, key.public_key)
+            self._tables.write("DELETE FROM log_key WHERE log = ? AND vkey = ?", number, str(named))
+            self._put(number, key.first_seq, named, proven.rotations.get(key.public_key, b""))
+        for disowned, raw in proven.disowned:
+            self._tables.write(
+                """INSERT OR REPLACE INTO disowned(log, public_key, since_us, raw)
+                VALUES (?, ?, ?, ?)""",
+                number,
+                disowned.public_key,
+                disowned.since_us,
+                raw,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """What a log's own entries prove of its keys. rotations: by the key they put in force."""
+
+    identity: LogIdentity
+    entries: tuple[bytes, ...]
+    rotations: Mapping[bytes, bytes]
+    disowned: tuple[tuple[Compromised, bytes], ...]
+
+
+def _proven(log_id: LogId, held: Mapping[int, bytes], told: Sequence[bytes]) -> _Proven:
+    """The keys of a log, after the entries that are held and those that are told.
+
+    Raises: a LedgerError naming what does not hold.
+    """
+    known = dict(held)
+    for raw in told[:_LINEAGE_ENTRIES_MAX]:
+        seq = parse_entry(raw).seq
+        if known.setdefault(seq, raw) != raw:
+            raise RotationRefused(f"entry {seq} is held as another one")
+    entries = tuple(known[seq] for seq in sorted(known))
+    if not entries:
+        raise RotationRefused("the genesis entry is missing")
+    identity = parse_genesis(entries[0])
+    if identity.log_id != log_id:
+        raise RotationRefused("the genesis entry", expected=log_id, actual=identity.log_id)
+    rotations, disowned = dict[bytes, bytes](), list[tuple[Compromised, bytes]]()
+    for raw in entries[1:]:
+        entry = parse_entry(raw)
+        verify_entry(entry, identity)
+        if is_log_rotation(entry.kind, entry.body):
+            identity = rotated(identity, entry.seq, entry.body)
+            rotations[identity.log_pk] = raw
+        elif (lost := compromised_by(identity, entry)) and lost.public_key != identity.log_pk:
+            disowned.append((lost, raw))
+        else:
+            raise RotationRefused(f"entry {entry.seq} changes no key", actual=entry.kind)
+    return _Proven(identity, entries, rotations, tuple(disowned))

@@ -52,6 +52,10 @@ _SCHEMA = (
         WITHOUT ROWID""",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+# Log keys that their site declared stolen, with the entry that says so. A file of before lacks it.
+_DISOWNED = """CREATE TABLE IF NOT EXISTS disowned(
+    log INTEGER NOT NULL, public_key BLOB NOT NULL, since_us INTEGER NOT NULL, raw BLOB NOT NULL,
+    PRIMARY KEY(log, public_key)) WITHOUT ROWID"""
 
 Row = tuple[Any, ...]
 
@@ -154,6 +158,7 @@ def _prepared(connection: sqlite3.Connection, uri: str) -> sqlite3.Connection:
         connection.execute("COMMIT")
     elif version != SCHEMA_VERSION:
         raise FormatUnknown(expected=SCHEMA_VERSION, actual=version)
+    connection.execute(_DISOWNED)
     return _connect(f"{uri}?mode=ro")
 
 

@@ -6,7 +6,8 @@ Must not know: any other kind, where entries are stored, or who reads them.
     key.rotated{key: "log", new, old, statement}         signed by the old log key
     statement = Ed25519(I, "dl-ledger/rotation/v1\\0" ‖ dm1{key, log_id, new, old})
     key.compromised{key: "log", public_key, since_us}    under a later log key
-    fork.found{form, log_id, proof}                      freezes the log if it names its own id
+    fork.found{form, log_id, proof[, witness]}           freezes the log if it names its own id
+                                                         (but K4, which accuses a witness)
     redacted{basis, field, seq}                          the secret behind a commitment was erased
 `key` may name other keys of the site; such entries mean nothing to the log itself.
 """
@@ -24,6 +25,7 @@ KEY_ROTATED = "key.rotated"
 KEY_COMPROMISED = "key.compromised"
 FORK_FOUND = "fork.found"
 REDACTED = "redacted"
+COSIGNED_BOTH = "K4"
 OWN_KINDS = (FORK_FOUND, KEY_COMPROMISED, KEY_ROTATED, REDACTED)
 
 ROTATION_DOMAIN = b"dl-ledger/rotation/v1\0"
@@ -139,8 +141,12 @@ def follow(identity: LogIdentity, entry: Entry) -> LogIdentity:
 
 
 def freezes(log_id: bytes, kind: str, body: Mapping[str, Value]) -> bool:
-    """True if this says that the log `log_id` itself told two histories."""
-    return kind == FORK_FOUND and body.get("log_id") == log_id
+    """True if this says that the log `log_id` itself told two histories.
+
+    A K4 does not: anybody may cosign two inventions about a log.
+    """
+    is_about = kind == FORK_FOUND and body.get("log_id") == log_id
+    return is_about and body.get("form") != COSIGNED_BOTH
 
 
 def frozen_by(identity: LogIdentity, entry: Entry) -> Frozen | None:

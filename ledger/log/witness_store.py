@@ -96,9 +96,29 @@ class WitnessDatabase:
         """Whose cosignatures are kept, from the roster."""
         self._history.witnesses = tuple(key for key in keys if key.type is KeyType.COSIGNATURE_V1)
 
+    def admit_lineage(self, log_id: LogId, entries: Sequence[bytes]) -> bool:
+        """A log's keys from its genesis, `key.rotated` and `key.compromised` entries, raw.
+
+        They prove themselves, so anybody may bring them. True if anything in them was new.
+        Raises: LogUnknown, RotationRefused, MirrorFull.
+        """
+        return self._keys.admit_lineage(log_id, entries)
+
     def admit_rotation(self, log_id: LogId, raw: bytes) -> VerifierKey:
-        """A log's new key from its `key.rotated` entry. Raises: LogUnknown, RotationRefused."""
-        return self._keys.admit_rotation(log_id, raw)
+        """The log's key after its entry `key.rotated`, the genesis entry being held already.
+
+        Raises: like `admit_lineage`.
+        """
+        self._keys.admit_lineage(log_id, [raw])
+        return self.keys_in_force(log_id)[-1][1]
+
+    def lineage(self, log_id: LogId) -> tuple[bytes, ...]:
+        """What `admit_lineage` took, for others; empty if it never took any. Raises LogUnknown."""
+        return self._keys.told_lineage(self._keys.number(log_id))
+
+    def keys_in_force(self, log_id: LogId) -> tuple[tuple[int, VerifierKey], ...]:
+        """(smallest size of heads, key) of a log, ascending. Raises LogUnknown."""
+        return self._keys.in_force(self._keys.number(log_id))
 
     # --- heads --------------------------------------------------------------------------------
 
@@ -116,7 +136,7 @@ class WitnessDatabase:
 
         Returns a new proof, kept as well, if it contradicts what is held; `forks` may then hold
         proofs about witnesses (K4), too.
-        Raises: LogUnknown, NoteError, HeadImpossible, KeySuperseded.
+        Raises: LogUnknown, NoteError, HeadImpossible, KeySuperseded, KeyDisowned.
         """
         heard = self._history.verified(log_id, note)
         with self._tables.transaction():
@@ -193,14 +213,16 @@ class WitnessDatabase:
     def put_fork(self, proof: bytes) -> bool:
         """Check and keep a proof from anyone; True if it is new.
 
-        Raises: ForkRefused (it proves nothing), ForkOfStranger, LogUnknown.
+        Raises: ForkRefused (it proves nothing), ForkOfStranger, KeyDisowned, LogUnknown.
         """
         verdict = check_fork(proof)
         number = self._keys.number(verdict.log_id)
         known = self._history.witnesses if verdict.witness else self._keys.keys(number)
         if not set(verdict.keys) <= set(known):
             raise ForkOfStranger(actual=", ".join(map(str, verdict.keys)))
-        return self._forks.keep(number, decode_fork(proof), self._limits.forks_per_log_max)
+        decoded = decode_fork(proof)
+        self._history.check_believed(number, decoded)
+        return self._forks.keep(number, decoded, self._limits.forks_per_log_max)
 
     def forks(self) -> tuple[bytes, ...]:
         """The files of all proofs held, oldest first."""
@@ -209,6 +231,10 @@ class WitnessDatabase:
     def fork_digests(self) -> frozenset[Digest]:
         """The digests of all proofs held."""
         return self._forks.digests()
+
+    def accused_witnesses(self) -> frozenset[VerifierKey]:
+        """Witnesses proven to have cosigned two histories: their cosignatures count no more."""
+        return self._forks.accused()
 
     def fork_of(self, origin: str) -> ForkProof | None:
         """The first proof held that this log told two histories (not K4)."""

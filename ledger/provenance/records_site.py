@@ -8,6 +8,8 @@ from ledger.provenance.fields import (
     Code,
     Count,
     Digest,
+    DigestOrNone,
+    FieldError,
     Integer,
     OneOf,
     Seq,
@@ -53,12 +55,29 @@ class PeerHead(Kind):
 
 @dataclass(frozen=True, slots=True)
 class ForkFound(Kind):
-    """Another log showed two histories; `proof` is the digest of the fork proof file."""
+    """A log showed two histories; `proof` is the digest of the fork proof file.
+
+    witness: in a K4 the site that cosigned both of them, whom alone it accuses; else empty, and
+    absent from the body."""
 
     KIND: ClassVar[str] = "fork.found"
     log_id: Digest
     form: Annotated[str, OneOf(("K1", "K2", "K3", "K4"))]
     proof: Digest
+    witness: Annotated[bytes, DigestOrNone()] = b""
+
+    def body(self) -> dict[str, Any]:
+        packed = pack_fields(self)
+        if not self.witness:
+            del packed["witness"]
+        return packed
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        record: Self = unpack_fields(cls, {"witness": b"", **body})
+        if record.witness and record.form != "K4":
+            raise FieldError("witness", "none: only a K4 accuses a witness", record.form)
+        return record
 
 
 @dataclass(frozen=True, slots=True)

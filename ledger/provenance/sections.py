@@ -210,6 +210,9 @@ def _incident(record: Record, context: AuditContext) -> str:
             return f"{context.site_name(site)} broke the protocol {count} times{_because(reason)}"
         case RosterChanged(version=version, members=members):
             return f"roster version {version} with {members} members in force"
+        case ForkFound(log_id=log_id, form=form, witness=witness) if witness:
+            who = context.site_name(witness)
+            return f"{who} cosigned two histories of log {log_id.hex()[:12]} (proof {form})"
         case ForkFound(log_id=log_id, form=form):
             return f"log {log_id.hex()[:12]} showed two histories (proof {form})"
         case KeyRotated(key=key):
