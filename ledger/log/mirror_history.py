@@ -112,9 +112,8 @@ class MirrorHistory:
                 return
             case EntriesOfOneNumber(keys, first, second):
                 signers = {split_raw(first)[1], split_raw(second)[1]}
-                for key in keys:
-                    if key.key_id in signers:
-                        self._check_owned(number, key, ())
+                for key in [key for key in keys if key.key_id in signers]:
+                    self._check_owned(number, key, ())
             case HeadsOfOneSize(keys, first, second) | HeadsThatDisagree(keys, first, second):
                 for note in (first, second):
                     verified = note_verify(note, *keys)

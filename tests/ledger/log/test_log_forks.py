@@ -72,7 +72,7 @@ def test_one_history_never_gives_a_proof(size, smaller):
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(two_histories(), st.data())
 def test_a_proof_altered_in_any_place_is_refused_by_name(pair, data):
     a, b = pair
@@ -103,7 +103,7 @@ scalars = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     st.fixed_dictionaries(
         {

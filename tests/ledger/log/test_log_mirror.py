@@ -75,7 +75,9 @@ def test_a_head_that_waited_for_leaves_is_proven_false_when_they_come(database):
     assert database.confirmed_size(LOG_ID) == 12
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.integers(0, 20), st.integers(1, 12), st.integers(1, 12), st.randoms())
 def test_whatever_order_two_histories_come_in_whoever_mirrors_the_larger_proves_it(
     tmp_path_factory, start, more_a, more_b, random
@@ -95,7 +97,9 @@ def test_whatever_order_two_histories_come_in_whoever_mirrors_the_larger_proves_
     database.close()
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12))
 def test_one_history_in_any_order_is_never_called_a_fork(tmp_path_factory, sizes):
     history = History(40)

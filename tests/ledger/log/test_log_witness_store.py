@@ -233,7 +233,7 @@ def test_cosignatures_of_own_heads_are_kept_by_witness_and_thinned_by_age(path):
 
 
 def test_a_proof_from_others_is_checked_and_kept_once(path):
-    database = opened(path, forks_per_log_max=2)
+    database = opened(path, forks_per_log_max=1)
     a, b = History(4, branch=1), History(4, branch=2)
     proof = encode_fork(fork_of_heads(KEY, a.note(), b.note()))
     assert database.put_fork(proof)
