@@ -6,6 +6,10 @@ BIN := .venv/bin
 STRICT := ledger/*,p2pfl/core/*,p2pfl/averaging/*,p2pfl/privacy/*,gossip/*
 STRICT_OMIT := gossip/libp2p_*
 STRICT_MIN := 90
+# Test processes take their memory in large pages. Where a virtual machine runs inside another, each
+# miss of the processor's page cache costs microseconds: there tests take a quarter of the time.
+export PYTHONMALLOC := malloc
+export GLIBC_TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.top_pad=33554432
 # Test processes side by side. Many tests wait for nodes, so two pay even where one would do.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 8 ? 8 : n)))
 

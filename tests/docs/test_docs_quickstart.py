@@ -59,7 +59,7 @@ class Terminal:
     def end(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait(20)
+        self.process.wait(80)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def type_block(block: Block, text: str, number: int, terminals: dict[str, Termin
             terminals[name].wait_for(done, BLOCK_S)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(960)
 def test_the_quickstart_works_as_it_is_written(terminals: dict[str, Terminal]) -> None:
     ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     for number, block in enumerate(blocks(QUICKSTART)):

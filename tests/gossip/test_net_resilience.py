@@ -39,7 +39,7 @@ def with_net(
     async def run() -> None:
         net = libp2p_net(count, limits or NetLimits())
         try:
-            async with asyncio.timeout(50):
+            async with asyncio.timeout(200):
                 await test(net)
         finally:
             await net.stop()
@@ -87,7 +87,7 @@ def test_sites_that_dial_each_other_at_once_keep_one_connection() -> None:
             await node.inbox.until(lambda inbox: len(inbox.got) == len(sent))
             assert node.inbox.payloads() == sent
             assert node.inbox.events == [("connected", other.site)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             # The connections are another thread's: nothing here is told when they change.
             while await connections(a) + await connections(b) > 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)

@@ -21,7 +21,7 @@ from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.driver import Driver, Surroundings
 from p2pfl.runtime.study_jobs import DatasetFile
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 SCRIPT = Path(__file__).with_name("scripted_worker.py")
 
 

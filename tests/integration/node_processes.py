@@ -15,7 +15,7 @@ from node_homes import Consortium, p2pfl_json
 from p2pfl.cli.demo_nodes import program
 from p2pfl.runtime.home import Home
 
-WAIT_S = 90.0
+WAIT_S = 360.0
 STOP_S = 5.0
 
 
@@ -79,7 +79,7 @@ class RunningNode:
         """Ask it to end. Returns its exit code and how long it took."""
         asked_s = time.monotonic()
         self.process.send_signal(number)
-        code = self.process.wait(20)
+        code = self.process.wait(80)
         return code, time.monotonic() - asked_s
 
 
@@ -120,7 +120,7 @@ def start_in_vain(home: Home) -> tuple[int, str]:
         [*program(), "--home", str(home.path), "node", "start"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     return done.returncode, done.stdout + done.stderr

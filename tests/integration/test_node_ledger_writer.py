@@ -36,7 +36,7 @@ class Desk:
 
         def wait(drafts: Sequence[Draft]) -> None:
             loop.call_soon_threadsafe(began.set)
-            gate.wait(10)
+            gate.wait(40)
 
         self.log.before = wait
         return began, gate.set

@@ -133,7 +133,7 @@ def test_a_command_under_way_does_not_hold_up_the_end(founded: Consortium, tmp_p
         )
         node.until(lambda: _descendants(node.pid), "the table of ε is being made")
         code, took_s = node.stop()
-        _, said = approving.communicate(timeout=20)
+        _, said = approving.communicate(timeout=80)
     assert (code, took_s < 5.0) == (0, True)
     assert approving.returncode == 69
     assert "stopped before the command had ended" in sentence_of(said)
@@ -147,7 +147,7 @@ def test_a_disk_that_takes_no_more_ends_a_node_with_one_sentence(consortium: Con
         # From now on its database cannot grow; the terminal's file still can.
         resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, resource.RLIM_INFINITY))
         with running(consortium.homes[1:2]):  # an approval comes, training starts, an entry is due
-            assert node.process.wait(30) == 74
+            assert node.process.wait(120) == 74
         assert "Traceback" not in node.console()
         assert sentence_of("\n".join(node.console().splitlines()[-2:]))
     with running(consortium.homes[:2]) as nodes:  # with room again, the study goes on

@@ -33,7 +33,7 @@ def test_a_manifest_gives_the_same_file_as_its_values_without_torch(tmp_path: Pa
     )
     words = ["--manifest", str(tmp_path / "study.toml"), "--out", str(tmp_path / "one")]
     done = subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, check=True, timeout=30
+        [sys.executable, "-c", program, *words], capture_output=True, check=True, timeout=120
     )
     one = json.loads(done.stdout)
     assert one["digest"] == hashlib.sha256((tmp_path / "one").read_bytes()).hexdigest()

@@ -83,7 +83,7 @@ def test_three_rounds_train_score_and_release(
     assert released["op"] == "released"
     assert Path(released["holdout_path"]).read_text().count("\n") == 74
     assert child.ask("close")["op"] == "closed"
-    assert child.process.wait(30) == 0
+    assert child.process.wait(120) == 0
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_an_oversized_frame_ends_the_process(new_child: Callable[..., Child]) ->
     child = new_child()
     child.send((1 << 20 | 1).to_bytes(4, "big"))
     assert "at most 1048576" in str(child.answer()["message"])
-    assert child.process.wait(30) == 2
+    assert child.process.wait(120) == 2
 
 
 def test_the_process_ends_with_its_stdin(new_child: Callable[..., Child]) -> None:
@@ -176,7 +176,7 @@ def test_a_process_whose_parent_is_already_gone_does_not_start() -> None:
         [sys.executable, "-m", "p2pfl.learning.worker", "--parent", "1"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (3, b"")
@@ -234,7 +234,7 @@ def test_prints_of_libraries_do_not_reach_the_frames() -> None:
         "write_frame(answers, {'rest': requests.read().decode()})\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", program], input=b"kept", capture_output=True, timeout=30, check=True
+        [sys.executable, "-c", program], input=b"kept", capture_output=True, timeout=120, check=True
     )
     body = msgpack.packb({"rest": "kept"})
     assert ended.stdout == len(body).to_bytes(4, "big") + body

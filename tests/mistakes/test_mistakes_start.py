@@ -90,7 +90,7 @@ def test_no_neighbour_reachable(row: Row, stage: Stage) -> None:
         assert f"site1, tried at 127.0.0.1:{stage.port + 1}" in status
     finally:
         node.send_signal(signal.SIGTERM)
-        assert node.wait(20) == 0
+        assert node.wait(80) == 0
 
 
 def test_wrong_torch(row: Row, stage: Stage, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def confined(
         cwd=scratch,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         start_new_session=True,
         check=False,
     )
@@ -174,7 +174,7 @@ print(child.pid, flush=True)
 os.kill(os.getpid(), {signal.SIGKILL.value})
 """
     done = subprocess.run(
-        [sys.executable, "-c", starter], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", starter], capture_output=True, text=True, timeout=240, check=False
     )
     pid = int(done.stdout)
     pidfd = None
