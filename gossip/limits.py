@@ -38,7 +38,12 @@ ENTRY_BYTES_MAX = 65 * 1024
 """The largest entry that a log may hold, sealed."""
 ENTRIES_BYTES_MAX = 48 * 1024
 """Of one message's entries together, unless it is a single one."""
-FORK_PROOF_BYTES_MAX = 64 * 1024
+FORK_PART_BYTES_MAX = 56 * 1024
+FORK_PARTS_MAX = 3
+"""Two entries of the largest size and what surrounds them: the largest proof of a fork."""
+LINEAGE_ENTRIES_MAX = 32
+LINEAGE_BYTES_MAX = 48 * 1024
+"""A log's genesis entry and those that changed its keys, together."""
 
 MEMBERS_MAX = 256
 CARD_BYTES_MAX = 4 * 1024
@@ -92,7 +97,8 @@ class DisseminationLimits:
     relayed_steerings_per_origin_max: int = 16
     relayed_heads_per_origin_max: int = 2
     """A log's newer head replaces what an older one said."""
-    relayed_forks_per_origin_max: int = 4
+    relayed_forks_per_origin_max: int = 8
+    """Parts of proofs; eight of them stay below `relayed_bytes_per_origin_max`."""
 
     seen_proposals_per_origin_max: int = 64
     seen_decisions_per_origin_max: int = 512

@@ -15,12 +15,15 @@ from gossip.limits import (
     ENTRIES_BYTES_MAX,
     ENTRIES_MAX,
     ENTRY_BYTES_MAX,
-    FORK_PROOF_BYTES_MAX,
+    FORK_PART_BYTES_MAX,
+    FORK_PARTS_MAX,
     HELD_NOTE_BYTES_MAX,
     HELD_NOTES_BYTES_MAX,
     HELD_NOTES_MAX,
     INT_MAX,
     LEAVES_MAX,
+    LINEAGE_BYTES_MAX,
+    LINEAGE_ENTRIES_MAX,
     ORIGIN_BYTES_MAX,
     WITNESS_BODY_BYTES_MAX,
     WITNESS_REQUEST_BYTES_MAX,
@@ -113,10 +116,33 @@ class EntriesSent:
 
 
 @dataclass(frozen=True, slots=True)
-class ForkTold:
-    """A self-contained proof that a log has two histories; for everyone."""
+class KeysShown:
+    """A log's raw genesis entry and those that changed its keys; they prove themselves."""
 
-    proof: bytes
+    log_id: bytes
+    entries: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForkTold:
+    """A self-contained proof that a log has two histories, or a part of a large one; for everyone.
+
+    digest: SHA-256 of the whole proof's file. part: 0 … parts − 1; most proofs have one part.
+    """
+
+    digest: bytes
+    part: int
+    parts: int
+    data: bytes
+
+
+def told_in_parts(digest: bytes, proof: bytes) -> tuple[ForkTold, ...]:
+    """A proof's file as messages. Raises ValueError above FORK_PARTS_MAX parts."""
+    step = FORK_PART_BYTES_MAX
+    pieces = [proof[at : at + step] for at in range(0, len(proof), step)]
+    if not 0 < len(pieces) <= FORK_PARTS_MAX:
+        raise ValueError(f"{len(proof)} bytes, allowed 1…{FORK_PARTS_MAX * step}")
+    return tuple(ForkTold(digest, n, len(pieces), data) for n, data in enumerate(pieces))
 
 
 PLAIN: Final = 0
@@ -130,6 +156,7 @@ WitnessMessage: TypeAlias = (
     | LeavesSent
     | EntriesWanted
     | EntriesSent
+    | KeysShown
 )
 """Those that go straight to one site."""
 
@@ -141,6 +168,7 @@ LEAVES_SENT: Final = 12
 ENTRIES_WANTED: Final = 13
 ENTRIES_SENT: Final = 14
 FORK_TOLD: Final = 15
+KEYS_SHOWN: Final = 16
 
 
 def fields_of(message: WitnessMessage | ForkTold) -> Packable:
@@ -161,8 +189,10 @@ def fields_of(message: WitnessMessage | ForkTold) -> Packable:
         case EntriesSent():
             items = tuple((item.seq, item.form, item.data) for item in message.items)
             return (ENTRIES_SENT, message.log_id, message.start, items)
+        case KeysShown(log_id=log_id, entries=entries):
+            return (KEYS_SHOWN, log_id, entries)
         case ForkTold():
-            return (FORK_TOLD, message.proof)
+            return (FORK_TOLD, message.digest, message.part, message.parts, message.data)
         case _:
             assert_never(message)
 
@@ -234,7 +264,20 @@ def _read_item(reader: Reader) -> SentEntry:
 
 
 def _read_fork(reader: Reader) -> ForkTold:
-    return ForkTold(reader.blob(1, FORK_PROOF_BYTES_MAX))
+    digest = reader.blob(ID_BYTES, ID_BYTES)
+    part, parts = reader.integer(0, FORK_PARTS_MAX - 1), reader.integer(1, FORK_PARTS_MAX)
+    if part >= parts:
+        raise Garbled("part of a proof", expected=f"0 … {parts - 1}", actual=part)
+    return ForkTold(digest, part, parts, reader.blob(1, FORK_PART_BYTES_MAX))
+
+
+def _read_keys(reader: Reader) -> KeysShown:
+    log_id = reader.blob(ID_BYTES, ID_BYTES)
+    count = reader.array(1, LINEAGE_ENTRIES_MAX)
+    entries = tuple(reader.blob(1, LINEAGE_BYTES_MAX) for _ in range(count))
+    if sum(map(len, entries)) > LINEAGE_BYTES_MAX:
+        raise Garbled("entries together", expected=f"at most {LINEAGE_BYTES_MAX}")
+    return KeysShown(log_id, entries)
 
 
 def _read_hashes(reader: Reader) -> bytes:
@@ -252,6 +295,7 @@ READERS: Final[dict[int, tuple[int, Callable[[Reader], WitnessMessage | ForkTold
     LEAVES_SENT: (4, _read_leaves_sent),
     ENTRIES_WANTED: (4, _read_entries_wanted),
     ENTRIES_SENT: (4, _read_entries_sent),
-    FORK_TOLD: (2, _read_fork),
+    FORK_TOLD: (5, _read_fork),
+    KEYS_SHOWN: (3, _read_keys),
 }
 """Kind → (array length with the kind itself, reader of the fields)."""

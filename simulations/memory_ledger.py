@@ -15,11 +15,19 @@ from ledger.log import (
     parse_entry,
 )
 from ledger.log.entries import sign_entry
-from ledger.log.forks import ForkProof, fork_of_heads, nodes_of
+from ledger.log.forks import (
+    ForkProof,
+    check_fork,
+    encode_fork,
+    fork_digest,
+    fork_of_heads,
+    nodes_of,
+)
 from ledger.log.genesis import genesis_draft, identity_from_body
 from ledger.log.mirror_errors import MirrorMismatch, RotationRefused
 from ledger.log.notes import note_text
-from ledger.log.tree import Frontier, NodeAt, prove_consistency, root_at
+from ledger.log.own_kinds import rotated, rotation_draft
+from ledger.log.tree import Frontier, prove_consistency, root_at
 from ledger.log.witness import Request
 from ledger.log.witness_store import EntryForm, MirroredEntry
 from p2pfl.core.effects import SeqLink
@@ -44,13 +52,32 @@ class MemoryLedger:
         self.entries: list[Entry] = []
         self._log = log
         self._frontier = Frontier()
+        self._nodes = dict[tuple[int, int], bytes]()
+        self._note = b""
         self.append((draft,), (), 0)
 
     @property
     def note(self) -> bytes:
         """The signed head over everything appended."""
-        checkpoint = Checkpoint(self.identity.origin, self._frontier.size, self._frontier.root())
-        return note_sign(checkpoint.text, self.identity.origin, self._log)
+        if not self._note:
+            self._note = note_sign(self.checkpoint.text, self.identity.origin, self._log)
+        return self._note
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The head over everything appended."""
+        return Checkpoint(self.identity.origin, self._frontier.size, self._frontier.root())
+
+    def node_at(self, level: int, index: int) -> bytes:
+        """A complete subtree's root."""
+        return self._nodes[level, index]
+
+    def rotate(self, new: Signer, statement: bytes) -> None:
+        """Replace the log key: the last entry under the old one, the next head under the new."""
+        draft = rotation_draft(self.identity, new.public_key, statement, "node")
+        (entry,) = self.append((draft,), (), 0)
+        self.identity, self._log = rotated(self.identity, entry.seq, entry.body), new
+        self._note = b""
 
     def append(
         self, drafts: Sequence[Draft], links: Sequence[SeqLink], now_us: int
@@ -71,7 +98,7 @@ class MemoryLedger:
                 log=self._log,
             )
             entry = parse_entry(raw)
-            self._frontier.append(entry.leaf)
+            self._grow(entry)
             self.entries.append(entry)
         return tuple(self.entries[first:])
 
@@ -80,7 +107,13 @@ class MemoryLedger:
         del self.entries[size:]
         self._frontier = Frontier()
         for entry in self.entries:
-            self._frontier.append(entry.leaf)
+            self._grow(entry)
+
+    def _grow(self, entry: Entry) -> None:
+        self._note = b""
+        self._nodes[0, self._frontier.size] = entry.leaf
+        for level, index, node in self._frontier.append(entry.leaf):
+            self._nodes[level, index] = node
 
 
 class MemoryView:
@@ -104,16 +137,24 @@ class MemoryView:
         """The newest head."""
         return self._ledger.note
 
-    def _nodes(self) -> NodeAt:
-        return nodes_of(entry.leaf for entry in self._ledger.entries)
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """That head, unsigned."""
+        return self._ledger.checkpoint
+
+    def lineage(self) -> tuple[bytes, ...]:
+        """The genesis entry and those that replaced the key, if any did."""
+        keys = self._ledger.identity.keys
+        seqs = [0, *(key.first_seq - 1 for key in keys[1:])] if len(keys) > 1 else []
+        return tuple(self._ledger.entries[seq].raw for seq in seqs)
 
     def prove_consistency(self, m: int, n: int) -> tuple[bytes, ...]:
         """That the head of `n` entries extends that of `m`."""
-        return prove_consistency(m, n, self._nodes())
+        return prove_consistency(m, n, self._ledger.node_at)
 
     def root_at(self, size: int) -> bytes:
         """The root over the first entries."""
-        return root_at(size, self._nodes())
+        return root_at(size, self._ledger.node_at)
 
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
         """Entries [start, stop)."""
@@ -143,6 +184,7 @@ class MemoryBook:
         self._entries: dict[LogId, dict[int, MirroredEntry]] = {}
         self._forks: dict[str, ForkProof] = {}
         self._proofs: list[bytes] = []
+        self._witnesses: tuple[VerifierKey, ...] = ()
 
     def set_logs(self, keys: Mapping[LogId, VerifierKey]) -> None:
         """Whom we witness."""
@@ -150,6 +192,28 @@ class MemoryBook:
 
     def set_witnesses(self, keys: Iterable[VerifierKey]) -> None:
         """Whose cosignatures are kept: here only the own ones."""
+        self._witnesses = tuple(keys)
+
+    def admit_lineage(self, log_id: LogId, entries: Sequence[bytes]) -> bool:
+        """Keys of simulated logs are replaced in tests with a real book alone."""
+        raise RotationRefused(str(len(entries)))
+
+    def lineage(self, log_id: LogId) -> tuple[bytes, ...]:
+        """No key was replaced."""
+        return ()
+
+    def keys_in_force(self, log_id: LogId) -> tuple[tuple[int, VerifierKey], ...]:
+        """Each log has one."""
+        return ((0, self._keys[log_id]),)
+
+    def accused_witnesses(self) -> frozenset[VerifierKey]:
+        """Who cosigned two histories."""
+        verdicts = (check_fork(proof) for proof in self._proofs)
+        return frozenset(verdict.witness for verdict in verdicts if verdict.witness)
+
+    def fork_digests(self) -> tuple[bytes, ...]:
+        """Of every proof."""
+        return tuple(fork_digest(proof) for proof in self._proofs)
 
     def log_key(self, origin: str, size: int) -> VerifierKey | None:
         """See `WitnessStore`; keys of simulated logs are never replaced."""
@@ -206,6 +270,7 @@ class MemoryBook:
         proof = fork_of_heads(self._keys[log_id], held.note, note, nodes)
         if proof is not None:
             self._forks[head.origin] = proof
+            self.put_fork(encode_fork(proof))
         return proof
 
     def mirrored_size(self, log_id: LogId) -> int:

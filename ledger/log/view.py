@@ -16,7 +16,7 @@ from ledger.log.heads_file import HeadRecord
 from ledger.log.identity import LogId, LogIdentity
 from ledger.log.notes import Checkpoint
 from ledger.log.opening import History, row_of
-from ledger.log.own_kinds import Frozen
+from ledger.log.own_kinds import Frozen, compromised_by, is_log_rotation
 
 _ROWS_PER_READ = 256
 
@@ -28,6 +28,7 @@ class LogView:
         self._database = database
         self._identity = history.identity
         self._frozen = history.frozen
+        self._own_seqs = set(history.seqs)
         self._released = released
         self._lock = RLock()
 
@@ -90,6 +91,21 @@ class LogView:
         if not 0 <= seq < self._released.size:
             raise NoSuchEntry(expected=f"0 … {self._released.size - 1}", actual=seq)
         return next(self.entries(seq, seq + 1))
+
+    def lineage(self) -> tuple[bytes, ...]:
+        """The raw genesis entry and those that changed the log's keys; none if it has its first.
+
+        For whoever witnesses this log: see `WitnessDatabase.admit_lineage`. Raises: Corrupt.
+        """
+        identity = self._identity
+        if len(identity.keys) == 1:
+            return ()
+        found = [self.entry(0)]
+        for seq in sorted(self._own_seqs):
+            entry = self.entry(seq)
+            if is_log_rotation(entry.kind, entry.body) or compromised_by(identity, entry):
+                found.append(entry)
+        return tuple(entry.raw for entry in found)
 
     def prove_inclusion(self, seq: int, size: int) -> tuple[bytes, ...]:
         """The audit path of entry `seq` under the head of `size`. Raises ProofSizesWrong."""

@@ -38,6 +38,7 @@ from ledger.log.opening import (
     sound_history,
 )
 from ledger.log.own_kinds import (
+    OWN_KINDS,
     commitment_in,
     fork_draft,
     frozen_by,
@@ -272,6 +273,8 @@ class Log(LogView):
         self._released = released
         for entry in stored:
             self._frozen = self._frozen or frozen_by(identity, entry)
+            if entry.kind in OWN_KINDS:
+                self._own_seqs.add(entry.seq)
             if erased := redaction_in(entry.kind, entry.body):
                 self._redacted.add(erased)
         return Committed(stored, self.checkpoint, self.note)

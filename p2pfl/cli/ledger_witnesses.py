@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -25,12 +26,21 @@ def status(context: typer.Context, json: JsonOption = False) -> None:
     )
     met = "met" if seen.quorum_met else "not met"
     say(f"quorum: {met} ({len(seen.cosigned_by)} of {seen.needed} needed)")
-    say(f"proofs of forks: {seen.forks}")
+    say(f"newest head with a quorum: {seen.witnessed_size} entries")
+    if seen.frozen:
+        say("FROZEN: this ledger has two signed histories and takes no more entries.")
+        say("  Find out who has the log key, then: p2pfl ledger new-incarnation")
+    say(f"proofs of forks: {len(seen.forks)}")
+    for fork in seen.forks:
+        say(f"  {fork.form} against {fork.about}: p2pfl ledger check-fork")
+        say(f"    {fork.file}")
     say(f"{'site':<24}{'entries':>9}{'seen':>8}{'cosigned':>10}{'mirrored':>10}{'ours':>9}")
     for peer in seen.peers:
         size = "none" if peer.size < 0 else str(peer.size)
         row = f"{peer.name[:23]:<24}{size:>9}{_age(peer.seen_s):>8}{_age(peer.cosigned_s):>10}"
         say(f"{row}{peer.mirrored:>10}{peer.cosigned_own:>9}")
+        for line in textwrap.wrap(", ".join(peer.cosigned_by), 58):
+            say(f"    cosigned by: {line}")
 
 
 def check_fork(
@@ -38,14 +48,20 @@ def check_fork(
     file: Annotated[Path, typer.Argument(help="A proof that a ledger has two histories.")],
     json: JsonOption = False,
 ) -> int:
-    """Check a proof of a fork with nothing but its file. Exit codes: 12 proven, 65 not."""
+    """Check a proof of a fork with nothing but its file, offline.
+
+    Exit codes: 12 a fork is proven, 65 the file proves nothing, 66 there is no such file."""
     from p2pfl.runtime.commands.ledger_witnesses import fork_checked
 
     seen = fork_checked(file)
     if json:
         say_json(seen)
     else:
-        say(f"{seen.form}: the log {seen.log_id.hex()[:16]} {seen.sentence}")
+        say(f"{seen.form}: {seen.sentence}")
+        whose = "The file itself shows whose keys these are" if seen.bound else "Compare these keys"
+        say(f"{whose}:")
+        for key in seen.keys:
+            say(f"  {key}")
     return EXIT_FORK
 
 

@@ -62,11 +62,18 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         say_json(told)
         return
+    if told["read_only"]:
+        say(f"READ-ONLY: {told['read_only']}")
     connected = ", ".join(site["name"] for site in told["connected"]) or "nobody"
     say_fields(
         [
             ("connected", f"{connected} ({len(told['connected'])} of {told['members'] - 1})"),
             *[("not reached", line) for line in _not_reached(home, told)],
+            *[("two histories", f"{name}: nothing of it is taken") for name in told["forked"]],
+            *[
+                ("false witness", f"{name}: its cosignatures count no more")
+                for name in told["false_witnesses"]
+            ],
             ("ledger", f"{told['ledger_entries']} entries"),
             ("memory", f"{told['memory_peak_kib'] / 1024:.0f} MB at most so far"),
             *[

@@ -39,6 +39,15 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """Record that the own log told two histories: the last entry that it takes."""
+
+    study: None
+    form: str
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Mandate:
     """The approval in whose name a study writes: the entry with this sequence number."""
 
@@ -262,6 +271,7 @@ StudyJob = OpenTraining | Train | Score | ReleaseModel | Obtain | FetchModel | A
 
 Effect = (
     Append
+    | Freeze
     | Offer
     | Withdraw
     | KeepProposal

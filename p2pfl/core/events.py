@@ -77,7 +77,29 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class OwnLogConfirmed:
-    """Another site said which head of the own log it knows, and the own log contains it."""
+    """Other sites said which head of the own log they know, and the own log contains it."""
+
+    words: int = 0
+    """How many said so."""
+    needed: int = 0
+    """How many exclude a conspiracy: fewer, and no more could be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLogWords:
+    """So many sites said which head of the own log they know, and so many are needed."""
+
+    words: int
+    needed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    """Under which keys a member's log signs its heads: its own entries prove it."""
+
+    log_id: bytes
+    in_force: tuple[tuple[int, bytes], ...]
+    """(smallest size of heads, public key), ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +123,10 @@ class ForkFound:
     """K1 … K4."""
     proof: bytes
     """SHA-256 of the proof's file."""
+    file: str = ""
+    """Its name in the home."""
+    witness: bytes = b""
+    """K4: the site that cosigned both histories; it alone is accused. Empty if it has left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +315,8 @@ Event = (
     | PeerRefused
     | Appended
     | OwnLogConfirmed
+    | OwnLogWords
+    | LogKeys
     | OfflineStart
     | OwnLogBehind
     | ForkFound

@@ -113,6 +113,8 @@ class History:
         """(site, broken rule) → the largest count on record."""
         self.forks: dict[bytes, str] = {}
         """Log → form of the first proof on record that it has two histories."""
+        self.false_witnesses: set[bytes] = set()
+        """Sites that are proved, on record, to have cosigned two histories of a log."""
         for entry in entries:
             self.apply(entry)
 
@@ -172,6 +174,8 @@ class History:
                 self._spend(DatasetId(ds), total_u)
             case kinds.PeerMisbehaved(site=site, reason=rule, count=count):
                 self.misbehaved[site, rule] = max(count, self.misbehaved.get((site, rule), 0))
+            case kinds.ForkFound(form="K4", witness=witness):
+                self.false_witnesses.add(witness)
             case kinds.ForkFound(log_id=log_id, form=form):
                 self.forks.setdefault(log_id, form)
             case _:

@@ -43,7 +43,6 @@ from p2pfl.core.refusals import (
 )
 from p2pfl.core.rounds import StudyRun
 from p2pfl.core.steering import Steerings
-from p2pfl.core.witnessing_gate import UNTOLD
 from p2pfl.core.witnessing_reactions import LogWatch, WitnessEvent
 
 
@@ -137,7 +136,15 @@ class NodeCore:
                 return self._conduct.count(self.roster, site, rule, "")
             case ev.Appended():
                 return self._appended(now_s, event)
-            case ev.OwnLogConfirmed() | ev.OfflineStart() | ev.OwnLogBehind() | ev.ForkFound():
+            case ev.LogKeys():
+                return self._peer_heads.learn(event)
+            case (
+                ev.OwnLogConfirmed()
+                | ev.OwnLogWords()
+                | ev.OfflineStart()
+                | ev.OwnLogBehind()
+                | ev.ForkFound()
+            ):
                 return self._witnessed(event)
             case ev.ManifestKept(manifest=manifest, proposer=proposer):
                 return self._keep(now_s, manifest, proposer)
@@ -192,14 +199,11 @@ class NodeCore:
 
     def _begin(self, now_s: float, event: ev.Begin) -> list[fx.Effect]:
         self._models, self._has_begun = set(event.models), True
-        self._logs.gate.state = event.own_log
         self._own_head.note = event.note
-        effects: list[fx.Effect] = []
+        effects = self._logs.begin(self.roster, event.own_log)
         for manifest in event.manifests:
             proposer = SiteId(self.history.study(StudyId(manifest.study_id)).proposer)
             effects += self._keep(now_s, manifest, proposer)
-        if event.own_log is ev.OwnLog.UNCONFIRMED:
-            effects.append(fx.Show(None, UNTOLD))
         return effects + self._own_head.offer(now_s)
 
     def _keep(self, now_s: float, manifest: Manifest, proposer: SiteId) -> list[fx.Effect]:
@@ -279,9 +283,8 @@ class NodeCore:
         """Start a study that this site approves, or offer the last updates of a finished one."""
         past, proposal = self.history.study(study), self.proposals.get(study)
         is_wanted = past.standing is Standing.APPROVED or past.is_complete
-        if not self._has_begun or study in self.runs or proposal is None or not is_wanted:
-            return []
-        if self._logs.is_closed:
+        is_up = self._has_begun and not self._logs.is_closed
+        if not is_up or study in self.runs or proposal is None or not is_wanted:
             return []
         dataset, manifest = self._governance.dataset(past), proposal.manifest
         if past.standing is Standing.APPROVED and (dataset is None or dataset.revoked):

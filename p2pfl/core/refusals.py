@@ -51,6 +51,10 @@ class BadHead(UpdateRefused):
     """The signed head of the sender's log is missing, forged or too small to cover the entry."""
 
 
+class HeadKeyUnknown(UpdateRefused):
+    """The head is signed by no key that is known of the sender's log: it may just be replaced."""
+
+
 class ForkedHead(BadHead):
     """Two signed heads of the sender's log have the same size and different roots."""
 

@@ -20,6 +20,7 @@ from gossip.witness_messages import (
     EntriesWanted,
     ForkTold,
     HeadsHeld,
+    KeysShown,
     LeavesSent,
     LeavesWanted,
     WitnessMessage,
@@ -33,16 +34,13 @@ from ledger.log import (
     Witness,
     note_verify,
 )
-from ledger.log.forks import (
-    fork_of_heads,
-    nodes_of,
-)
-from ledger.log.notes import note_text
 from ledger.log.witness import parse_request
 from p2pfl.core import events as ev
 from p2pfl.core import witnessing_terms as terms
 from p2pfl.core.witnessing_forks import ForkProofs
+from p2pfl.core.witnessing_keys import KeysKnown
 from p2pfl.core.witnessing_mirrors import Mirrors
+from p2pfl.core.witnessing_own import OwnHistory, checkpoint_of
 from p2pfl.core.witnessing_serving import OwnShelf
 from p2pfl.core.witnessing_terms import (
     BadCosignature,
@@ -54,6 +52,7 @@ from p2pfl.core.witnessing_terms import (
     WitnessInput,
     WitnessOutput,
 )
+from p2pfl.core.witnessing_words import Words
 
 
 class Witnessing:
@@ -69,11 +68,12 @@ class Witnessing:
         witness: Signer,
         seal: terms.Seal,
         may_read: terms.MayRead,
+        faulty: int | None = None,
     ) -> None:
+        """faulty: how many witnesses may lie, if that was agreed: see `quorum`."""
         self.peers: dict[SiteId, Peer] = {}
         self.is_confirmed = False
         """Whether the own log may be shown."""
-        self._is_behind = False
         self._me = me
         self._roster = roster
         self._book = book
@@ -82,28 +82,40 @@ class Witnessing:
         self._shelf = OwnShelf(own, seal, may_read)
         self._mirrors = Mirrors(book, roster)
         self._log_ids = dict[str, LogId]()
+        self._faulty = faulty
+        self._words = Words()
+        self._keys = KeysKnown(book)
         self._proofs = ForkProofs(book, own.log_id, roster)
+        self._history = OwnHistory(book, own, self._proofs, self._keys)
         self._set_roster(roster)
 
     @property
     def is_stopped(self) -> bool:
         """Whether the own log may never be shown again: it is too short, or forked."""
-        return self._is_behind or self._proofs.own_is_forked
+        return self._history.is_behind or self._proofs.own_is_forked
 
     @property
     def own_size(self) -> int:
         """Entries of the own log, as released."""
-        return _checkpoint_of(self._own.note).size
+        return self._own.checkpoint.size
+
+    @property
+    def words_needed(self) -> int:
+        """How many sites' words on the own log exclude a conspiracy; liars do not count."""
+        others = len(self._roster.members) - 1
+        honest = others - len(self._proofs.false_witnesses() - {self._me})
+        return max(1, min(honest, terms.quorum(others + 1, self._faulty)))
 
     def begin(self, now_s: float, *, must_ask: bool) -> list[WitnessOutput]:
         """What the book knows already. must_ask: another site has to confirm the own log first."""
         self.is_confirmed = not must_ask or len(self._roster.members) < 2
         outputs: list[WitnessOutput] = []
-        for proof in self._book.forks():
-            outputs += self._proofs.held(proof)
+        outputs += self._own_keys()
+        outputs += self._keys.refresh(self._log_ids.values())
+        outputs += self._proofs.arisen()
         held = self._book.head_of(self._own.log_id)
         if held is not None:
-            outputs += self._own_head_heard(held.note, now_s)
+            outputs += self._history.heard(held.note, now_s)
         if self.is_confirmed and not self.is_stopped:
             outputs.append(Learned(ev.OwnLogConfirmed()))
         return outputs
@@ -125,11 +137,11 @@ class Witnessing:
                 self.peers.pop(site, None)
                 return []
             case terms.Said(sender=sender, message=message):
-                return self._said(now_s, sender, message)
+                return [*self._said(now_s, sender, message), *self._proofs.arisen()]
             case terms.HeadSeen(note=note):
-                return self._heard(note, now_s)
+                return [*self._heard(note, now_s), *self._proofs.arisen()]
             case terms.OwnGrew():
-                return self._push(now_s)
+                return [*self._own_keys(), *self._push(now_s)]
             case terms.Tick():
                 return self._tick(now_s)
             case terms.Members(roster=roster):
@@ -148,7 +160,7 @@ class Witnessing:
     # -- telling ---------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> list[WitnessOutput]:
-        outputs = self._push(now_s)
+        outputs = [*self._confirm(now_s), *self._push(now_s)]
         for site, peer in self.peers.items():
             again_s = terms.TERMS.again_s if not self.is_confirmed else terms.TERMS.swap_s
             if not 0.0 <= now_s - peer.told_s < again_s:
@@ -157,7 +169,9 @@ class Witnessing:
         return outputs
 
     def _tell_heads(self, now_s: float, site: SiteId) -> list[WitnessOutput]:
-        """The newest head held of each log; that of the receiver's own log first."""
+        """The newest head held of each log, after the keys that replaced others.
+
+        That of the receiver's own log comes first."""
         self.peers[site].told_s = now_s
         own = LogId(self._roster.member(site).log_id)
         held = self._book.head_of(own)
@@ -168,26 +182,36 @@ class Witnessing:
             if other.log_id not in (own, self._own.log_id) and len(note) <= room:
                 notes.append(note)
                 room -= len(note)
-        return [Tell(site, HeadsHeld(tuple(notes[:HELD_NOTES_MAX])))]
+        is_shown = self.is_confirmed and not self.is_stopped
+        keys = self._keys.tell(site, None if is_shown else self._own.log_id)
+        return [*keys, Tell(site, HeadsHeld(tuple(notes[:HELD_NOTES_MAX])))]
+
+    def _own_keys(self) -> list[WitnessOutput]:
+        """Whether the own log's key was replaced: everybody is told before the next head."""
+        lineage = tuple(self._own.lineage())
+        learned = self._keys.take(self._own.log_id, lineage) if lineage else []
+        if not learned or not self.is_confirmed or self.is_stopped:
+            return [*learned]
+        shown = KeysShown(self._own.log_id, lineage)
+        return [*learned, *(Tell(site, shown) for site in self.peers)]
 
     def _push(self, now_s: float) -> list[WitnessOutput]:
         """Ask whoever has not cosigned the newest own head, and everybody from time to time."""
         if not self.is_confirmed or self.is_stopped:
             return []
-        note = self._own.note
-        size = _checkpoint_of(note).size
+        size = self.own_size
         outputs: list[WitnessOutput] = []
         for site, peer in self.peers.items():
             pause_s = terms.TERMS.push_s if size > peer.told_size else terms.TERMS.swap_s
             if size == peer.told_size and peer.cosigned < size:
                 pause_s = terms.TERMS.again_s
             if not 0.0 <= now_s - peer.pushed_s < pause_s:
-                outputs.append(self._request(now_s, site, peer, note, size))
+                outputs.append(self._request(now_s, site, peer))
         return outputs
 
-    def _request(
-        self, now_s: float, site: SiteId, peer: Peer, note: bytes, size: int
-    ) -> WitnessOutput:
+    def _request(self, now_s: float, site: SiteId, peer: Peer) -> WitnessOutput:
+        note = self._own.note
+        size = checkpoint_of(note).size  # of this note: the log may have grown since
         old = min(peer.cosigned, size)
         proof = self._own.prove_consistency(old, size) if 0 < old < size else ()
         lines = [b"old %d" % old, *(b64encode(node) for node in proof)]
@@ -205,7 +229,7 @@ class Witnessing:
         peer = self.peers.get(sender)
         try:
             if isinstance(message, ForkTold):
-                return self._proofs.told(message.proof)
+                return self._proofs.told(sender, message)
             if peer is None:
                 return []
             match message:
@@ -215,12 +239,16 @@ class Witnessing:
                     return self._answered(now_s, sender, peer, message)
                 case HeadsHeld():
                     return self._heads_held(now_s, sender, peer, message)
+                case KeysShown(log_id=log_id, entries=entries):
+                    is_member = log_id in self._log_ids.values()
+                    return [*self._keys.take(LogId(log_id), entries)] if is_member else []
                 case LeavesSent(log_id=log_id, start=start, hashes=hashes):
                     return self._mirror(sender, LogId(log_id), start, hashes)
                 case LeavesWanted() | EntriesWanted():
                     return self._serve(now_s, sender, peer, message)
                 case EntriesSent():
-                    return self._keep(now_s, sender, peer, message)
+                    kept = self._keep(now_s, sender, peer, message)
+                    return [*kept, *self._keys.refresh([LogId(self._roster.member(sender).log_id)])]
                 case _:
                     assert_never(message)
         except PeerError as error:
@@ -233,15 +261,15 @@ class Witnessing:
         card = self._roster.member(sender)
         try:
             note = parse_request(message.request).note
-            head = _checkpoint_of(note)
+            head = checkpoint_of(note)
         except LedgerError as error:
             raise BadNote(str(error)) from error
         log_id = LogId(card.log_id)
         if self._log_ids.get(head.origin) != log_id:
             raise ForeignLog("a request is about the own log", actual=head.origin[:80])
         answer = self._witness.answer(message.request, int(now_s))
-        told = CosignAnswered(head.origin, head.size, head.root, answer.status, answer.body[:1024])
-        outputs: list[WitnessOutput] = [Tell(sender, told)]
+        told = (head.origin, head.size, head.root, answer.status, answer.body[:1024])
+        outputs: list[WitnessOutput] = [Tell(sender, CosignAnswered(*told))]
         if answer.fork is not None:
             outputs += self._proofs.found(answer.fork)
         elif answer.status in (Status.OTHER_SIZE, Status.BAD_PROOF):
@@ -283,8 +311,8 @@ class Witnessing:
         held = int(said)
         if held > self.own_size or held == peer.cosigned:
             return []  # a larger own head proves itself by its note, not by a number
-        peer.cosigned, note = held, self._own.note
-        return [self._request(now_s, sender, peer, note, _checkpoint_of(note).size)]
+        peer.cosigned = held
+        return [self._request(now_s, sender, peer)]
 
     def _heads_held(
         self, now_s: float, sender: SiteId, peer: Peer, message: HeadsHeld
@@ -292,15 +320,27 @@ class Witnessing:
         outputs: list[WitnessOutput] = []
         own, *others = message.notes
         if own:
-            outputs += self._own_head_heard(own, now_s)
-        if not self.is_confirmed and not self.is_stopped:
-            self.is_confirmed = True
-            outputs += [Learned(ev.OwnLogConfirmed()), *self._push(now_s)]
+            outputs += self._history.heard(own, now_s)
+        if sender not in self._proofs.false_witnesses() and self._words.hear(now_s, sender):
+            if not self.is_confirmed and not self.is_stopped:
+                told = ev.OwnLogWords(self._words.count, self.words_needed)
+                outputs += [Learned(told)] if told.words < told.needed else []
+            outputs += self._confirm(now_s)
         for note in others:
             outputs += self._foreign_head(note, now_s)
         if not 0.0 <= now_s - peer.told_s < terms.TERMS.again_s:
             outputs += self._tell_heads(now_s, sender)
         return outputs
+
+    def _confirm(self, now_s: float) -> list[WitnessOutput]:
+        """Show the own log once enough sites know nothing that it does not hold."""
+        needed = self.words_needed if not self.is_confirmed else 0
+        if self.is_confirmed or self.is_stopped or not self._words.is_enough(now_s, needed):
+            return []
+        self.is_confirmed = True
+        confirmed = Learned(ev.OwnLogConfirmed(self._words.count, needed))
+        keys = [told for site in self.peers for told in self._keys.tell(site, None)]
+        return [confirmed, *keys, *self._push(now_s)]
 
     def _heard(self, note: bytes, now_s: float) -> list[WitnessOutput]:
         """A head that came with something else: the core has checked who signed it."""
@@ -311,42 +351,18 @@ class Witnessing:
 
     def _foreign_head(self, note: bytes, now_s: float) -> list[WitnessOutput]:
         try:
-            log_id = self._log_ids.get(_checkpoint_of(note).origin)
+            log_id = self._log_ids.get(checkpoint_of(note).origin)
         except LedgerError as error:
             raise BadNote(str(error)) from error
         if log_id is None:
             return []  # of a site that this roster does not name any more, or not yet
         if log_id == self._own.log_id:
-            return self._own_head_heard(note, now_s)
-        key = self._proofs.key_of(log_id)
-        try:
-            note_verify(note, key)
-        except LedgerError as error:
-            raise BadNote(str(error)) from error
+            return self._history.heard(note, now_s)
         return self._note_seen(log_id, note, now_s)
-
-    def _own_head_heard(self, note: bytes, now_s: float) -> list[WitnessOutput]:
-        """A head of the own log, as somebody else holds it."""
-        key = self._proofs.key_of(self._own.log_id)
-        try:
-            head = Checkpoint.parse(note_verify(note, key).text)
-        except LedgerError as error:
-            raise BadNote(f"of this site's own log: {error}") from error
-        mine = self._own.note
-        size = _checkpoint_of(mine).size
-        if head.size > size:
-            self._book.note_seen(self._own.log_id, note, int(now_s * 1e6))
-            self._is_behind = True
-            return [Learned(ev.OwnLogBehind(head.size))]
-        if self._own.root_at(head.size) == head.root:
-            return []
-        leaves = (entry.leaf for entry in self._own.entries(0, size))
-        proof = fork_of_heads(key, mine, note, nodes_of(leaves))
-        return [] if proof is None else self._proofs.found(proof)
 
     def _note_seen(self, log_id: LogId, note: bytes, now_s: float) -> list[WitnessOutput]:
         if log_id == self._own.log_id:
-            return self._own_head_heard(note, now_s)
+            return self._history.heard(note, now_s)
         try:
             proof = self._book.note_seen(log_id, note, int(now_s * 1e6))
         except LedgerError as error:
@@ -372,10 +388,6 @@ class Witnessing:
             return [*self._mirrors.serve(now_s, sender, peer, message)]
         may_show = self.is_confirmed and not self.is_stopped
         return [*self._shelf.serve(now_s, sender, peer, message)] if may_show else []
-
-
-def _checkpoint_of(note: bytes) -> Checkpoint:
-    return Checkpoint.parse(note_text(note))
 
 
 def _with_cosignatures(held: terms.Held) -> bytes:

@@ -11,13 +11,23 @@ from typing import Final
 from p2pfl.core import effects as fx
 from p2pfl.core.events import OwnLog
 
+_HARMLESS = fx.Show | fx.CloseTraining | fx.HeadHeard | fx.Freeze
 Held = fx.Append | fx.Offer | fx.Withdraw | fx.Train | fx.ReleaseModel
 
 UNTOLD: Final = fx.Waiting(
     "own-log-unconfirmed",
-    "waits for a peer's word about the own log; if none can be reached: `p2pfl node start "
+    "waits for the other sites' word about the own log; if none can be reached: `p2pfl node start "
     "--offline-ok`",
 )
+
+
+def untold(words: int, needed: int) -> fx.Waiting:
+    """What is waited for, while some have spoken already."""
+    return fx.Waiting(
+        "own-log-unconfirmed",
+        f"{words} of {needed} sites have said which head of the own log they know; waits some "
+        "seconds for more, then goes on with these",
+    )
 
 
 @dataclass(slots=True)
@@ -54,6 +64,4 @@ class Gate:
                 self._held += [effect for effect in effects if isinstance(effect, Held)]
                 return [effect for effect in effects if not isinstance(effect, Held)]
             case OwnLog.READ_ONLY:
-                return [
-                    e for e in effects if isinstance(e, fx.Show | fx.CloseTraining | fx.HeadHeard)
-                ]
+                return [e for e in effects if isinstance(e, _HARMLESS)]

@@ -1,6 +1,6 @@
 """What witnessing is given, what goes into it and what comes out: closed unions and protocols."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -10,7 +10,7 @@ from gossip.identifiers import SiteId
 from gossip.rate import TokenBucket
 from gossip.roster import Roster
 from gossip.witness_messages import ForkTold, WitnessMessage
-from ledger.log import Entry, KeyType, LogId, VerifierKey, WitnessStore, origin_of
+from ledger.log import Checkpoint, Entry, KeyType, LogId, VerifierKey, WitnessStore, origin_of
 from ledger.log.forks import ForkProof
 from ledger.log.witness_store import MirroredEntry
 from p2pfl.core import events as ev
@@ -24,6 +24,9 @@ class WitnessTerms:
     """The own head goes to each connected member at most this often …"""
     swap_s: float = 600.0
     """… and this often though nothing changed; heads held of others are swapped as often."""
+    quorum_wait_s: float = 10.0
+    """After a start, once one site has said which head of the own log it knows, so long is waited
+    for as many as exclude a conspiracy."""
     again_s: float = 5.0
     """What was lost on the way is asked again, and a site is told what is held at most so often."""
     fetch_s: float = 0.5
@@ -102,13 +105,29 @@ class TellEveryone:
 
 
 @dataclass(frozen=True, slots=True)
+class ForkKept:
+    """Put a proof's file where people find it: in the home's folder `forks`."""
+
+    file: str
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Learned:
     """What the core has to know."""
 
-    event: ev.OwnLogConfirmed | ev.OfflineStart | ev.OwnLogBehind | ev.ForkFound | ev.PeerRefused
+    event: (
+        ev.OwnLogConfirmed
+        | ev.OwnLogWords
+        | ev.OfflineStart
+        | ev.OwnLogBehind
+        | ev.LogKeys
+        | ev.ForkFound
+        | ev.PeerRefused
+    )
 
 
-WitnessOutput = Tell | TellEveryone | Learned
+WitnessOutput = Tell | TellEveryone | ForkKept | Learned
 
 
 class OwnLogView(Protocol):
@@ -125,6 +144,13 @@ class OwnLogView(Protocol):
     @property
     def note(self) -> bytes:
         """Its newest head, signed."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """That head without its signature."""
+
+    def lineage(self) -> Sequence[bytes]:
+        """Its genesis entry and those that changed its keys, raw; none if none did."""
 
     def prove_consistency(self, m: int, n: int) -> tuple[bytes, ...]:
         """That the head of `n` entries extends that of `m`."""
@@ -168,6 +194,11 @@ class WitnessBook(WitnessStore, Protocol):
     def first_missing_entry(self, log_id: LogId, start: int = 0) -> int: ...
     def admit_rotation(self, log_id: LogId, raw: bytes) -> VerifierKey: ...
     def put_own_cosignature(self, size: int, root: bytes, line: bytes, ts_s: int) -> None: ...
+    def admit_lineage(self, log_id: LogId, entries: Sequence[bytes]) -> bool: ...
+    def lineage(self, log_id: LogId) -> Sequence[bytes]: ...
+    def keys_in_force(self, log_id: LogId) -> Sequence[tuple[int, VerifierKey]]: ...
+    def accused_witnesses(self) -> Collection[VerifierKey]: ...
+    def fork_digests(self) -> Collection[bytes]: ...
     def put_fork(self, proof: bytes) -> bool: ...
     def forks(self) -> tuple[bytes, ...]: ...
 
@@ -197,14 +228,15 @@ def quorum(sites: int, faulty: int | None = None) -> int:
     """How many of the other sites' cosignatures exclude a split view.
 
     sites: members of the consortium, the log's own site among them, so n = sites − 1 witnesses.
-    faulty: how many of the witnesses may lie; ⌊(n − 1)/3⌋ if not agreed otherwise. Two quorums
-    of ⌊(n + f)/2⌋ + 1 share an honest witness, and an honest witness cosigns one history only.
+    faulty: how many of the witnesses may lie; ⌊(n − 1)/3⌋ if not agreed otherwise, and never all
+    of them. Two quorums of ⌊(n + f)/2⌋ + 1 share an honest witness, and an honest witness cosigns
+    one history only.
 
     >>> quorum(3), quorum(4), quorum(5), quorum(10)
     (2, 2, 3, 6)
     """
     witnesses = max(0, sites - 1)
-    f = max(0, witnesses - 1) // 3 if faulty is None else faulty
+    f = max(0, witnesses - 1) // 3 if faulty is None else max(0, min(faulty, witnesses - 1))
     return (witnesses + f) // 2 + 1 if witnesses else 0
 
 
@@ -229,6 +261,10 @@ class ForeignLog(WitnessingRefused):
 
 class BadLeaves(WitnessingRefused):
     """Leaf hashes or entries that do not belong to the heads that the log signed."""
+
+
+class BadKeys(WitnessingRefused):
+    """Entries that do not prove which keys a member's log has."""
 
 
 class BadForkProof(WitnessingRefused):

@@ -5,19 +5,24 @@ before the next effect of the lane starts: no release without its spend on disk,
 its inputs on record. Long effects only start; their end comes back as an event."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, assert_never
 
-from gossip.identifiers import Digest, SiteId, digest_of
+from gossip.identifiers import Digest, SiteId
 from gossip.limits import INLINE_BYTES_MAX
 from gossip.messages import Message, StudyProposal, UpdateAnnounced
 from gossip.roster import Roster
 from gossip.transport import Transport
 from ledger.log import Draft, LedgerError, Log, Signer
+from ledger.log.errors import LogFrozen
+from ledger.provenance import kinds
+from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
+from p2pfl.core import witnessing_gate as gate
 from p2pfl.core import witnessing_terms as terms
 from p2pfl.core.history import History, Standing
 from p2pfl.core.manifest import Manifest, parse_manifest
@@ -71,6 +76,8 @@ class Surroundings:
     """Unconfirmed: nothing is released before another site's word on the own log."""
     offline_ok: bool = False
     """Whether to go on if no other site can be asked."""
+    faulty_witnesses: int | None = None
+    """How many witnesses may lie, if the policy says so: see `witnessing_terms.quorum`."""
     training_program: Sequence[str] = WORKER
     confinement: Terms | None = None
     """What training processes may reach; None where this machine cannot confine them."""
@@ -203,9 +210,13 @@ class Driver:
             self._given.observer.bug(error)
 
     async def _perform(self, effect: fx.Effect) -> None:
+        if self.core.own_log is ev.OwnLog.READ_ONLY and isinstance(effect, gate.Held):
+            return  # it was on its way when the log turned out to be forked, or too short
         match effect:
             case fx.Append():
                 await self._append(effect)
+            case fx.Freeze():
+                await self._freeze(effect)
             case fx.Offer():
                 await self._offer(effect)
             case fx.Withdraw(key=key):
@@ -240,11 +251,18 @@ class Driver:
         self.witness.give(terms.OwnGrew())
 
     async def _append(self, effect: fx.Append) -> None:
-        if effect.under is None:
-            await self.writer.append(effect.drafts, effect.links)
-        else:
-            approval = Approval(effect.under, effect.approved_seq)
-            await self.writer.append_under(approval, effect.drafts, effect.links)
+        with contextlib.suppress(LogFrozen):  # the proof came while this was waiting
+            if effect.under is None:
+                await self.writer.append(effect.drafts, effect.links)
+            else:
+                approval = Approval(effect.under, effect.approved_seq)
+                await self.writer.append_under(approval, effect.drafts, effect.links)
+
+    async def _freeze(self, effect: fx.Freeze) -> None:
+        """The last entry: whatever was queued before it is written, nothing after it is."""
+        found = kinds.ForkFound(self._given.log.log_id, effect.form, effect.proof)
+        with contextlib.suppress(LogFrozen):
+            await self.writer.append([found.draft(drafts.NODE_ACTOR)])
 
     async def _offer(self, effect: fx.Offer) -> None:
         try:
@@ -287,6 +305,7 @@ class Driver:
             clock_s=given.clock_s,
             must_ask=given.own_log is ev.OwnLog.UNCONFIRMED,
             offline_ok=given.offline_ok,
+            faulty=given.faulty_witnesses,
         )
 
     def _study_sites(self, study: bytes) -> Sequence[SiteId]:
@@ -300,11 +319,15 @@ class Driver:
                 case terms.Tell(site=site, message=message):
                     self.exchange.tell(site, message)
                 case terms.TellEveryone(message=message):
-                    key = f"fork/{digest_of(message.proof).hex()}"
+                    key = f"fork/{message.digest.hex()}/{message.part}"
                     until_s = self._given.clock_s() + FORK_TOLD_S
                     self.exchange.offer(key, message, None, until_s)
                 case terms.Learned(event=event):
                     self.submit(event)
+                case terms.ForkKept():
+                    pass  # written by the witness's own thread
+                case _:
+                    assert_never(output)
 
     def _require_writable(self) -> None:
         if self.core.read_only_reason:

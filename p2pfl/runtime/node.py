@@ -36,6 +36,7 @@ from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.node_commands import NodeCommands
 from p2pfl.runtime.node_status import status
 from p2pfl.runtime.observer import NodeObserver, open_log
+from p2pfl.runtime.policy import read_policy
 from p2pfl.runtime.study_jobs import DatasetFile
 
 __all__ = ["run_node"]
@@ -101,6 +102,7 @@ async def _serve(
             witness=Signer(keys.witness),
             own_log=OwnLog.UNCONFIRMED,
             offline_ok=offline_ok,
+            faulty_witnesses=read_policy(home.policy)[0].faulty_witnesses,
             confinement=_confinement(observer),
         )
     )

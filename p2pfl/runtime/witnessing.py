@@ -23,9 +23,13 @@ from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
 from ledger.provenance.readers import Readers, readers_of
 from p2pfl.core import witnessing_terms as terms
 from p2pfl.core.witnessing import Witnessing
+from p2pfl.runtime.errors import OperatorError
+from p2pfl.runtime.home import Home, write_durably
 
 WAITING_MAX: Final = 2_048
 TICK_S: Final = 0.5
+HEADS_TOGETHER_MAX: Final = 64
+"""Heads that came with updates wait for the next tick, or until there are so many."""
 OFFLINE_WAIT_S: Final = 10.0
 """How long a peer's word is waited for where the operator said to go on without."""
 
@@ -46,6 +50,8 @@ class WitnessGiven:
     must_ask: bool
     """Whether another site has to confirm the own log before it is shown."""
     offline_ok: bool
+    faulty: int | None = None
+    """How many witnesses may lie, if the policy says so."""
 
 
 class WitnessThread:
@@ -108,30 +114,65 @@ class WitnessThread:
             witness=given.witness,
             seal=sealer(given.identity_pk),
             may_read=reader_check(given.study_sites),
+            faulty=given.faulty,
         )
         started_s = ticked_s = given.clock_s()
         self._out(witnessing.begin(started_s, must_ask=given.must_ask))
+        heads: list[terms.HeadSeen] = []
         while not self._is_stopping:
             try:
                 taken = self._waiting.get(timeout=TICK_S)
             except queue.Empty:
                 taken = None
             now_s = given.clock_s()
-            if taken is not None:
+            if isinstance(taken, terms.HeadSeen):
+                heads.append(taken)
+            elif taken is not None:
                 self._out(witnessing.handle(now_s, taken))
-            if not 0.0 <= now_s - ticked_s < TICK_S:
+            is_due = not 0.0 <= now_s - ticked_s < TICK_S
+            if is_due or len(heads) >= HEADS_TOGETHER_MAX:
+                self._out(_seen_together(book, witnessing, heads, now_s))
+                heads = []
+            if is_due:
                 ticked_s = now_s
                 self._out(witnessing.handle(now_s, terms.Tick()))
                 if given.offline_ok and now_s - started_s >= OFFLINE_WAIT_S:
                     self._out(witnessing.go_on_offline())
+        _seen_together(book, witnessing, heads, given.clock_s())  # kept; told at the next start
 
     def _out(self, outputs: list[terms.WitnessOutput]) -> None:
+        for output in outputs:
+            if isinstance(output, terms.ForkKept):
+                keep_fork(Home(self._given.home), output)
         if outputs:
             self._hand_over(self._perform, outputs)
 
     def _hand_over(self, call: Callable[..., None], what: object) -> None:
         if not self._is_stopping and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, what)
+
+
+def _seen_together(
+    book: WitnessDatabase, witnessing: Witnessing, heads: Sequence[terms.HeadSeen], now_s: float
+) -> list[terms.WitnessOutput]:
+    """Compare heads that came with updates; one fsync for all of them, as nobody waits for it."""
+    outputs: list[terms.WitnessOutput] = []
+    if heads:
+        with book.together():
+            for head in heads:
+                outputs += witnessing.handle(now_s, head)
+    return outputs
+
+
+def keep_fork(home: Home, kept: terms.ForkKept) -> None:
+    """Put a proof where people find it, once. A disk that refuses delays it to the next start:
+    the witness's own file has it, too."""
+    path = home.forks / kept.file
+    if path.exists():
+        return
+    with contextlib.suppress(OSError, OperatorError):
+        home.forks.mkdir(mode=0o700, exist_ok=True)
+        write_durably(path, kept.proof)
 
 
 def sealer(identity_pk: bytes) -> terms.Seal:

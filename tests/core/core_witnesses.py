@@ -10,6 +10,8 @@ from ledger.log import Draft, Entry, Signer
 from ledger.provenance import kinds
 from p2pfl.core import events as ev
 from p2pfl.core import witnessing_terms as terms
+from p2pfl.core.history import History
+from p2pfl.core.node import NodeCore
 from p2pfl.core.witnessing import Witnessing
 from simulations.memory_ledger import MemoryBook, MemoryLedger, MemoryView
 from simulations.scenario import ScenarioTerms, make_world
@@ -151,3 +153,24 @@ def alarms(wires: Wires) -> list[object]:
     """Everything that would frighten somebody."""
     kinds_ = (ev.ForkFound, ev.OwnLogBehind, ev.PeerRefused)
     return [event for one in wires.all for event in one.learned if isinstance(event, kinds_)]
+
+
+def core_of(one: Hospital, wires: Wires) -> NodeCore:
+    core = NodeCore(one.site.id, wires.roster, History(one.ledger.entries))
+    core.handle(START_S, ev.Begin((), frozenset(), one.ledger.note))
+    return core
+
+
+def witnessing(
+    wires: Wires, one: Hospital, book: terms.WitnessBook, faulty: int | None = None
+) -> Witnessing:
+    return Witnessing(
+        me=one.site.id,
+        roster=wires.roster,
+        book=book,
+        own=MemoryView(one.ledger),
+        witness=Signer(one.site.keys.witness),
+        seal=lambda raw: raw[:8],
+        may_read=lambda site, entry: True,
+        faulty=faulty,
+    )

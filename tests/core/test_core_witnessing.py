@@ -19,9 +19,10 @@ from gossip.witness_messages import (
     LeavesSent,
     LeavesWanted,
     SentEntry,
+    told_in_parts,
 )
 from ledger.log import Signer
-from ledger.log.forks import check_fork
+from ledger.log.forks import check_fork, encode_fork, fork_digest, fork_of_heads
 from ledger.log.witness_store import EntryForm
 from p2pfl.core import events as ev
 from p2pfl.core import witnessing_terms as terms
@@ -297,7 +298,7 @@ def test_nothing_hostile_raises_or_is_believed() -> None:
         HeadsHeld((b"no note",)),
         HeadsHeld((b"", b"no note")),
         HeadsHeld((peer.ledger.note,)),
-        ForkTold(b"no proof"),
+        ForkTold(bytes(32), 0, 1, b"no proof"),
     ]
     for message in hostile:
         outputs = process.handle(wires.now_s, terms.Said(peer.site.id, message))
@@ -314,14 +315,14 @@ def test_a_proof_under_keys_of_nobodys_proves_nothing() -> None:
     wires.boot()
     wires.run(1.0)
     stranger = strangers.all[0]
-    from ledger.log.forks import encode_fork, fork_of_heads
-
     key = replace(stranger.ledger.identity).verifier_key
     proof = fork_of_heads(key, forked(stranger, 1, 1).note, forked(stranger, 1, 2).note)
     assert proof is not None
     process = wires.all[0].process
     assert process is not None
-    told = terms.Said(wires.all[1].site.id, ForkTold(encode_fork(proof)))
+    data = encode_fork(proof)
+    (part,) = told_in_parts(fork_digest(data), data)
+    told = terms.Said(wires.all[1].site.id, part)
     (refused,) = process.handle(wires.now_s, told)
     assert refused == terms.Learned(ev.PeerRefused(wires.all[1].site.id, "BadForkProof"))
     assert wires.all[0].book.forks() == ()

@@ -27,6 +27,7 @@ from gossip.witness_messages import (
     EntriesWanted,
     ForkTold,
     HeadsHeld,
+    KeysShown,
     LeavesSent,
     LeavesWanted,
     SentEntry,
@@ -139,5 +140,6 @@ def about_logs() -> list[Message]:
         LeavesSent(log_id, 0, hashes),
         EntriesWanted(log_id, 0, 2),
         EntriesSent(log_id, 0, (SentEntry(0, PLAIN, b"entry"), SentEntry(1, SEALED, b"box"))),
-        ForkTold(b"proof"),
+        KeysShown(log_id, (b"genesis", b"rotation")),
+        ForkTold(bytes_of("proof"), 0, 1, b"proof"),
     ]

@@ -10,10 +10,12 @@ from gossip.errors import Garbled, PeerError, TooLarge
 from gossip.limits import (
     ENTRY_BYTES_MAX,
     ENVELOPE_BYTES_MAX,
-    FORK_PROOF_BYTES_MAX,
+    FORK_PART_BYTES_MAX,
+    FORK_PARTS_MAX,
     HELD_NOTE_BYTES_MAX,
     HELD_NOTES_BYTES_MAX,
     LEAVES_MAX,
+    LINEAGE_BYTES_MAX,
     WITNESS_REQUEST_BYTES_MAX,
     DisseminationLimits,
 )
@@ -24,9 +26,12 @@ from gossip.witness_messages import (
     EntriesSent,
     ForkTold,
     HeadsHeld,
+    KeysShown,
     SentEntry,
     WitnessMessage,
+    told_in_parts,
 )
+from ledger.log.fork_proofs import FORK_BYTES_MAX
 
 LOG = bytes_of("log id 0")
 DIRECT = [message for message in about_logs() if isinstance(message, WitnessMessage)]
@@ -34,7 +39,8 @@ LARGEST: list[Message] = [
     CosignRequested(b"r" * WITNESS_REQUEST_BYTES_MAX, 0, b"h" * 32 * LEAVES_MAX),
     HeadsHeld((b"n" * HELD_NOTE_BYTES_MAX,) * (HELD_NOTES_BYTES_MAX // HELD_NOTE_BYTES_MAX)),
     EntriesSent(LOG, 0, (SentEntry(0, 1, b"e" * ENTRY_BYTES_MAX),)),
-    ForkTold(b"p" * FORK_PROOF_BYTES_MAX),
+    KeysShown(LOG, (b"e" * (LINEAGE_BYTES_MAX // 32),) * 32),
+    ForkTold(LOG, 2, 3, b"p" * FORK_PART_BYTES_MAX),
 ]
 
 
@@ -62,7 +68,12 @@ def test_a_message_about_logs_survives_the_wire_and_fits_an_envelope(message: Me
         ([14, LOG, 0, [[0, 0, b"e"], [0, 0, b"e"]]], Garbled),
         ([14, LOG, 0, [[0, 2, b"e"]]], Garbled),
         ([14, LOG, 0, [[0, 0, b"e" * 30_000], [1, 0, b"e" * 30_000]]], Garbled),
-        ([15, b"p" * (FORK_PROOF_BYTES_MAX + 1)], TooLarge),
+        ([15, LOG, 0, 1, b"p" * (FORK_PART_BYTES_MAX + 1)], TooLarge),
+        ([15, LOG, 1, 1, b"p"], Garbled),
+        ([15, LOG, 0, FORK_PARTS_MAX + 1, b"p"], Garbled),
+        ([15, LOG[1:], 0, 1, b"p"], Garbled),
+        ([16, LOG, []], Garbled),
+        ([16, LOG, [b"e" * (LINEAGE_BYTES_MAX // 2 + 1)] * 2], Garbled),
     ],
 )
 def test_what_breaks_a_bound_is_refused_by_name(
@@ -97,6 +108,17 @@ def test_a_proof_of_a_fork_is_passed_on() -> None:
     assert [type(effect) for effect in received(site, told, BOB.site)] == [Deliver]
     assert site.stored_items == 1
     assert received(site, told, ALICE.site) == []
+
+
+def test_the_largest_proof_of_a_fork_fits_its_parts() -> None:
+    proof = bytes(range(256)) * (FORK_BYTES_MAX // 256) + bytes(FORK_BYTES_MAX % 256)
+    parts = told_in_parts(LOG, proof)
+    assert b"".join(part.data for part in parts) == proof
+    assert [(part.part, part.parts) for part in parts] == [(0, 3), (1, 3), (2, 3)]
+    assert told_in_parts(LOG, b"x") == (ForkTold(LOG, 0, 1, b"x"),)
+    for wrong in (b"", bytes(FORK_PARTS_MAX * FORK_PART_BYTES_MAX + 1)):
+        with pytest.raises(ValueError, match="bytes"):
+            told_in_parts(LOG, wrong)
 
 
 def test_a_flood_of_questions_is_cut_off_and_named_once() -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gossip.card import Card
 from gossip.keys import read_keys
+from gossip.roster import Roster
 from ledger.log import LedgerError, LogId, LogReader
+from ledger.log.fork_proofs import FORK_BYTES_MAX, fork_digest
 from ledger.log.forks import check_fork
+from ledger.log.notes import stated_in
 from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
-from p2pfl.core.witnessing_terms import quorum, witness_name
+from p2pfl.core.witnessing_forks import fork_file
+from p2pfl.core.witnessing_terms import quorum, witness_key, witness_name
 from p2pfl.runtime.commands.opening import required_roster
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, OperatorError
 from p2pfl.runtime.home import Home, read_bounded
-
-FORK_BYTES_MAX = 64 * 1024
+from p2pfl.runtime.policy import read_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,18 @@ class PeerLog:
     """Leaf hashes of it that are kept here."""
     cosigned_own: int
     """Entries of this site's own ledger under the newest head that the other site cosigned."""
+    cosigned_by: tuple[str, ...] = ()
+    """Who is known to have cosigned that newest head of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForkKnown:
+    """A proof that is held. about: who is accused, by name."""
+
+    file: Path
+    form: str
+    about: str
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +60,23 @@ class WitnessStatus:
     cosigned_by: tuple[str, ...]
     needed: int
     quorum_met: bool
-    forks: int
+    witnessed_size: int
+    """Entries under the newest own head that a quorum cosigned; 0 if there is none."""
+    frozen: bool
+    """Whether this site's own ledger is proved to have two histories: it takes no more entries."""
+    forks: tuple[ForkKnown, ...]
     peers: tuple[PeerLog, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ForkSeen:
-    """A proof that holds."""
+    """A proof that holds. keys: who signed it, for comparison where the file does not bind them."""
 
     form: str
     log_id: bytes
     sizes: tuple[int, int]
+    keys: tuple[str, ...]
+    bound: bool
     sentence: str
 
 
@@ -62,9 +84,10 @@ def witness_status(home: Home, *, now_us: int) -> WitnessStatus:
     """From both files, also beside a running node. Raises OperatorError, LedgerError."""
     roster = required_roster(home)
     me = read_keys(home.keys).site
+    faulty = read_policy(home.policy)[0].faulty_witnesses
     reader = LogReader.open(home.path)
     try:
-        size = reader.checkpoint.size
+        size, frozen = reader.checkpoint.size, reader.frozen is not None
     finally:
         reader.close()
     if not (home.path / WITNESS_NAME).is_file():
@@ -76,34 +99,55 @@ def witness_status(home: Home, *, now_us: int) -> WitnessStatus:
     book = WitnessDatabase.open(home.path / WITNESS_NAME)
     try:
         names = {witness_name(card.site): card.name for card in roster.members}
-        own = list(book.own_heads())
-        newest = own[-1] if own else None
-        by = tuple(
-            sorted(names.get(c.witness, c.witness) for c in newest.cosignatures) if newest else ()
-        )
-        covered = {c.witness: head.size for head in own for c in head.cosignatures}
+        liars = {key.name for key in book.accused_witnesses()}
+        own = [
+            (head.size, [c.witness for c in head.cosignatures if c.witness not in liars])
+            for head in book.own_heads()
+        ]
+        cosigned, lines = own[-1] if own else (0, [])
+        covered = {witness: at for at, witnesses in own for witness in witnesses}
         peers = tuple(
-            _peer(book, card.name, card.site, LogId(card.log_id), covered, now_us)
+            _peer(book, card, names, covered, now_us)
             for card in sorted(roster.members, key=lambda card: card.name)
             if card.site != me
         )
-        needed = quorum(len(roster.members))
-        cosigned = 0 if newest is None else newest.size
+        needed = quorum(len(roster.members), faulty)
+        witnessed = max((at for at, by in own if len(by) >= needed), default=0)
         return WitnessStatus(
-            size, cosigned, by, needed, len(by) >= needed, len(book.forks()), peers
+            size=size,
+            cosigned_size=cosigned,
+            cosigned_by=tuple(sorted(names.get(witness, witness) for witness in lines)),
+            needed=needed,
+            quorum_met=len(lines) >= needed,
+            witnessed_size=witnessed,
+            frozen=frozen,
+            forks=_forks(home, book, roster),
+            peers=peers,
         )
     finally:
         book.close()
 
 
+def _forks(home: Home, book: WitnessDatabase, roster: Roster) -> tuple[ForkKnown, ...]:
+    """Every proof held, oldest first, by the names under which the node puts them."""
+    witnesses = {witness_key(card): card.name for card in roster.members}
+    owners = {card.log_id: card.name for card in roster.members}
+    found = []
+    for number, proof in enumerate(book.forks(), 1):
+        verdict = check_fork(proof)
+        form = verdict.kind.value
+        about = owners.get(verdict.log_id, "a former member")
+        if verdict.witness is not None:
+            about = witnesses.get(verdict.witness, verdict.witness.name)
+        file = home.forks / fork_file(number, form, fork_digest(proof))
+        found.append(ForkKnown(file, form, about, verdict.sentence))
+    return tuple(found)
+
+
 def _peer(
-    book: WitnessDatabase,
-    name: str,
-    site: bytes,
-    log_id: LogId,
-    covered: dict[str, int],
-    now_us: int,
+    book: WitnessDatabase, card: Card, names: dict[str, str], covered: dict[str, int], now_us: int
 ) -> PeerLog:
+    name, site, log_id = card.name, card.site, LogId(card.log_id)
     own = covered.get(witness_name(site), 0)
     try:
         held, mirrored = book.head_of(log_id), book.mirrored_size(log_id)
@@ -113,7 +157,9 @@ def _peer(
         return PeerLog(name, site, -1, -1, -1, mirrored, own)
     cosigned_s = (now_us - held.cosigned_us) // 1_000_000 if held.cosigned_us else -1
     seen_s = (now_us - held.seen_us) // 1_000_000
-    return PeerLog(name, site, held.size, seen_s, cosigned_s, mirrored, own)
+    stated = (stated_in(line)[0] for line in held.cosignatures)
+    by = tuple(sorted(names.get(witness, witness) for witness in stated))
+    return PeerLog(name, site, held.size, seen_s, cosigned_s, mirrored, own, by)
 
 
 def fork_checked(file: Path) -> ForkSeen:
@@ -127,4 +173,6 @@ def fork_checked(file: Path) -> ForkSeen:
             fix="Ask whoever sent it for the whole file.",
             exit_code=EXIT_DATA,
         ) from error
-    return ForkSeen(verdict.kind.value, verdict.log_id, verdict.sizes, verdict.sentence)
+    keys = tuple(map(str, verdict.keys))
+    form = verdict.kind.value
+    return ForkSeen(form, verdict.log_id, verdict.sizes, keys, verdict.bound, verdict.sentence)
