@@ -189,7 +189,7 @@ class Witnessing:
     def _own_keys(self) -> list[WitnessOutput]:
         """Whether the own log's key was replaced: everybody is told before the next head."""
         lineage = tuple(self._own.lineage())
-        learned = self._keys.take(self._own.log_id, lineage) if lineage else []
+        learned = self._keys.follow(self._own.log_id, lineage)
         if not learned or not self.is_confirmed or self.is_stopped:
             return [*learned]
         shown = KeysShown(self._own.log_id, lineage)

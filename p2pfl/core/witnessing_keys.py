@@ -42,6 +42,13 @@ class KeysKnown:
             raise BadKeys(str(error)) from error
         return self.refresh([log_id])
 
+    def follow(self, log_id: LogId, lineage: tuple[bytes, ...]) -> list[Learned]:
+        """The own log's keys; another history of them that is held will be told by its heads."""
+        try:
+            return self.take(log_id, lineage) if lineage else []
+        except BadKeys:
+            return []
+
     def tell(self, site: SiteId, but: LogId | None) -> list[Tell]:
         """What is known, for a site. but: a log of which nothing may be shown yet."""
         return [

@@ -45,6 +45,8 @@ class OwnHistory:
 
     def _forked(self, note: bytes, signers: set[VerifierKey]) -> list[WitnessOutput]:
         """Another history of the own log, under the own key: the proof ends it."""
+        if self._proofs.own_is_forked:
+            return []
         mine = self._own.note
         keys = self._proofs.keys_of(self._own.log_id)
         signers |= {signature.key for signature in note_verify(mine, *keys).signatures}

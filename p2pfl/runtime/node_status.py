@@ -20,7 +20,7 @@ def status(driver: Driver, turned_away: Mapping[str, int]) -> Json:
     """Neighbours, studies, training processes and refusals, as JSON.
 
     turned_away: what the transport refused before it was a message, by rule."""
-    liars = map(SiteId, sorted(driver.core.history.false_witnesses))
+    liars = map(SiteId, sorted(filter(None, driver.core.history.false_witnesses)))
     core, counts = driver.core, driver.exchange.dissemination.counts
     return {
         "site": core.me.hex(),

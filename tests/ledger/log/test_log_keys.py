@@ -25,9 +25,9 @@ from ledger.log import (
     sign_rotation,
     verify_log,
 )
-from ledger.log.entries import ENTRY_DOMAIN, split_raw
+from ledger.log.entries import ENTRY_DOMAIN, parse_entry, split_raw
 from ledger.log.heads_file import RECORD_BYTES
-from ledger.log.own_kinds import rotated, rotation_draft
+from ledger.log.own_kinds import fork_draft, rotated, rotation_draft
 
 NEXT = Signer(b"\x11" * 32)
 LATER = Signer(b"\x12" * 32)
@@ -340,3 +340,19 @@ def test_reading_during_a_rotation_shows_no_note_under_the_wrong_key(tmp_path):
     keys = [log.identity.verifier_key_at(size) for size in (1, 2)]
     for note in set(notes):
         assert note_verify(note, *keys).signatures
+
+
+def test_a_log_shows_what_changed_its_keys_and_nothing_else(tmp_path):
+    log = new_log(tmp_path)
+    log.append([draft()], NOW_US)
+    assert log.lineage() == ()
+    log.rotate(NEXT, statement(log), NOW_US)
+    assert [parse_entry(raw).seq for raw in log.lineage()] == [0, 2]
+    log.append([compromise_draft(LOG_KEY.public_key, NOW_US, "node")], NOW_US)
+    log.append([fork_draft(bytes(32), "K1", bytes(32), "node"), draft()], NOW_US)
+    shown = log.lineage()
+    assert [parse_entry(raw).seq for raw in shown] == [0, 2, 3]
+    log.close()
+    reader = LogReader.open(tmp_path)
+    assert reader.lineage() == shown
+    reader.close()

@@ -78,6 +78,7 @@ ONE_OF_EACH: tuple[Record, ...] = (
     RosterChanged(2, D, 4),
     PeerHead(D, 100, D),
     ForkFound(D, "K2", D),
+    ForkFound(D, "K4", D, ME),
     KeyRotated("transport", D, ME),
     KeyCompromised("transport", D, 12),
     Redacted(4, "approver", "art-17"),
@@ -116,6 +117,14 @@ def test_a_statement_stands_with_the_log_keys_rotation_alone() -> None:
     assert "statement" not in KeyRotated("transport", D, ME).body()
     with pytest.raises(FieldError, match="statement: expected 64 bytes"):
         KeyRotated("log", D, ME, b"short")
+
+
+def test_only_a_proof_against_a_witness_names_one() -> None:
+    assert "witness" not in ForkFound(D, "K4", D).body()
+    with pytest.raises(FieldError, match="only a K4 accuses a witness"):
+        ForkFound.from_body({"log_id": D, "form": "K1", "proof": D, "witness": ME})
+    with pytest.raises(FieldError, match="witness: expected 32 bytes"):
+        ForkFound(D, "K4", D, b"short")
 
 
 def test_the_body_has_the_names_of_the_format() -> None:

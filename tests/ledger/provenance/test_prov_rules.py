@@ -7,10 +7,12 @@ from prov_stories import DAY_US, PEERS, START_US, Story, audited, codes, is_clea
 from prov_teller import NO_PRIVACY, plain_story
 from prov_wrongs import DS, NOBODY, STUDY, WRONG, before_round_1, steered
 
+from ledger.log import ExitCode
 from ledger.provenance import rules
 from ledger.provenance.findings import Rule
 from ledger.provenance.kinds import (
     ClockAnomaly,
+    ForkFound,
     KeyCompromised,
     KeyRotated,
     RosterChanged,
@@ -21,6 +23,7 @@ from ledger.provenance.kinds import (
     UpdatePublished,
     UpdateReceived,
 )
+from ledger.provenance.report_text import to_text
 
 
 def test_the_plain_story_is_clean(tmp_path: Path) -> None:
@@ -172,3 +175,22 @@ def test_a_study_that_was_only_proposed_has_no_budget(tmp_path: Path) -> None:
     assert is_clean(report)
     assert report.budgets == ()
     assert report.first_us == START_US
+
+
+def test_a_recorded_fork_says_who_is_accused(tmp_path: Path) -> None:
+    own = audited(tmp_path / "plain", plain_story()).log_id
+    found = {
+        "other": ForkFound(NOBODY, "K1", NOBODY),
+        "own": ForkFound(own, "K2", NOBODY),
+        "witness": ForkFound(own, "K4", NOBODY, PEERS[0]),
+    }
+    said = {}
+    for name, record in found.items():
+        report = audited(tmp_path / name, plain_story().add(record))
+        (said[name],) = [f.sentence for f in report.findings if f.code == "fork.recorded"]
+        assert report.exit_code is ExitCode.FORK_PROVEN
+    assert "that log" in said["other"]
+    assert "its own log has two histories: it is frozen" in said["own"]
+    assert "cosigned two histories" in said["witness"]
+    told = to_text(audited(tmp_path / "again", plain_story().add(found["witness"])), 200)
+    assert "cosigned two histories of log" in told
