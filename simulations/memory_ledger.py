@@ -18,6 +18,7 @@ from ledger.log.entries import sign_entry
 from ledger.log.forks import (
     ForkProof,
     check_fork,
+    decode_fork,
     encode_fork,
     fork_digest,
     fork_of_heads,
@@ -26,7 +27,7 @@ from ledger.log.forks import (
 from ledger.log.genesis import genesis_draft, identity_from_body
 from ledger.log.mirror_errors import MirrorMismatch, RotationRefused
 from ledger.log.notes import note_text
-from ledger.log.own_kinds import rotated, rotation_draft
+from ledger.log.own_kinds import KEY_COMPROMISED, KEY_ROTATED, rotated, rotation_draft
 from ledger.log.tree import Frontier, prove_consistency, root_at
 from ledger.log.witness import Request
 from ledger.log.witness_store import EntryForm, MirroredEntry
@@ -143,10 +144,12 @@ class MemoryView:
         return self._ledger.checkpoint
 
     def lineage(self) -> tuple[bytes, ...]:
-        """The genesis entry and those that replaced the key, if any did."""
-        keys = self._ledger.identity.keys
-        seqs = [0, *(key.first_seq - 1 for key in keys[1:])] if len(keys) > 1 else []
-        return tuple(self._ledger.entries[seq].raw for seq in seqs)
+        """The genesis entry and those that changed the keys, if any did."""
+        if len(self._ledger.identity.keys) == 1:
+            return ()
+        entries = self._ledger.entries
+        changes = (KEY_ROTATED, KEY_COMPROMISED)
+        return (entries[0].raw, *(entry.raw for entry in entries if entry.kind in changes))
 
     def prove_consistency(self, m: int, n: int) -> tuple[bytes, ...]:
         """That the head of `n` entries extends that of `m`."""
@@ -262,14 +265,13 @@ class MemoryBook:
         head, held = Checkpoint.parse(note_text(note)), self._heads.get(log_id)
         if held is None or head.size > held.size:
             self._heads[log_id] = MemoryHead(log_id, head.size, note)
-        if held is None:
+        if held is None or head.origin in self._forks:
             return None
         leaves = self._leaves.get(log_id, [])
         newest = max(head.size, held.size)
         nodes = nodes_of(leaves[:newest]) if len(leaves) >= newest else None
         proof = fork_of_heads(self._keys[log_id], held.note, note, nodes)
         if proof is not None:
-            self._forks[head.origin] = proof
             self.put_fork(encode_fork(proof))
         return proof
 
@@ -334,6 +336,9 @@ class MemoryBook:
         is_new = proof not in self._proofs
         if is_new:
             self._proofs.append(proof)
+            verdict = check_fork(proof)
+            if verdict.witness is None:
+                self._forks.setdefault(verdict.origin, decode_fork(proof))
         return is_new
 
     def forks(self) -> tuple[bytes, ...]:

@@ -181,7 +181,7 @@ def test_a_fork_shown_to_two_peers_is_proved_everywhere_within_seconds(extra: in
     assert len(one.book.forks()) == len(wires.all[3].book.forks()) == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     loss=st.sampled_from([0.0, 0.1, 0.4]),
