@@ -134,16 +134,19 @@ class Wires:
                 case terms.TellEveryone(message=message):
                     for other in self.all:
                         if other is not one:
-                            self._carry(one, other, message, loss=0.0)  # repaired in the real one
+                            self._pass_on(one, other, message)
 
     def _queue_restart(self, one: Hospital) -> None:
         self.boot(one)
 
-    def _carry(
-        self, one: Hospital, other: Hospital, message: object, loss: float | None = None
-    ) -> None:
+    def _pass_on(self, one: Hospital, other: Hospital, message: object) -> None:
+        """What is for everyone arrives: others pass it on around a cut wire, and repeat it."""
+        said = terms.Said(one.site.id, message)  # type: ignore[arg-type]
+        self._push(0.04, other, said)
+
+    def _carry(self, one: Hospital, other: Hospital, message: object) -> None:
         is_cut = frozenset((one.site.id, other.site.id)) in self.cut
-        if is_cut or self._random.random() < (self._loss if loss is None else loss):
+        if is_cut or self._random.random() < self._loss:
             return
         said = terms.Said(one.site.id, message)  # type: ignore[arg-type]
         self._push(0.005 + 0.03 * self._random.random(), other, said)
