@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gossip.keys import read_keys
+from gossip.roster import Roster
 from ledger.log import LedgerError, LogId, LogReader
 from ledger.log.forks import check_fork
 from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
@@ -64,9 +65,13 @@ def witness_status(home: Home, *, now_us: int) -> WitnessStatus:
     me = read_keys(home.keys).site
     reader = LogReader.open(home.path)
     try:
-        size = reader.checkpoint.size
+        return _status(home, roster, me, reader, now_us)
     finally:
         reader.close()
+
+
+def _status(home: Home, roster: Roster, me: bytes, reader: LogReader, now_us: int) -> WitnessStatus:
+    size = reader.checkpoint.size
     if not (home.path / WITNESS_NAME).is_file():
         raise OperatorError(
             "No node has witnessed anything in this home yet.",
@@ -76,7 +81,8 @@ def witness_status(home: Home, *, now_us: int) -> WitnessStatus:
     book = WitnessDatabase.open(home.path / WITNESS_NAME)
     try:
         names = {witness_name(card.site): card.name for card in roster.members}
-        own = list(book.own_heads())
+        # Cosignatures of a log before this one are kept, too.
+        own = [h for h in book.own_heads() if h.size <= size and reader.root_at(h.size) == h.root]
         newest = own[-1] if own else None
         by = tuple(
             sorted(names.get(c.witness, c.witness) for c in newest.cosignatures) if newest else ()
