@@ -16,6 +16,7 @@ from node_in_process import LocalNode
 
 from gossip.memory_transport import Switchboard
 from ledger.log import LogId, LogReader
+from ledger.log.mirror_errors import LogUnknown
 from ledger.log.witness_store import WitnessDatabase
 from ledger.provenance.readers import Readers, readers_of
 from p2pfl.cli.main import main
@@ -79,9 +80,11 @@ def _holds_all(made: Consortium, holder: int) -> bool:
     with closing(WitnessDatabase.open(made.home(holder).path / "witness.db")) as book:
         for index in set(range(3)) - {holder}:
             log_id = LogId(made.roster.member(made.site(index)).log_id)
-            if book.head_of(log_id) is None:
+            try:
+                held = book.first_missing_entry(log_id)
+            except LogUnknown:  # its node has just made the file
                 return False
-            if book.first_missing_entry(log_id) < len(entries(made.home(index))):
+            if held < len(entries(made.home(index))):
                 return False
     return True
 

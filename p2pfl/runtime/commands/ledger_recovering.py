@@ -121,6 +121,8 @@ def _require_loss(own: OwnLog, found: Found) -> None:
     try:
         with closing(Log.open(own.home.path, log=Signer(own.keys.log))) as log:
             size = log.checkpoint.size
+            if own.sound < size:
+                return  # opening looks at the end alone
             for note in found.notes:
                 head = Checkpoint.parse(note_verify(note, *own.verifier_keys).text)
                 if head.size > size or log.root_at(head.size) != head.root:
