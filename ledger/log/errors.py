@@ -367,6 +367,7 @@ class Corrupt(LedgerError):
 
 class SecretMissing(LedgerError):
     rule = "the secret was erased or never stored"
+    next_step = "`p2pfl ledger show` lists the entries; what is erased stays erased."
     exit_code = ExitCode.USAGE
 
 

@@ -18,35 +18,36 @@ SCHEMA_VERSION = 1
 _FILE_MODE = 0o600
 _BUSY_TIMEOUT_S = 5.0
 
+# IF NOT EXISTS: two programs may find the file new at the same moment.
 _SCHEMA = (
-    """CREATE TABLE log(
+    """CREATE TABLE IF NOT EXISTS log(
         id INTEGER PRIMARY KEY, log_id BLOB NOT NULL UNIQUE, origin TEXT NOT NULL UNIQUE,
         leaves INTEGER NOT NULL DEFAULT 0, confirmed INTEGER NOT NULL DEFAULT 0,
         entry_bytes INTEGER NOT NULL DEFAULT 0)""",
     # The keys a log was known under, with the entry that put each in force (empty: the roster).
-    """CREATE TABLE log_key(
+    """CREATE TABLE IF NOT EXISTS log_key(
         log INTEGER NOT NULL, first_size INTEGER NOT NULL, vkey TEXT NOT NULL,
         rotation BLOB NOT NULL, PRIMARY KEY(log, vkey)) WITHOUT ROWID""",
-    """CREATE TABLE head(
+    """CREATE TABLE IF NOT EXISTS head(
         log INTEGER NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL, note BLOB NOT NULL,
         vkey TEXT NOT NULL, seen_us INTEGER NOT NULL, cosigned_us INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY(log, size)) WITHOUT ROWID""",
-    """CREATE TABLE cosignature(
+    """CREATE TABLE IF NOT EXISTS cosignature(
         log INTEGER NOT NULL, size INTEGER NOT NULL, name TEXT NOT NULL, key_id BLOB NOT NULL,
         time_s INTEGER NOT NULL, line BLOB NOT NULL, PRIMARY KEY(log, size, name, key_id))
         WITHOUT ROWID""",
-    """CREATE TABLE node(
+    """CREATE TABLE IF NOT EXISTS node(
         log INTEGER NOT NULL, lvl INTEGER NOT NULL, idx INTEGER NOT NULL, h BLOB NOT NULL,
         PRIMARY KEY(log, lvl, idx)) WITHOUT ROWID""",
-    """CREATE TABLE entry(
+    """CREATE TABLE IF NOT EXISTS entry(
         log INTEGER NOT NULL, seq INTEGER NOT NULL, form TEXT NOT NULL, data BLOB NOT NULL,
         PRIMARY KEY(log, seq))""",
-    """CREATE TABLE evidence(
+    """CREATE TABLE IF NOT EXISTS evidence(
         id INTEGER PRIMARY KEY, log INTEGER NOT NULL, request BLOB NOT NULL UNIQUE)""",
-    """CREATE TABLE fork(
+    """CREATE TABLE IF NOT EXISTS fork(
         digest BLOB PRIMARY KEY, log INTEGER NOT NULL, kind TEXT NOT NULL,
         proof BLOB NOT NULL)""",
-    """CREATE TABLE own_cosignature(
+    """CREATE TABLE IF NOT EXISTS own_cosignature(
         size INTEGER NOT NULL, root BLOB NOT NULL, name TEXT NOT NULL, key_id BLOB NOT NULL,
         time_s INTEGER NOT NULL, line BLOB NOT NULL, PRIMARY KEY(size, name, key_id))
         WITHOUT ROWID""",

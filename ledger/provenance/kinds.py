@@ -26,12 +26,15 @@ from ledger.provenance.records_site import (
     ForkFound,
     KeyCompromised,
     KeyRotated,
+    LogRecovered,
     NodeOfflineStart,
     PeerHead,
     PeerMisbehaved,
     PolicyChanged,
     Redacted,
     RosterChanged,
+    SpendingAccepted,
+    SpendingUnknown,
 )
 from ledger.provenance.records_study import (
     DatasetRegistered,
@@ -60,6 +63,7 @@ __all__ = [
     "KeyCompromised",
     "KeyRotated",
     "KindError",
+    "LogRecovered",
     "ModelReleased",
     "NodeOfflineStart",
     "PeerHead",
@@ -70,6 +74,8 @@ __all__ = [
     "Redacted",
     "RosterChanged",
     "RoundSkipped",
+    "SpendingAccepted",
+    "SpendingUnknown",
     "StudyApproved",
     "StudyClosed",
     "StudyProposed",
@@ -114,6 +120,9 @@ Record = (
     | ClockAnomaly
     | NodeOfflineStart
     | AuditRun
+    | LogRecovered
+    | SpendingUnknown
+    | SpendingAccepted
 )
 
 

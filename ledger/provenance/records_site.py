@@ -11,8 +11,10 @@ from ledger.provenance.fields import (
     DigestOrNone,
     FieldError,
     Integer,
+    Micro,
     OneOf,
     Seq,
+    SeqOrNone,
     SignatureOrNone,
     Signed,
     pack_fields,
@@ -154,3 +156,41 @@ class AuditRun(Kind):
     KIND: ClassVar[str] = "audit.run"
     exit: Annotated[int, Integer(0, 255)]
     findings: Count
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecovered(Kind):
+    """After a loss the log was put together again, up to the largest head that anybody held.
+
+    kept: entries that were still at the site; taken: entries that came from mirrors."""
+
+    KIND: ClassVar[str] = "log.recovered"
+    kept: Count
+    taken: Count
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingUnknown(Kind):
+    """Nobody can say all that was spent on a dataset: until a decision it counts as exhausted.
+
+    log_id: where it was recorded. missing_from: the first of that log's entries that is lost;
+    −1: all is known of the log, but not whether this data is the same."""
+
+    KIND: ClassVar[str] = "spending.unknown"
+    ds: Digest
+    log_id: Digest
+    missing_from: SeqOrNone
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingAccepted(Kind):
+    """The data manager's decision on what may have been spent beyond what is on record.
+
+    extra_u: ε of that, at half of the dataset's δ; eps_total_u: with all that is known, at the
+    other half. From here on this is the dataset's spending."""
+
+    KIND: ClassVar[str] = "spending.accepted"
+    ds: Digest
+    extra_u: Micro
+    eps_total_u: Micro
+    basis: Code

@@ -20,6 +20,8 @@ from ledger.provenance.kinds import (
     DatasetRegistered,
     DpTerms,
     PrivacySpent,
+    SpendingAccepted,
+    SpendingUnknown,
     StudyApproved,
     TrainDone,
     UpdatePublished,
@@ -121,7 +123,8 @@ class _Accounts:
         }
         trained = [logged for logged in self.spent if isinstance(logged.record, TrainDone)]
         recomputed = tuple(self._recompute())
-        declared_u = max((logged.record.eps_total_u for logged in self.spent), default=0)
+        on_record_u = max((logged.record.eps_total_u for logged in self.spent), default=0)
+        declared_u = max(on_record_u, self._decided_u())
         return DatasetSpending(
             ds=self.ds,
             delta=self.delta,
@@ -135,6 +138,14 @@ class _Accounts:
             recomputed=recomputed,
             studies=tuple(self._studies()),
         )
+
+    def _decided_u(self) -> int:
+        """What counts by decision: the whole cap while it is unknown what was spent."""
+        unknown = [x.seq for x in self.timeline.of(SpendingUnknown) if x.record.ds == self.ds]
+        decided = [x for x in self.timeline.of(SpendingAccepted) if x.record.ds == self.ds]
+        if unknown and not (decided and decided[-1].seq > unknown[-1]):
+            return max(0, self.cap_u)
+        return decided[-1].record.eps_total_u if decided else 0
 
     def _recompute(self) -> Iterator[Recomputed]:
         declared_u = 0

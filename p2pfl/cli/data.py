@@ -182,6 +182,36 @@ def revoke(
     _tell(seen, as_json=json)
 
 
+@app.command("accept-spending")
+def accept_spending(
+    context: typer.Context,
+    name: _NameArgument,
+    epsilon: Annotated[float, typer.Option(help="ε that may have been spent off the record.")],
+    basis: Annotated[str, typer.Option(help="Where the number is from: a code without spaces.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Decide; without it you are told what.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Decide what was spent on a dataset where the ledger cannot say. It stays on record.
+
+    Until then its whole ε cap counts as spent. What is on record always counts as well."""
+    from p2pfl.runtime.commands import catalogue, spending
+
+    done = catalogue.perform(
+        opened_home(context),
+        catalogue.DATA_ACCEPT_SPENDING,
+        spending.AcceptSpending(name, epsilon, basis, yes),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    if json:
+        say_json(done)
+        return
+    say(f"Entry {done.seq}: {done.name} has spent ε {done.total:.3f} of {done.cap:g}:")
+    say(f"{done.known:.3f} on record, {done.accepted:.3f} by your decision.")
+
+
 def _tell(seen: DatasetSeen, *, as_json: bool) -> None:
     if as_json:
         say_json(seen)

@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from p2pfl.cli import ledger_audit, ledger_export, ledger_prove, ledger_witnesses
+from p2pfl.cli import (
+    ledger_audit,
+    ledger_export,
+    ledger_prove,
+    ledger_recovery,
+    ledger_witnesses,
+)
 from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_fields, say_json
 
 app = typer.Typer(
@@ -20,6 +26,7 @@ app.add_typer(ledger_export.app, name="export")
 ledger_witnesses.register(app)
 ledger_audit.register(app)
 ledger_prove.register(app)
+ledger_recovery.register(app)
 
 
 class Signatures(Enum):

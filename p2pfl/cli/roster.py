@@ -45,6 +45,21 @@ def create(
 
 
 @app.command()
+def renew(
+    context: typer.Context,
+    cards: Annotated[list[Path], typer.Argument(help="Members' new card files.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The roster file to write.")],
+    json: JsonOption = False,
+) -> None:
+    """Make the next roster with members' new cards, after a lost ledger; everyone signs it."""
+    from p2pfl.runtime.commands import founding
+
+    home = opened_home(context)
+    request = founding.RosterRenew(tuple(path.absolute() for path in cards), out.absolute())
+    _tell(founding.roster_renew(home, request), home, as_json=json)
+
+
+@app.command()
 def sign(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="The roster file; it is changed in place.")],

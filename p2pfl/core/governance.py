@@ -125,6 +125,13 @@ class Governance:
         expires_s = float(proposal.manifest.study.expires_s)
         return [fx.Offer(study, f"steering/{study.hex()}", message, None, expires_s)]
 
+    def members_changed(self, before: Roster, after: Roster) -> None:
+        """Forget what sites decided in a log that they do not go on with."""
+        logs = {card.site: card.log_id for card in before.members}
+        for card in after.members:
+            if logs.get(card.site, card.log_id) != card.log_id:
+                self.decisions.forget(card.site)
+
     # -- decisions -------------------------------------------------------------------------------
 
     def decide(self, roster: Roster, sender: SiteId, message: StudyDecision) -> list[fx.Effect]:

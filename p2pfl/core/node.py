@@ -70,6 +70,7 @@ class NodeCore:
 
     @roster.setter
     def roster(self, roster: Roster) -> None:
+        self._governance.members_changed(self._roster, roster)
         self._roster = roster
         for study, run in self.runs.items():
             run.gathering.sites_changed(run.round, self._approving(study))

@@ -44,6 +44,11 @@ class Decisions:
         self._forget_oldest_unknown(sender, known)
         return True
 
+    def forget(self, sender: SiteId) -> None:
+        """A site goes on in another log: its entries are numbered anew."""
+        for of_study in self._by_study.values():
+            of_study.pop(sender, None)
+
     def of(self, study: StudyId) -> Mapping[SiteId, StudyDecision]:
         """Site → newest decision."""
         return self._by_study.get(study, {})

@@ -18,7 +18,7 @@ from gossip.witness_messages import (
 from ledger.log import LedgerError, LogId, parse_entry
 from ledger.log.forks import ForkProof
 from ledger.log.mirror_errors import MirrorFull, MirrorMismatch
-from ledger.log.own_kinds import KEY_ROTATED
+from ledger.log.own_kinds import is_log_rotation
 from ledger.log.witness_store import EntryForm, MirroredEntry
 from p2pfl.core.witnessing_terms import TERMS, BadLeaves, Peer, Tell, WitnessBook
 
@@ -115,7 +115,10 @@ class Mirrors:
 
     def _follow_key(self, log_id: LogId, entry: MirroredEntry) -> None:
         """A log key that was replaced, by its own entry: the log's next heads are under another."""
-        if entry.form is EntryForm.PLAIN and parse_entry(entry.data).kind == KEY_ROTATED:
+        if entry.form is EntryForm.SEALED:
+            return
+        told = parse_entry(entry.data)
+        if is_log_rotation(told.kind, told.body):
             self._book.admit_rotation(log_id, entry.data)
 
     # -- giving back -----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from gossip.limits import INLINE_BYTES_MAX
 from gossip.messages import Message, StudyProposal, UpdateAnnounced
 from gossip.roster import Roster
 from gossip.transport import Transport
-from ledger.log import Draft, LedgerError, Log, Signer
+from ledger.log import Committed, Draft, LedgerError, Log, Signer
 from ledger.log.errors import LogFrozen
 from ledger.provenance import kinds
 from p2pfl.core import drafts
@@ -171,6 +171,11 @@ class Driver:
         """Like `append`, unless something on record by then spoils it: then None."""
         self._require_writable()
         return await self.writer.append_unless(drafts, unless)
+
+    async def change_log(self, work: Callable[[Log, int], Committed | None]) -> Recorded | None:
+        """A new log key or an erased value, for a person's command: see `LedgerWriter.perform`."""
+        self._require_writable()
+        return await self.writer.perform(work)
 
     # -- events in, effects out ------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class _Request:
     done: asyncio.Future[Recorded | None]
     under: Approval | None = None
     unless: Unless | None = None
+    work: Callable[[Log, int], Committed | None] | None = None
 
 
 class LedgerWriter:
@@ -81,6 +82,7 @@ class LedgerWriter:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._is_closed = False
+        self._set_aside: _Request | None = None
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -107,6 +109,12 @@ class LedgerWriter:
         Raises LedgerError; then nothing was written."""
         return await self._request(_Request(tuple(drafts), (), self._future(), unless=unless))
 
+    async def perform(self, work: Callable[[Log, int], Committed | None]) -> Recorded | None:
+        """Let `work` change the log, between two commits of others; it is told the time (µs).
+
+        For what is more than an append: a new log key, an erased value. Raises what it raises."""
+        return await self._request(_Request((), (), self._future(), work=work))
+
     def _future(self) -> "asyncio.Future[Recorded | None]":
         return self._loop.create_future()
 
@@ -125,7 +133,11 @@ class LedgerWriter:
     # -- in the ledger's thread ------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (request := self._queue.get()) is not None:
+        while (request := self._set_aside or self._queue.get()) is not None:
+            self._set_aside = None
+            if request.work is not None:
+                self._perform(request, request.work)
+                continue
             batch, is_last = self._collect(request)
             self._commit(batch)
             if is_last:
@@ -140,6 +152,9 @@ class LedgerWriter:
                 return batch, False
             if following is None:
                 return batch, True
+            if following.work is not None:
+                self._set_aside = following
+                return batch, False
             batch.append(following)
             entries += len(following.drafts)
         return batch, False
@@ -163,6 +178,19 @@ class LedgerWriter:
             self._loop.call_soon_threadsafe(self._fail, batch, error)
         else:
             self._loop.call_soon_threadsafe(_drop, dropped)
+
+    def _perform(self, request: _Request, work: Callable[[Log, int], Committed | None]) -> None:
+        try:
+            self._note_clock()
+            committed = work(self._log, self._now_us())
+        except Exception as error:  # handed to whoever asked
+            self._loop.call_soon_threadsafe(self._fail, [request], error)
+            return
+        if committed is None:
+            self._loop.call_soon_threadsafe(_drop, [request])
+            return
+        self._newest_us = committed.entries[-1].time_us
+        self._loop.call_soon_threadsafe(self._performed, request, committed)
 
     def _judged(
         self, batch: list[_Request]
@@ -225,6 +253,12 @@ class LedgerWriter:
             self._on_recorded(recorded)
             if not request.done.done():
                 request.done.set_result(recorded)
+
+    def _performed(self, request: _Request, committed: Committed) -> None:
+        recorded = Recorded(committed.entries, committed.note)
+        self._on_recorded(recorded)
+        if not request.done.done():
+            request.done.set_result(recorded)
 
     def _fail(self, batch: list[_Request], error: Exception) -> None:
         for request in batch:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from gossip.errors import TransportError
-from gossip.keys import SiteKeys, read_keys
+from gossip.keys import SiteKeys
 from gossip.roster import Roster
 from ledger.log import Log, Signer
 from p2pfl.core.errors import ManifestError
@@ -23,7 +23,9 @@ from p2pfl.core.manifest import Manifest, parse_manifest
 from p2pfl.core.names import DatasetId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.commands.failures import as_operator_error
+from p2pfl.runtime.commands.log_keys import opened_log
 from p2pfl.runtime.commands.opening import required_roster
+from p2pfl.runtime.commands.starting import check_own_log
 from p2pfl.runtime.config import Config, read_config
 from p2pfl.runtime.confinement.errors import ConfinementError
 from p2pfl.runtime.confinement.terms import Level, Terms, terms_here
@@ -59,10 +61,11 @@ async def run_node(home: Home, echo: Callable[[str], None], *, offline_ok: bool 
     os.umask(PRIVATE_UMASK)
     config = read_config(home.config)
     with hold_home(home, purpose="node start"):
-        keys, roster = read_keys(home.keys), required_roster(home)
-        _check_membership(keys, roster, config)
-        log = Log.open(home.path, log=Signer(keys.log))
+        roster = required_roster(home)
+        keys, log = opened_log(home)
         try:
+            _check_membership(keys, roster, config)
+            check_own_log(roster, keys.site, log.log_id, config.name)
             observer = NodeObserver(open_log(home.node_log), echo, home.logs / "bugs.log")
             _remove_leftovers(home)
             with _pid_file(home):

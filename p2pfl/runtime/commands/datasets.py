@@ -6,6 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from ledger.log import commitment_of
@@ -23,6 +24,7 @@ from p2pfl.runtime.commands.data_images import (
     keep_scan,
     scanned_images,
 )
+from p2pfl.runtime.commands.lost_data import UNKNOWN_NOTE, lost_data
 from p2pfl.runtime.commands.opening import Site, read_history
 from p2pfl.runtime.commands.overlap import Candidate, check_new_patients, used_datasets
 from p2pfl.runtime.datasets import (
@@ -105,6 +107,7 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
     terms = _terms(request.schema) if request.schema else None
     key = data_key(site.home)
     schema = render_data(terms) if terms else b""
+    used = used_datasets(site.ledger.entries())
     facts: TableFacts | None = None
     if request.scan is not None:
         found = scanned_images(site.home, request.scan, key)
@@ -112,7 +115,8 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
         notes = check_new_images(site, history, found.keyed)
         dataset = _local(site, request, found.keyed, found.fingerprint, rows=found.volumes)
         # Remembered before it is recorded: a crash in between leaves a name to be used again.
-        write_dataset(site.home, dataset, found.keyed, schema)
+        keep = partial(write_dataset, site.home, keyed=found.keyed, schema=schema)
+        keep(dataset)
         keep_scan(request.scan, site.home.dataset(request.name))
         shape, fingerprint = found.modalities, found.fingerprint
     else:
@@ -120,16 +124,24 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
             request.file.absolute(), patient_column=request.patient_column, terms=terms, key=key
         )
         _check_enough(site, len(facts.patients))
-        used = used_datasets(site.ledger.entries())
         candidate = Candidate(request.file.absolute(), request.patient_column, facts, key)
         notes = tuple(check_new_patients(site.home, history, used, candidate))
         keyed = Keyed(facts.patients, facts.columns, facts.row_keys)
         dataset = _local(site, request, keyed, facts.fingerprint, rows=facts.rows)
-        write_dataset(site.home, dataset, keyed, schema)
+        keep = partial(write_dataset, site.home, keyed=keyed, schema=schema)
+        keep(dataset)
         shape, fingerprint = facts.header, facts.fingerprint
+    fp_commit = commitment_of(FINGERPRINT_FIELD, key, fingerprint)
+    log = site.ledger.identity
+    lost = lost_data(site.home, history, used, log)
+    if (again := lost.by_file.get(fp_commit)) is not None:
+        # The same file, byte by byte: it is that dataset, with what it has spent.
+        dataset = replace(dataset, ds=again)
+        keep(dataset)
+        return _seen(dataset, site.history(), facts)
     record = kinds.DatasetRegistered(
         ds=dataset.ds,
-        fp_commit=commitment_of(FINGERPRINT_FIELD, key, fingerprint),
+        fp_commit=fp_commit,
         patients_bucket=patients_bucket(dataset.patients),
         schema_hash=hashlib.sha256(schema or "\0".join(shape).encode()).digest(),
         legal_basis=legal_basis,
@@ -137,7 +149,13 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
         cap_u=math.floor(cap * MICRO),
         delta=delta,
     )
-    site.record(record.draft("data-manager"))
+    drafts = [record.draft("data-manager")]
+    if lost.was_used:
+        # Nobody can say whether these patients are among those of a lost registration.
+        unknown = kinds.SpendingUnknown(dataset.ds, log.log_id, -1)
+        drafts.append(unknown.draft("data-manager"))
+        notes = (*notes, UNKNOWN_NOTE.format(request.name))
+    site.record(*drafts)
     seen = _seen(dataset, site.history(), facts)
     return replace(seen, notes=seen.notes + notes)
 

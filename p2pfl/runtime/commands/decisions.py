@@ -13,6 +13,7 @@ from p2pfl.privacy.budget import check_reservation
 from p2pfl.privacy.errors import BudgetExhausted
 from p2pfl.runtime.commands.budgets import (
     MICRO,
+    accepted,
     budget_of,
     dp_terms,
     epsilon_tables,
@@ -24,6 +25,7 @@ from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.data_images import check_fits
 from p2pfl.runtime.commands.datasets import usable_dataset
 from p2pfl.runtime.commands.opening import Site
+from p2pfl.runtime.commands.spending import require_known
 from p2pfl.runtime.commands.studies import find_study, read_manifest, require_standing
 from p2pfl.runtime.datasets import check_unchanged
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
@@ -81,7 +83,9 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
     require_standing(history, study, Standing.UNDECIDED, Standing.REFUSED, Standing.REVOKED)
     role = _role(site, request.role)
     dataset = usable_dataset(site.home, history, request.data)
-    terms = history.datasets[DatasetId(dataset.ds)].terms
+    recorded = history.datasets[DatasetId(dataset.ds)]
+    require_known(dataset, recorded)
+    terms = recorded.terms
     _check_open(site, manifest)
     _check_policy(site, manifest, terms)
     check_unchanged(site.home, dataset)
@@ -94,6 +98,7 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
         before=released(entries, dataset.ds) + reserved(history, dataset.ds, besides=study),
         own_before=released(entries, dataset.ds, study=study),
         delta=terms.delta,
+        decided=accepted(entries, dataset.ds),
     )
     if manifest.privacy.is_private:
         _check_budget(entries, dataset.ds, tables.total_u)

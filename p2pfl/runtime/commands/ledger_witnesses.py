@@ -87,9 +87,15 @@ def witness_status(home: Home, *, now_us: int) -> WitnessStatus:
     faulty = read_policy(home.policy)[0].faulty_witnesses
     reader = LogReader.open(home.path)
     try:
-        size, frozen = reader.checkpoint.size, reader.frozen is not None
+        return _status(home, roster, me, reader, faulty, now_us)
     finally:
         reader.close()
+
+
+def _status(
+    home: Home, roster: Roster, me: bytes, reader: LogReader, faulty: int, now_us: int
+) -> WitnessStatus:
+    size, frozen = reader.checkpoint.size, reader.frozen is not None
     if not (home.path / WITNESS_NAME).is_file():
         raise OperatorError(
             "No node has witnessed anything in this home yet.",
@@ -100,9 +106,11 @@ def witness_status(home: Home, *, now_us: int) -> WitnessStatus:
     try:
         names = {witness_name(card.site): card.name for card in roster.members}
         liars = {key.name for key in book.accused_witnesses()}
+        # Cosignatures of a log before this one are kept, too.
         own = [
             (head.size, [c.witness for c in head.cosignatures if c.witness not in liars])
             for head in book.own_heads()
+            if head.size <= size and reader.root_at(head.size) == head.root
         ]
         cosigned, lines = own[-1] if own else (0, [])
         covered = {witness: at for at, witnesses in own for witness in witnesses}

@@ -18,6 +18,8 @@ from ledger.provenance.kinds import (
     KeyRotated,
     ModelReleased,
     PrivacySpent,
+    SpendingAccepted,
+    SpendingUnknown,
     StudyApproved,
     StudyClosed,
     StudyRefused,
@@ -107,6 +109,15 @@ WRONG: dict[str, Wrong] = {
     "trained with other arguments before the steering's round": Wrong(
         "steering.unrecorded",
         lambda s: before_round_1(steered(5, 2))(s).change(TrainDone, 1, hp=NOBODY),
+    ),
+    # -- losses -----------------------------------------------------------------------------
+    "approved while nobody knew what was spent": Wrong(
+        "budget.undecided",
+        lambda s: s.insert(s.place(StudyApproved), SpendingUnknown(DS, NOBODY, 7)),
+    ),
+    "accepted less than what is on record": Wrong(
+        "budget.accepted_below_record",
+        lambda s: s.add(SpendingUnknown(DS, NOBODY, 7)).add(SpendingAccepted(DS, 5, 5, "note")),
     ),
     # -- datasets (27) ----------------------------------------------------------------------
     "trained on revoked data": Wrong(

@@ -23,6 +23,7 @@ from ledger.provenance.kinds import (
     KeyCompromised,
     KeyRotated,
     KindError,
+    LogRecovered,
     ModelReleased,
     NodeOfflineStart,
     PeerHead,
@@ -33,6 +34,8 @@ from ledger.provenance.kinds import (
     Redacted,
     RosterChanged,
     RoundSkipped,
+    SpendingAccepted,
+    SpendingUnknown,
     StudyApproved,
     StudyClosed,
     StudyProposed,
@@ -86,6 +89,9 @@ ONE_OF_EACH: tuple[Record, ...] = (
     ClockAnomaly(-5),
     NodeOfflineStart(3),
     AuditRun(13, 2),
+    LogRecovered(90, 10),
+    SpendingUnknown(D, D, -1),
+    SpendingAccepted(D, 500_000, 700_000, "paper-log"),
 )
 
 
