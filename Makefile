@@ -42,11 +42,12 @@ test-docker: setup ## Build and run the containers, cut and kill them (installs 
 	$(call suite,docker,tests/docker)
 
 test-netns: setup ## Nodes in network namespaces with delay, loss and cuts (root)
-	$(call suite,netns)
+	@scripts/system_package.sh ip iproute2
+	$(call suite,netns,tests/netns)
 
 test-browser: setup ## Pages in a real browser (installs Chromium as root on Debian)
 	@scripts/system_package.sh chromium chromium fonts-dejavu-core
-	$(call suite,browser)
+	$(call suite,browser,tests/browser)
 
 test-go: setup ## The ledger's exports, checked by programs in Go (installs Go as root on Debian)
 	@scripts/system_package.sh go golang-go golang-golang-x-mod-dev

@@ -51,6 +51,14 @@ def say_wrapped(text: str, *, width: int = 80) -> None:
     say(textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False))
 
 
+def as_typed(path: Path) -> str:
+    """A path as a person would type it where they stand."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (OSError, ValueError):
+        return str(path)
+
+
 def say_json(value: object) -> None:
     """A result as JSON, indented, keys as the result's fields."""
     from p2pfl.runtime.jsonable import to_json
@@ -87,7 +95,10 @@ def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*headers, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    console.print(table, width=min(80, console.width) if console.is_terminal else 80)
+    with console.capture() as printed:
+        console.print(table, width=min(80, console.width) if console.is_terminal else 80)
+    for line in printed.get().splitlines():
+        say(line.rstrip())
 
 
 def short(digest: bytes) -> str:

@@ -119,16 +119,19 @@ def add(
 
 
 def _registered(home: Home, request: DataAdd) -> DatasetSeen:
+    from p2pfl.cli.progress import working
     from p2pfl.runtime.commands import catalogue
 
-    return catalogue.perform(
-        home, catalogue.DATA_ADD, request, now_us=now_us, random_bytes=os.urandom
-    )
+    with working("Reading and registering the data …"):
+        return catalogue.perform(
+            home, catalogue.DATA_ADD, request, now_us=now_us, random_bytes=os.urandom
+        )
 
 
 @app.command("list")
 def list_(context: typer.Context, json: JsonOption = False) -> None:
     """All datasets of this site."""
+    from p2pfl.cli.progress import paged
     from p2pfl.runtime.commands import datasets
 
     found = datasets.data_list(opened_home(context))
@@ -138,20 +141,21 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
     if not found:
         say("No datasets yet: register one with `p2pfl data add`.")
         return
-    say_table(
-        ("name", "patients", "public", "ε spent", "ε cap", "state"),
-        [
-            (
-                seen.name,
-                str(seen.patients),
-                str(seen.patients_bucket),
-                f"{seen.epsilon_spent:.3f}",
-                f"{seen.epsilon_cap:g}",
-                seen.state,
-            )
-            for seen in found
-        ],
-    )
+    with paged(len(found) + 1):
+        say_table(
+            ("name", "patients", "public", "ε spent", "ε cap", "state"),
+            [
+                (
+                    seen.name,
+                    str(seen.patients),
+                    str(seen.patients_bucket),
+                    f"{seen.epsilon_spent:.3f}",
+                    f"{seen.epsilon_cap:g}",
+                    seen.state,
+                )
+                for seen in found
+            ],
+        )
 
 
 @app.command()

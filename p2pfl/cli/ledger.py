@@ -45,9 +45,12 @@ def verify(
     json: JsonOption = False,
 ) -> int:
     """Verify bytes, chain, tree, heads and signatures. Exit codes: 0 clean, 10 broken, 11 lost."""
+    from p2pfl.cli.progress import working
     from p2pfl.runtime.commands import ledger_reading as reading
 
-    checked = reading.verify_from(opened_home(context), reading.SigCheck(sigs.value), start)
+    home = opened_home(context)
+    with working("Verifying every entry …"):
+        checked = reading.verify_from(home, reading.SigCheck(sigs.value), start)
     if json:
         say_json(
             {
@@ -62,7 +65,8 @@ def verify(
         place = "" if finding.seq is None else f"entry {finding.seq}: "
         say(f"{finding.code.value:<18}{place}{finding.detail}")
     root = checked.root.hex() if checked.root else "not computable"
-    say(f"{checked.size} entries, {len(checked.findings)} findings, root {root}")
+    say(f"{checked.size} entries, {len(checked.findings)} findings, root")
+    say(root)
     return int(checked.exit_code)
 
 
@@ -88,15 +92,17 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Entries in plain words."""
+    from p2pfl.cli.progress import paged
     from p2pfl.runtime.commands import ledger_reading as reading
 
     found = reading.ledger_show(opened_home(context), start, count)
     if json:
         say_json(found)
         return
-    for entry in found:
-        say(f"{entry.seq}  {entry.time}  {entry.kind}  by {entry.actor}")
-        say_fields([(f"    {key}", _words(value)) for key, value in entry.body.items()])
+    with paged(sum(1 + len(entry.body) for entry in found)):
+        for entry in found:
+            say(f"{entry.seq}  {entry.time}  {entry.kind}  by {entry.actor}")
+            say_fields([(f"    {key}", _words(value)) for key, value in entry.body.items()])
 
 
 @app.command("accept-clock")

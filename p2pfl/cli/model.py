@@ -14,6 +14,7 @@ from p2pfl.cli.context import (
     say_fields,
     say_json,
     say_table,
+    say_wrapped,
     short,
 )
 
@@ -174,7 +175,7 @@ def export(
     if json:
         say_json(done)
         return
-    say(f"{out} holds {', '.join(done.files)}.")
+    say_wrapped(f"{out} holds {', '.join(done.files)}.")
     facts = done.facts
     say_fields(
         [

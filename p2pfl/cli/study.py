@@ -12,6 +12,7 @@ import typer
 from p2pfl.cli import study_new, study_watch
 from p2pfl.cli.context import (
     JsonOption,
+    as_typed,
     chosen_home,
     day,
     now_us,
@@ -76,16 +77,18 @@ def propose(
     json: JsonOption = False,
 ) -> None:
     """Propose a study: record it here and seal it for the others."""
+    from p2pfl.cli.progress import working
     from p2pfl.runtime.commands import catalogue, studies
 
     target = (out or file.with_suffix(".study")).absolute()
-    kept = catalogue.perform(
-        opened_home(context),
-        catalogue.STUDY_PROPOSE,
-        studies.StudyPropose(file.absolute(), target),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    with working("Checking and recording the study …"):
+        kept = catalogue.perform(
+            opened_home(context),
+            catalogue.STUDY_PROPOSE,
+            studies.StudyPropose(file.absolute(), target),
+            now_us=now_us,
+            random_bytes=os.urandom,
+        )
     _tell_kept(kept, as_json=json)
 
 
@@ -96,21 +99,24 @@ def import_(
     json: JsonOption = False,
 ) -> None:
     """Take over a study that another site proposed."""
+    from p2pfl.cli.progress import working
     from p2pfl.runtime.commands import catalogue, studies
 
-    kept = catalogue.perform(
-        opened_home(context),
-        catalogue.STUDY_IMPORT,
-        studies.StudyFile(file.absolute()),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    with working("Checking and recording the study …"):
+        kept = catalogue.perform(
+            opened_home(context),
+            catalogue.STUDY_IMPORT,
+            studies.StudyFile(file.absolute()),
+            now_us=now_us,
+            random_bytes=os.urandom,
+        )
     _tell_kept(kept, as_json=json)
 
 
 @app.command("list")
 def list_(context: typer.Context, json: JsonOption = False) -> None:
     """All studies known at this site."""
+    from p2pfl.cli.progress import paged
     from p2pfl.runtime.commands import studies
 
     found = studies.study_list(opened_home(context))
@@ -120,20 +126,21 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
     if not found:
         say("No studies yet: `p2pfl study new`, or `p2pfl study import` another site's.")
         return
-    say_table(
-        ("study", "name", "proposer", "here", "rounds", "expires"),
-        [
-            (
-                short(line.study),
-                line.name,
-                line.proposer,
-                line.standing,
-                f"{line.rounds_done}/{line.rounds}",
-                day(line.expires_s),
-            )
-            for line in found
-        ],
-    )
+    with paged(len(found) + 1):
+        say_table(
+            ("study", "name", "proposer", "here", "rounds", "expires"),
+            [
+                (
+                    short(line.study),
+                    line.name,
+                    line.proposer,
+                    line.standing,
+                    f"{line.rounds_done}/{line.rounds}",
+                    day(line.expires_s),
+                )
+                for line in found
+            ],
+        )
 
 
 @app.command()
@@ -167,15 +174,17 @@ def approve(
     json: JsonOption = False,
 ) -> None:
     """Let a study train on a dataset; its whole planned ε is reserved."""
+    from p2pfl.cli.progress import working
     from p2pfl.runtime.commands import catalogue, decisions
 
-    decided = catalogue.perform(
-        opened_home(context),
-        catalogue.STUDY_APPROVE,
-        decisions.StudyApprove(study, data, approver or getpass.getuser(), role),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    with working("Adding up what the study will spend …"):
+        decided = catalogue.perform(
+            opened_home(context),
+            catalogue.STUDY_APPROVE,
+            decisions.StudyApprove(study, data, approver or getpass.getuser(), role),
+            now_us=now_us,
+            random_bytes=os.urandom,
+        )
     _tell_decided(decided, as_json=json)
 
 
@@ -285,7 +294,8 @@ def _tell_kept(kept: StudyKept, *, as_json: bool) -> None:
     for warning in kept.warnings:
         say_wrapped(f"{warning}.")
     if kept.proposal:
-        say(f"For the other sites: {kept.proposal} (a running node also tells them itself).")
+        say(f"For the other sites: {as_typed(kept.proposal)}")
+        say("A running node also tells them by itself.")
     say(f"Next: p2pfl study show {short(kept.study)}, then approve or refuse it.")
 
 

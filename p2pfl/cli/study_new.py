@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_json, say_wrapped
+from p2pfl.cli.context import (
+    JsonOption,
+    as_typed,
+    now_us,
+    opened_home,
+    say,
+    say_json,
+    say_wrapped,
+)
 
 if TYPE_CHECKING:
     from p2pfl.core.manifest import Scalar
@@ -111,6 +119,7 @@ def new(
     """Write a complete manifest from a few words.
 
     Sites, noise and the initial model are filled in, and said."""
+    from p2pfl.cli.progress import working
     from p2pfl.core.manifest import RULES, TOPOLOGIES
     from p2pfl.runtime.commands import study_drafting
     from p2pfl.runtime.commands.opening import read_history
@@ -156,16 +165,17 @@ def new(
     )
     home = opened_home(context)
     now_s = now_us() // 1_000_000
-    drafted = study_drafting.study_new(home, read_history(home), request, now_s=now_s)
+    with working("Choosing the noise, making the initial model …"):
+        drafted = study_drafting.study_new(home, read_history(home), request, now_s=now_s)
     if json:
         say_json(drafted)
         return
-    say(f"{drafted.file} is written; its id:")
+    say(f"{as_typed(drafted.file)} is written; its id:")
     say(drafted.study.hex())
     for choice in drafted.choices:
         say_wrapped(f"{choice}.")
     say(f"The initial model has {drafted.parameters} parameters and is kept here.")
-    say(f"Next: p2pfl study validate {drafted.file}, then propose it.")
+    say(f"Next: p2pfl study validate {as_typed(drafted.file)}")
 
 
 def _one_of(option: str, value: str, choices: str) -> str:

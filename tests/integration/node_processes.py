@@ -1,6 +1,7 @@
 """Real nodes: `p2pfl node start` in processes of their own, watched through log, socket, /proc."""
 
 import contextlib
+import itertools
 import json
 import signal
 import subprocess
@@ -83,14 +84,14 @@ class RunningNode:
         return code, time.monotonic() - asked_s
 
 
-def start(home: Home) -> RunningNode:
-    """Start a home's node as its operator would."""
+def start(home: Home, before: Sequence[str] = ()) -> RunningNode:
+    """Start a home's node as its operator would; `before` its words: where to run it."""
     size = home.node_log.stat().st_size if home.node_log.is_file() else 0
     console_log = home.logs / "console.log"
     console_log.touch(mode=0o600)
     with console_log.open("wb") as console:
         process = subprocess.Popen(
-            [*program(), "--home", str(home.path), "node", "start"],
+            [*before, *program(), "--home", str(home.path), "node", "start"],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
@@ -99,12 +100,14 @@ def start(home: Home) -> RunningNode:
 
 
 @contextlib.contextmanager
-def running(homes: Sequence[Home]) -> Iterator[list[RunningNode]]:
+def running(
+    homes: Sequence[Home], befores: Sequence[Sequence[str]] = ()
+) -> Iterator[list[RunningNode]]:
     """Start nodes; whatever happens, none of them is left. A test may add to the list."""
     nodes: list[RunningNode] = []
     try:
-        for home in homes:
-            nodes.append(start(home))
+        for home, before in itertools.zip_longest(homes, befores, fillvalue=()):
+            nodes.append(start(home, before))
         yield nodes
     finally:
         for node in nodes:
