@@ -7,16 +7,16 @@ Source: LEDGER.md, Storage and commit.
 
 from collections.abc import Sequence
 
-from ledger.log.database import Database, Row, StoredHead, StoredSecret
+from ledger.log.database import Database, StoredHead, StoredSecret
 from ledger.log.ed25519 import Signer
-from ledger.log.entries import Draft, Entry, sign_entry
+from ledger.log.entries import Draft, Entry, signed_entry
 from ledger.log.errors import LogStopped, WriteFailed
 from ledger.log.heads_file import HeadRecord, HeadsFile
 from ledger.log.identity import LogIdentity
 from ledger.log.notes import Checkpoint
-from ledger.log.opening import record_of, reread_commit, study_of
+from ledger.log.opening import record_of, reread_commit, row_of
 from ledger.log.own_kinds import redaction_in
-from ledger.log.tree import Frontier, Node, leaf_hash
+from ledger.log.tree import Frontier, Node
 
 
 class Commits:
@@ -78,19 +78,20 @@ class Commits:
         stopped: what became of the commit is decided when it is opened again.
         """
         self.check_running()
-        rows = self._signed(drafts, identity, now_us)
+        written = self._signed(drafts, identity, now_us)
         erased = [found for draft in drafts if (found := redaction_in(draft.kind, draft.body))]
         signer = next_key or self._log_key
         self._stopped = True
         frontier = self._frontier.copy()
         nodes: list[Node] = []
-        for row in rows:
-            nodes += frontier.append(row.leaf)
+        for entry in written:
+            nodes += frontier.append(entry.leaf)
         head = _signed_head(frontier, self.size, identity, signer)
+        rows = [row_of(entry) for entry in written]
         self._writing.write_commit(rows, nodes, head, kept=kept, erased=erased)
         # What counts is what another connection reads back, not what this one believes.
         seen = self._frontier.copy()
-        stored = reread_commit(self._reading, identity, seen, self._last_leaf, head)
+        stored = reread_commit(self._reading, identity, seen, self._last_leaf, head, written)
         record = record_of(head)
         try:
             self._heads.append(record)
@@ -100,16 +101,16 @@ class Commits:
         self._stopped = False
         return stored, record
 
-    def _signed(self, drafts: Sequence[Draft], identity: LogIdentity, now_us: int) -> list[Row]:
-        rows: list[Row] = []
+    def _signed(self, drafts: Sequence[Draft], identity: LogIdentity, now_us: int) -> list[Entry]:
+        entries: list[Entry] = []
         prev = self._last_leaf
         for seq, draft in enumerate(drafts, start=self.size):
-            raw = sign_entry(
+            entry = signed_entry(
                 draft, identity=identity, seq=seq, prev=prev, time_us=now_us, log=self._log_key
             )
-            prev = leaf_hash(raw)
-            rows.append(Row(seq, prev, draft.kind, study_of(draft.body), raw))
-        return rows
+            prev = entry.leaf
+            entries.append(entry)
+        return entries
 
     def close(self) -> None:
         """Close the files and release the lock; closing twice is fine."""

@@ -85,7 +85,15 @@ class Entry:
 def sign_entry(
     draft: Draft, *, identity: LogIdentity, seq: int, prev: bytes, time_us: int, log: Signer
 ) -> bytes:
-    """The raw bytes of `draft` as entry `seq`, signed by the key that `identity` has then.
+    """The raw bytes of `draft` as entry `seq`: see `signed_entry`."""
+    return signed_entry(draft, identity=identity, seq=seq, prev=prev, time_us=time_us, log=log).raw
+
+
+def signed_entry(
+    draft: Draft, *, identity: LogIdentity, seq: int, prev: bytes, time_us: int, log: Signer
+) -> Entry:
+    """`draft` as entry `seq`, signed by the key that `identity` has then: what `parse_entry`
+    makes of its raw bytes.
 
     Raises: EntryFieldWrong or a subclass of EncodingError; nothing is ever signed in part.
     """
@@ -102,8 +110,21 @@ def sign_entry(
             "v": FORMAT_VERSION,
         }
     )
-    signature = log.sign(ENTRY_DOMAIN + body)
-    return bytes(msgpack.packb([body, identity.key_at(seq).key_id, signature]))
+    signature, key_id = log.sign(ENTRY_DOMAIN + body), identity.key_at(seq).key_id
+    raw = bytes(msgpack.packb([body, key_id, signature]))
+    return Entry(
+        identity.log_id,
+        seq,
+        prev,
+        time_us,
+        draft.kind,
+        draft.actor,
+        dict(sorted(draft.body.items())),
+        key_id,
+        signature,
+        raw,
+        leaf_hash(raw),
+    )
 
 
 def parse_entry(raw: bytes) -> Entry:

@@ -189,15 +189,19 @@ def reread_commit(
     frontier: Frontier,
     last_leaf: bytes,
     head: StoredHead,
+    written: Sequence[Entry] = (),
 ) -> tuple[Entry, ...]:
     """Read the commit after `frontier` back and verify all of it; `frontier` grows by it.
 
+    written: the entries as they were signed a moment ago. Bytes that are still the same need not
+    be parsed again; their signatures are verified all the same.
     Raises: a LedgerError naming what is wrong: numbers, chain, signatures, leaf hashes, index
     columns, tree nodes, root or the head's signature.
     """
     entries, nodes = [], []
+    known = {entry.raw: entry for entry in written}
     for row in database.rows(frontier.size, head.size):
-        entry = parse_entry(row.raw)
+        entry = known.get(row.raw) or parse_entry(row.raw)
         verify_link(entry, frontier.size, last_leaf)
         verify_entry(entry, identity)
         if row != row_of(entry):
