@@ -99,6 +99,7 @@ class PrivateSteps:
 
         Raises PrivacyRefused.
         """
+        _refuse_batch_norms(model.module)
         if denominator < 1:
             raise PrivacyRefused(f"the public number of patients is {denominator}, expected ≥ 1")
         self._plan = plan
@@ -163,6 +164,16 @@ class PrivateSteps:
         self.optimizer.add_noise()
         self._local.step()
         self.optimizer.zero_grad()
+
+
+def _refuse_batch_norms(module: torch.nn.Module) -> None:
+    """Whatever a plan's check believed: no layer may look at several patients at once."""
+    for name, part in module.named_modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+            raise PrivacyRefused(
+                f'the layer "{name}" is a batch norm, which computes with several patients at '
+                'once: use norm = "instance" or norm = "group"'
+            )
 
 
 def _pieces(n: int, size: int) -> Iterator[tuple[int, int, bool]]:
