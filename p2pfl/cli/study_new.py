@@ -26,7 +26,7 @@ def new(
         ),
     ] = None,
     plan: Annotated[
-        str, typer.Option(help="tabular-logistic or tabular-mlp.")
+        str, typer.Option(help="See `p2pfl study plans`.")
     ] = "tabular-logistic",
     argument: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the plan, repeatable.")

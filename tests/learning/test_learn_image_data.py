@@ -11,6 +11,7 @@ import pytest
 from learn_images import KEY, SIDE, balls, image_terms, look, save, write_patients
 
 from p2pfl.core.manifest_writing import render_data
+from p2pfl.learning.datasets.augmentation import MRI
 from p2pfl.learning.datasets.image_checks import name_looks_personal
 from p2pfl.learning.datasets.images import open_images
 from p2pfl.learning.datasets.layouts import find_patients

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from learn_manifests import PRIVATE, manifest
+from learn_manifests import PRIVATE, manifest, table
 
 from p2pfl.core.manifest_terms import DataTerms, Manifest, NumberColumn, SurvivalTarget
 from p2pfl.learning.datasets.tabular import Prepared
@@ -119,7 +119,7 @@ def test_concordance_counts_only_pairs_that_can_be_compared() -> None:
 
 
 def test_privacy_refuses_the_loss_that_ties_patients_and_takes_the_other() -> None:
-    with pytest.raises(PrivacyRefused, match='"partial" ties.*use loss = "piecewise"'):
+    with pytest.raises(PrivacyRefused, match=r'"partial" ties.*use loss = "piecewise"'):
         initial_model(study({"learning_rate": 0.5}, privacy=PRIVATE))
     chosen = study(PIECEWISE, privacy={**PRIVATE, "noise_multiplier": 0.5})
     trainer = Trainer(chosen, cohort(), denominator=400, random_bytes=os.urandom)
@@ -147,8 +147,6 @@ def test_a_yes_or_no_is_no_survival() -> None:
     arguments = plan.arguments({})
     chosen = study({"learning_rate": 0.5})
     with pytest.raises(PlanRefused, match="time and event"):
-        from learn_manifests import table
-
         plan.check(table(3), arguments, chosen.privacy)
     with pytest.raises(PlanRefused, match="no single probability"):
         plan.log_odds(torch.zeros(1, 1))

@@ -93,7 +93,7 @@ class TabularVae:
     def loss_sum(
         self, outputs: torch.Tensor, target: torch.Tensor, arguments: Arguments
     ) -> torch.Tensor:
-        """Reconstruction and β times the divergence. target: unused, the outputs hold the inputs."""
+        """Reconstruction and β times the divergence. target: unused, the inputs are kept."""
         from p2pfl.learning.plans.vae_module import parts_of, vae_loss_sum
 
         parts = parts_of(outputs, arguments.latent)

@@ -84,7 +84,7 @@ class TabularCox:
     def loss_sum(
         self, outputs: torch.Tensor, target: torch.Tensor, arguments: Arguments
     ) -> torch.Tensor:
-        """Minus the logarithm of the (partial) likelihood. target: float32[n, 2], time and event."""
+        """Minus the log (partial) likelihood. target: float32[n, 2], time and event."""
         from p2pfl.learning.plans import survival_loss
 
         if arguments.loss == "partial":
