@@ -25,9 +25,7 @@ def new(
             show_default=False,
         ),
     ] = None,
-    plan: Annotated[
-        str, typer.Option(help="See `p2pfl study plans`.")
-    ] = "tabular-logistic",
+    plan: Annotated[str, typer.Option(help="See `p2pfl study plans`.")] = "tabular-logistic",
     argument: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the plan, repeatable.")
     ] = None,

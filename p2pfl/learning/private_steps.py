@@ -31,6 +31,10 @@ GRADIENT_VALUES_MAX = 1 << 24
 """Per-sample gradients held at once: 64 MiB of float32. Larger batches are done in pieces."""
 
 
+VOXELS_AT_ONCE = 1 << 18
+"""Of images' windows: each layer unfolds them for its per-sample gradients, 27 floats a voxel."""
+
+
 class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
     """Opacus' optimizer with noise from our stream and a public denominator."""
 
@@ -94,10 +98,11 @@ class PrivateSteps:
         *,
         denominator: int,
         gradient_values_max: int = GRADIENT_VALUES_MAX,
+        voxels: int = 0,
     ) -> None:
         """denominator: the public, rounded number of patients; gradient_values_max: held at once.
 
-        Raises PrivacyRefused.
+        voxels: of one patient's window, 0 for a table. Raises PrivacyRefused.
         """
         _refuse_batch_norms(model.module)
         if denominator < 1:
@@ -109,7 +114,8 @@ class PrivateSteps:
         self._piece = max(1, gradient_values_max // model.values.numel())
         if plan.batch_default:  # volumes: their activations weigh more than their gradients
             prepare_convolutions()
-            self._piece = min(self._piece, plan.batch_default)
+            fitting = VOXELS_AT_ONCE // voxels if voxels else 0
+            self._piece = min(self._piece, max(plan.batch_default, fitting))
         self._sampled: Any = GradSampleModule(model.module, loss_reduction="sum")
         self.optimizer = NoisyOptimizer(
             local,

@@ -102,12 +102,15 @@ class Trainer:
         if manifest.privacy.is_private:
             from p2pfl.learning.private_steps import PrivateSteps  # loads Opacus
 
+            images = manifest.data.images
+
             self._private = PrivateSteps(
                 self._plan,
                 self._model,
                 self._local,
                 manifest.privacy,
                 denominator=denominator,
+                voxels=0 if images is None else math.prod(images.window),
             )
 
     def train(self, base: Vector, round_: int, changes: Mapping[str, Scalar]) -> LocalWork:

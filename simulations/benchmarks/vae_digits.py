@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gossip.identifiers import Digest, SiteId
+from gossip.identifiers import Digest
 from p2pfl.averaging import average
 from p2pfl.core.manifest_terms import (
     NO_PRIVACY,
@@ -140,9 +140,7 @@ def study(rounds: int, steps: int, seed: int) -> Manifest:
         "loss": "bernoulli",
     }
     parameters = plan.schema(data, plan.arguments(arguments)).parameters
-    terms = StudyTerms(
-        "digits", rounds, 0, (), 1, 1, 30.0, 1, seed, Digest(bytes(32)), parameters
-    )
+    terms = StudyTerms("digits", rounds, 0, (), 1, 1, 30.0, 1, seed, Digest(bytes(32)), parameters)
     averaging = AveragingTerms("gm_clip", "complete", 0, (), "uniform", 1.0, 0.2, {})
     return Manifest(
         terms, PlanTerms("tabular-vae", arguments, {}), data, NO_PRIVACY, averaging, b"", NO_STUDY

@@ -34,11 +34,14 @@ def files(folder: Path) -> list[Path]:
 
 def outcome(look: Callable[[], np.ndarray], name: str) -> str:
     """What the look ended with: "loaded", or the refusal without the file's name."""
+    refusal: DataRefused | None = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             voxels = look()
-    except DataRefused as refusal:
+    except DataRefused as refused:
+        refusal = refused
+    if refusal is not None:
         assert refusal.place.startswith(name)
         assert refusal.problem
         assert refusal.fix
@@ -54,7 +57,9 @@ def nifti(path: Path) -> np.ndarray:
 
 
 def test_nibabel_s_files_load_or_say_why_not() -> None:
-    found = {path.name: outcome(lambda path=path: nifti(path), path.name) for path in files(NIBABEL)}
+    found = {
+        path.name: outcome(lambda path=path: nifti(path), path.name) for path in files(NIBABEL)
+    }
     loaded = {name for name, said in found.items() if said == "loaded"}
     assert {
         "anatomical.nii",
