@@ -166,7 +166,15 @@ def _tell_scores(compared: Mapping[str, Any], result: Mapping[str, Any]) -> None
     say(f"{'mean':<23}" + "".join(f"{result['dice'][name]:>11.3f}" for name in names))
     union = "".join(f"{result['dice_union'][name]:>11.3f}" for name in names)
     say(f"{'on all hold-outs':<23}{union}")
+    say(f"{'distance (HD95), voxels':<23}" + "".join(f"{_hd95(compared, n):>11}" for n in names))
     say("alone: own data only, same work · pooled: all data together; both without privacy")
+
+
+def _hd95(compared: Mapping[str, Any], name: str) -> str:
+    """Mean over hospitals, of those where the model marks anything."""
+    found = [site["own"][name]["hd95"] for site in compared["sites"]]
+    known = [distance for distance in found if distance is not None]
+    return f"{statistics.fmean(known):.2f}" if known else "–"
 
 
 def _mean(compared: Mapping[str, Any], where: str, name: str) -> float:
