@@ -61,7 +61,7 @@ def preview(given: Path, terms: DataTerms | None, *, patient_column: str) -> dic
                 "first_line": first,
             }
         )
-    patients = len(set(table.column(patient_column))) if patient_column else len(set(table.rows))
+    patients = len(set(table.column(patient_column))) if patient_column else len(table.rows)
     return {
         "rows": len(table.rows),
         "patients": patients,
@@ -165,9 +165,10 @@ def _warnings(
     rows = len(table.rows)
     if patient_column and patients < rows:
         found.append(f"{rows} rows of {patients} patients: only the first row of each is used")
-    if not patient_column and patients < rows:
+    repeated = rows - len(set(table.rows))
+    if not patient_column and repeated:
         found.append(
-            f"{rows - patients} rows repeat another one: if they are the same patients, name the "
+            f"{repeated} rows repeat another one: if they are the same patients, name the "
             "column that tells patients apart with --patient-column"
         )
     for name in table.header:
