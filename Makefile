@@ -18,7 +18,7 @@ define suite
 @$(BIN)/pytest -s -m $(1) $(or $(2),tests) || { code=$$?; [ $$code = 5 ] || exit $$code; echo "no tests are marked '$(1)' yet"; }
 endef
 
-.PHONY: help setup demo docker-demo test test-docker test-netns test-browser test-go test-long lint format coverage constraints clean
+.PHONY: help setup demo demo-tumour docker-demo test test-docker test-netns test-browser test-go test-long lint format coverage constraints clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ setup: ## Make .venv with everything needed (does nothing when nothing changed)
 
 demo: setup ## Four hospitals train together on this machine; options in ARGS="--rounds 5"
 	@$(BIN)/p2pfl demo --keep --home demo-homes $(ARGS)
+
+demo-tumour: setup ## Five hospitals learn to mark tumours in 3D, with pictures; ARGS="--seed 8"
+	@$(BIN)/p2pfl demo-tumour --pictures demo-tumour $(ARGS)
 
 docker-demo: ## Five hospitals in containers, founding to audit; ARGS="--down" cleans up
 	@scripts/docker_demo.sh $(ARGS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli import data_images
+from p2pfl.cli import data_images, data_tables
 from p2pfl.cli.context import (
     JsonOption,
     now_us,
@@ -34,7 +34,8 @@ _NameArgument = Annotated[str, typer.Argument(help="A name from `p2pfl data list
 
 
 _FileArgument = Annotated[
-    Path, typer.Argument(help="A CSV file, a folder of images, or a Decathlon dataset.json.")
+    Path,
+    typer.Argument(help="A CSV or Parquet file, a folder of images, or a Decathlon dataset.json."),
 ]
 _PatientOption = Annotated[
     str, typer.Option(help="Column that tells patients apart; without it one row is one.")
@@ -55,7 +56,7 @@ _TableOption = Annotated[
 @app.command()
 def preview(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="A folder of images, or a dataset.json.")],
+    file: _FileArgument,
     schema: _SchemaOption = None,
     mapping: _MappingOption = None,
     table: _TableOption = None,
@@ -65,8 +66,11 @@ def preview(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Look at images without registering them: counts, shapes, labels, what is suspicious."""
-    look = data_images.look_of(folder, schema, mapping, table, patient_column)
+    """Look at data without registering it: counts, labels, what does not fit or is suspicious."""
+    if not data_images.is_images(file):
+        data_tables.preview_table(file, schema, patient_column, as_json=json)
+        return
+    look = data_images.look_of(file, schema, mapping, table, patient_column)
     with data_images.looked_at(opened_home(context), look) as (scan, seen):
         kept = data_images.keep_contact(scan, contact)
     data_images.tell_preview(seen, kept, as_json=json)
@@ -91,6 +95,9 @@ def add(
     dpia: Annotated[
         str, typer.Option(help="Code of the impact assessment, like dpia-2026-04.")
     ] = "not-stated",
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Tables: show first what was found [images: always].")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Check data and register it. It stays where it is; the ledger gets public facts only."""
@@ -108,6 +115,8 @@ def add(
     )
     home = opened_home(context)
     if not data_images.is_images(file):
+        if preview and not json:
+            data_tables.preview_table(file, schema, patient_column, as_json=False)
         _tell(_registered(home, request), as_json=json)
         return
     look = data_images.look_of(file, schema, mapping, table, patient_column)

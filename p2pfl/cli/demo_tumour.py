@@ -34,6 +34,12 @@ def demo_tumour(
         Path | None, typer.Option(help="Folder for the hospitals' homes [default: temporary].")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the homes afterwards.")] = False,
+    is_compared: Annotated[
+        bool,
+        typer.Option(
+            "--compare/--no-compare", help="Train own-data-only and pooled models, and draw."
+        ),
+    ] = True,
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
 ) -> None:
     """Hospitals learn together to mark tumours in 3D: real nodes, ledgers, UNets; no real patient.
@@ -56,8 +62,10 @@ def demo_tumour(
             demo_tumour_stage.run_study(folder, hospitals, study, limit_s=LIMIT_S, say=say)
             for study in demo_tumour_stage.studies(terms)
         ]
-        say("Comparing with training alone and with pooled data …")
-        compared = demo_tumour_result.compare(folder, hospitals, done, terms.pictures)
+        compared = None
+        if is_compared:
+            say("Comparing with training alone and with pooled data …")
+            compared = demo_tumour_result.compare(folder, hospitals, done, terms.pictures)
         result = demo_tumour_result.result_json(
             terms, hospitals, done, compared, wall_s=time.monotonic() - started_s
         )

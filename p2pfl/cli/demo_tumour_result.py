@@ -65,24 +65,32 @@ def outside_training(done: StudyDone) -> float:
     return 1.0 - sum(line["train_s"] for line in lines) / total if total else 0.0
 
 
+def beyond_slowest(done: StudyDone) -> float:
+    """The share of the rounds' time in which not even the slowest hospital was training."""
+    rounds: dict[int, list[dict[str, Any]]] = {}
+    for lines in done.rounds.values():
+        for line in lines:
+            if line["train_s"] > 0:
+                rounds.setdefault(line["round"], []).append(line)
+    total = sum(max(line["round_s"] for line in lines) for lines in rounds.values())
+    trained = sum(max(line["train_s"] for line in lines) for lines in rounds.values())
+    return 1.0 - trained / total if total else 0.0
+
+
 def result_json(
     terms: TumourTerms,
     sites: Sequence[DemoSite],
     done: Sequence[StudyDone],
-    compared: Mapping[str, Any],
+    compared: Mapping[str, Any] | None,
     *,
     wall_s: float,
 ) -> dict[str, Any]:
-    """The machine-readable result."""
-    names = list(compared["sites"][0]["own"])
-    return {
+    """The machine-readable result. compared: what `compare` found, if it was asked."""
+    result: dict[str, Any] = {
         "seed": terms.seed,
         "patients": [site.patients for site in sites],
         "side": terms.side,
         "wall_s": round(wall_s, 1),
-        "dice": {name: _mean(compared, "own", name) for name in names},
-        "dice_union": {name: _mean(compared, "union", name) for name in names},
-        "sites": compared["sites"],
         "studies": [
             {
                 "name": one.study.name,
@@ -93,17 +101,62 @@ def result_json(
                     line["round_s"] for lines in one.rounds.values() for line in lines
                 ),
                 "outside_training": round(outside_training(one), 4),
+                "beyond_slowest": round(beyond_slowest(one), 4),
             }
             for one in done
         ],
-        "pictures": compared["pictures"],
     }
+    if compared is not None:
+        names = list(compared["sites"][0]["own"])
+        result |= {
+            "dice": {name: _mean(compared, "own", name) for name in names},
+            "dice_union": {name: _mean(compared, "union", name) for name in names},
+            "sites": compared["sites"],
+            "pictures": compared["pictures"],
+        }
+    return result
 
 
-def tell(done: Sequence[StudyDone], compared: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+def tell(
+    done: Sequence[StudyDone], compared: Mapping[str, Any] | None, result: Mapping[str, Any]
+) -> None:
     """The end of the demonstration, for people."""
-    names = list(compared["sites"][0]["own"])
     say()
+    if compared is not None:
+        _tell_scores(compared, result)
+    for one in done:
+        epsilon = "no DP" if one.study.epsilon is None else f"ε = {one.study.epsilon:g}"
+        seconds = next(s for s in result["studies"] if s["study_id"] == one.study_id)
+        say(
+            f"{one.study.name}: {epsilon}, {one.study.rounds} rounds of {seconds['round_s']:.1f} s "
+            "(median)"
+        )
+        say(
+            f"  not training: {seconds['outside_training']:.1%} of it, "
+            f"{seconds['beyond_slowest']:.1%} beyond the slowest hospital"
+        )
+    say(f"Everything took {result['wall_s']:.0f} s.")
+    if compared is not None:
+        say("Look at:")
+        for picture in compared["pictures"]:
+            say(f"  {picture}")
+    say()
+    for line in _NEXT:
+        say(line)
+
+
+_NEXT: Final = (
+    "What next:",
+    "  other patients and scanners     --seed 8",
+    "  weaker or stronger privacy      --epsilon 2, or --private-rounds 0 for none",
+    "  larger volumes                  --side 32 --rounds 12",
+    "  look into the homes afterwards  --home tumour-homes --keep",
+    "  your own images                 docs/data.md, then docs/plans.md",
+)
+
+
+def _tell_scores(compared: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    names = list(compared["sites"][0]["own"])
     say("Dice on the own hold-out (mean of whole tumour, core, enhancing tumour)")
     say(f"{'hospital':<14}{'patients':>9}" + "".join(f"{name:>11}" for name in names))
     for site in compared["sites"]:
@@ -113,17 +166,15 @@ def tell(done: Sequence[StudyDone], compared: Mapping[str, Any], result: Mapping
     say(f"{'mean':<23}" + "".join(f"{result['dice'][name]:>11.3f}" for name in names))
     union = "".join(f"{result['dice_union'][name]:>11.3f}" for name in names)
     say(f"{'on all hold-outs':<23}{union}")
+    say(f"{'distance (HD95), voxels':<23}" + "".join(f"{_hd95(compared, n):>11}" for n in names))
     say("alone: own data only, same work · pooled: all data together; both without privacy")
-    for one in done:
-        epsilon = "no DP" if one.study.epsilon is None else f"ε = {one.study.epsilon:g}"
-        seconds = next(s for s in result["studies"] if s["study_id"] == one.study_id)
-        say(
-            f"{one.study.name}: {epsilon}, {one.study.rounds} rounds of {seconds['round_s']:.1f} s "
-            f"(median), {seconds['outside_training']:.1%} of it outside training"
-        )
-    say(f"Everything took {result['wall_s']:.0f} s. Look at:")
-    for picture in result["pictures"]:
-        say(f"  {picture}")
+
+
+def _hd95(compared: Mapping[str, Any], name: str) -> str:
+    """Mean over hospitals, of those where the model marks anything."""
+    found = [site["own"][name]["hd95"] for site in compared["sites"]]
+    known = [distance for distance in found if distance is not None]
+    return f"{statistics.fmean(known):.2f}" if known else "–"
 
 
 def _mean(compared: Mapping[str, Any], where: str, name: str) -> float:

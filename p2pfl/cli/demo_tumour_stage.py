@@ -130,6 +130,7 @@ def run_study(
     with demo_nodes.running_nodes(sites) as watched:
         for node, position in zip(watched, said_before, strict=True):
             node.position = position  # an earlier study's end is not this one's
+            node.is_segmentation = True
         demo_nodes.watch(watched, limit_s=limit_s)
     return StudyDone(
         study, study_id, manifest, {node.site.name: list(node.rounds) for node in watched}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli import study_new, study_watch
+from p2pfl.cli import study_new, study_plans, study_watch
 from p2pfl.cli.context import (
     JsonOption,
     as_typed,
@@ -38,6 +38,7 @@ app = typer.Typer(
     help="Draft, propose, read and decide on studies.",
 )
 app.command("new")(study_new.new)
+app.command("plans")(study_plans.plans)
 app.command("dry-run")(study_watch.dry_run)
 app.command("watch")(study_watch.watch)
 app.command("results")(study_watch.results)

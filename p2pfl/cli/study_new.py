@@ -33,9 +33,7 @@ def new(
             show_default=False,
         ),
     ] = None,
-    plan: Annotated[
-        str, typer.Option(help="tabular-logistic or tabular-mlp.")
-    ] = "tabular-logistic",
+    plan: Annotated[str, typer.Option(help="See `p2pfl study plans`.")] = "tabular-logistic",
     argument: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the plan, repeatable.")
     ] = None,

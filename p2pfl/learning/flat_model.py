@@ -120,7 +120,10 @@ class LocalOptimizer:
         if arguments.weight_decay:
             gradient.add_(self._model.values, alpha=arguments.weight_decay)
         self._buffer.mul_(arguments.momentum).add_(gradient)
-        self._model.values.add_(self._buffer, alpha=-self.learning_rate)
+        moved = self._buffer
+        if arguments.optimiser == "nesterov":
+            moved = gradient.add_(self._buffer, alpha=arguments.momentum)
+        self._model.values.add_(moved, alpha=-self.learning_rate)
 
     def _adam_step(self, arguments: Arguments, gradient: torch.Tensor) -> None:
         if self._square is None:

@@ -31,6 +31,10 @@ GRADIENT_VALUES_MAX = 1 << 24
 """Per-sample gradients held at once: 64 MiB of float32. Larger batches are done in pieces."""
 
 
+VOXELS_AT_ONCE = 1 << 18
+"""Of images' windows: each layer unfolds them for its per-sample gradients, 27 floats a voxel."""
+
+
 class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
     """Opacus' optimizer with noise from our stream and a public denominator."""
 
@@ -94,11 +98,13 @@ class PrivateSteps:
         *,
         denominator: int,
         gradient_values_max: int = GRADIENT_VALUES_MAX,
+        voxels: int = 0,
     ) -> None:
         """denominator: the public, rounded number of patients; gradient_values_max: held at once.
 
-        Raises PrivacyRefused.
+        voxels: of one patient's window, 0 for a table. Raises PrivacyRefused.
         """
+        _refuse_batch_norms(model.module)
         if denominator < 1:
             raise PrivacyRefused(f"the public number of patients is {denominator}, expected ≥ 1")
         self._plan = plan
@@ -108,7 +114,8 @@ class PrivateSteps:
         self._piece = max(1, gradient_values_max // model.values.numel())
         if plan.batch_default:  # volumes: their activations weigh more than their gradients
             prepare_convolutions()
-            self._piece = min(self._piece, plan.batch_default)
+            fitting = VOXELS_AT_ONCE // voxels if voxels else 0
+            self._piece = min(self._piece, max(plan.batch_default, fitting))
         self._sampled: Any = GradSampleModule(model.module, loss_reduction="sum")
         self.optimizer = NoisyOptimizer(
             local,
@@ -163,6 +170,16 @@ class PrivateSteps:
         self.optimizer.add_noise()
         self._local.step()
         self.optimizer.zero_grad()
+
+
+def _refuse_batch_norms(module: torch.nn.Module) -> None:
+    """Whatever a plan's check believed: no layer may look at several patients at once."""
+    for name, part in module.named_modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+            raise PrivacyRefused(
+                f'the layer "{name}" is a batch norm, which computes with several patients at '
+                'once: use norm = "instance" or norm = "group"'
+            )
 
 
 def _pieces(n: int, size: int) -> Iterator[tuple[int, int, bool]]:

@@ -9,8 +9,10 @@ It needs every site's data in one process, so it belongs to demonstrations and b
 In:  {manifest: path, out: folder,
       sites: [{name, dataset: path of an index, models: {NAME: path}}],
       curves: {NAME: {SITE: [dice of each round]}}}
-Out: {sites: [{name, patients_train, patients_holdout, own: {NAME: {dice, regions}},
-               union: {NAME: {dice}}}], pictures: [path], seconds}
+Out: {sites: [{name, patients_train, patients_holdout, own: {NAME: {dice, regions, hd95}},
+               union: {NAME: {dice, regions}}}], pictures: [path], seconds}
+hd95: mean over regions and patients of the 95th percentile of surface distances, millimetres where
+[data.images] has a spacing and voxels else; null where a model marks nothing.
 """
 
 from __future__ import annotations
@@ -32,11 +34,12 @@ from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import NO_PRIVACY, Manifest
 from p2pfl.learning.datasets.holdout import split
 from p2pfl.learning.datasets.images import ImagePatients, open_images
+from p2pfl.learning.datasets.patients import Values
 from p2pfl.learning.errors import LearningError, RequestRefused
 from p2pfl.learning.initial import initial_model
 from p2pfl.learning.pictures import Overlay, draw_curves, draw_overlays
 from p2pfl.learning.plans import plan_named
-from p2pfl.learning.plans.segmentation_score import volume_logits
+from p2pfl.learning.plans.segmentation_score import Marks, hd95_of, volume_logits
 from p2pfl.learning.scoring import Score
 from p2pfl.learning.training import Trainer
 from p2pfl.learning.vector import Vector, read_vector
@@ -98,7 +101,7 @@ def main() -> int:
     started_s = time.perf_counter()
     torch.set_num_threads(THREADS)
     try:
-        answer = _answered(json.loads(sys.stdin.read(REQUEST_BYTES_MAX)))
+        answer = answered(json.loads(sys.stdin.read(REQUEST_BYTES_MAX)))
     except (LearningError, ManifestError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -110,7 +113,8 @@ def main() -> int:
     return 0
 
 
-def _answered(request: Mapping[str, object]) -> dict[str, object]:
+def answered(request: Mapping[str, object]) -> dict[str, object]:
+    """Train, score and draw; see the module. Raises LearningError, ManifestError, OSError."""
     manifest = parse_manifest(Path(str(request["manifest"])).read_bytes())
     wanted, out = request["sites"], Path(str(request["out"]))
     if not isinstance(wanted, list) or not wanted:
@@ -120,27 +124,31 @@ def _answered(request: Mapping[str, object]) -> dict[str, object]:
     everyone = pooled_patients([site.train for site in sites])
     pooled = trained_alone(manifest, everyone)
     without = replace(manifest, privacy=NO_PRIVACY)
+    marker = Marker(manifest)
     judge = Trainer(without, everyone, denominator=1, random_bytes=os.urandom)
     pooled_everywhere = _scored(judge.score(pooled, union))
     told, models_of_first = [], dict[str, Vector]()
     for site in sites:
-        own = trained_alone(manifest, site.train)
-        models = {"alone": own, **site.models}
+        models = {"alone": trained_alone(manifest, site.train), **site.models}
         everywhere = {name: _scored(judge.score(model, union)) for name, model in models.items()}
         models["pooled"] = pooled
         models_of_first = models_of_first or models
-        scores = {name: judge.score(model, site.holdout) for name, model in models.items()}
+        own = {
+            name: _scored(judge.score(model, site.holdout))
+            | {"hd95": marker.distance(model, site.holdout)}
+            for name, model in models.items()
+        }
         told.append(
             {
                 "name": site.name,
                 "patients_train": site.train.size,
                 "patients_holdout": site.holdout.size,
-                "own": {name: _scored(score) for name, score in scores.items()},
+                "own": own,
                 "union": {**everywhere, "pooled": pooled_everywhere},
             }
         )
     out.mkdir(parents=True, exist_ok=True)
-    draw_overlays(out / "overlay.png", _overlays(manifest, sites, models_of_first))
+    draw_overlays(out / "overlay.png", _overlays(marker, sites, models_of_first))
     draw_curves(out / "curves.png", _curves(request["curves"]), _levels(told))
     pictures = [str(out / "overlay.png"), str(out / "curves.png")]
     return {"sites": told, "pictures": pictures}
@@ -163,22 +171,43 @@ def _site(manifest: Manifest, given: Mapping[str, object]) -> ImageSite:
     )
 
 
+class Marker:
+    """A study's network, to mark whole volumes with any of its models."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        assert manifest.data.images is not None, "these are images"
+        plan = plan_named(manifest.plan.name)
+        self._terms = manifest.data.images
+        self._module = plan.module(manifest.data, plan.arguments(manifest.plan.arguments)).eval()
+
+    def marks(self, model: Vector, volume: Values) -> Marks:
+        """bool[regions, x, y, z]. model: float32[d]; volume: float32[channels, x, y, z]."""
+        torch.nn.utils.vector_to_parameters(torch.from_numpy(model), self._module.parameters())
+        marked: Marks = volume_logits(self._module, volume, self._terms.window) > 0.0
+        return marked
+
+    def distance(self, model: Vector, on: ImagePatients) -> float | None:
+        """HD95 as the module says. model: float32[d]."""
+        spacing = (*self._terms.spacing, 1.0, 1.0, 1.0)[:3]
+        found = []
+        for row in range(on.size):
+            volume, mask = on.volume(row)
+            marked, truth = self.marks(model, volume), on.regions_of(mask) > 0.5
+            found += [hd95_of(one, true, spacing) for one, true in zip(marked, truth, strict=True)]
+        known = [distance for distance in found if distance is not None]
+        return float(np.mean(known)) if known else None
+
+
 def _overlays(
-    manifest: Manifest, sites: Sequence[ImageSite], models: Mapping[str, Vector]
+    marker: Marker, sites: Sequence[ImageSite], models: Mapping[str, Vector]
 ) -> list[Overlay]:
     """The first held-out patient of each site, marked by people and by the first site's models."""
-    assert manifest.data.images is not None, "these are images"
-    plan = plan_named(manifest.plan.name)
-    arguments = plan.arguments(manifest.plan.arguments)
-    module = plan.module(manifest.data, arguments)
     drawn = []
     for site in sites:
         volume, mask = site.holdout.volume(0)
         marked = {"marked by people": site.holdout.regions_of(mask) > 0.5}
         for name, model in models.items():
-            torch.nn.utils.vector_to_parameters(torch.from_numpy(model), module.parameters())
-            module.eval()
-            marked[name] = volume_logits(module, volume, manifest.data.images.window) > 0.0
+            marked[name] = marker.marks(model, volume)
         drawn.append(Overlay(site.name, np.array(volume[-1]), marked))
     return drawn
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning import plans
+from p2pfl.learning.datasets.augmentation import augmentation_of
 from p2pfl.learning.datasets.patients import Batch, Patients, Rows
 from p2pfl.learning.device import best_device, mixed_precision
 from p2pfl.learning.errors import Diverged, ModelRefused
@@ -34,8 +35,10 @@ from p2pfl.privacy.noise import KEY_BYTES, GaussianStream
 RandomBytes = Callable[[int], bytes]
 
 FLOOR: Final = 0.01
+"""What a falling schedule ends at."""
+POWER: Final = 0.9
+"""Of the polynomial schedule, as segmentation's reference recipes have it."""
 _COMPARED_MAX: Final = 2000
-"""What a cosine schedule ends at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Trainer:
         self._plan = plans.plan_named(manifest.plan.name)
         self._arguments = self._plan.arguments(manifest.plan.arguments)
         self._plan.check(manifest.data, self._arguments, manifest.privacy)
-        self._patients = train.augmented(self._arguments.augment)
+        self._patients = train.augmented(augmentation_of(self._arguments))
         self._random_bytes = random_bytes
         self._site = hashlib.sha256(b"".join(train.patients)).digest()
         module = self._plan.module(manifest.data, self._arguments)
@@ -99,12 +102,15 @@ class Trainer:
         if manifest.privacy.is_private:
             from p2pfl.learning.private_steps import PrivateSteps  # loads Opacus
 
+            images = manifest.data.images
+
             self._private = PrivateSteps(
                 self._plan,
                 self._model,
                 self._local,
                 manifest.privacy,
                 denominator=denominator,
+                voxels=0 if images is None else math.prod(images.window),
             )
 
     def train(self, base: Vector, round_: int, changes: Mapping[str, Scalar]) -> LocalWork:
@@ -124,6 +130,7 @@ class Trainer:
             # Images are drawn anew each time; a table's record is what it is.
             is_drawn = self._plan.batch_default > 0
             generator = _generator(self._random_bytes(KEY_BYTES)) if is_drawn else None
+            torch.manual_seed(int.from_bytes(self._random_bytes(8), "little"))
             steps, loss = self._private.run(self._patients, stream, generator)
         else:
             steps, loss = arguments.local_steps, self._plain_steps(arguments, round_)
@@ -179,6 +186,7 @@ class Trainer:
         """Gradient steps over shuffled batches, or over everyone. Returns the mean of losses."""
         seed = f"{self._manifest.study.seed}/{round_}/".encode() + self._site
         order, places = _generator(seed), _generator(seed + b"/places")
+        torch.manual_seed(int(_generator(seed + b"/torch").integers(1 << 62)))  # dropout, latents
         total = 0.0
         for rows in self._batches(arguments, order):
             batch = self._patients.batch(rows, places)
@@ -232,7 +240,12 @@ def scheduled(arguments: Arguments, round_: int, rounds: int) -> float:
         return 1.0
     left = max(1, rounds - arguments.warmup_rounds)
     done = min(1.0, (round_ - arguments.warmup_rounds) / left)
-    return FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + math.cos(math.pi * done))
+    shapes = {
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
+        "linear": 1.0 - done,
+        "polynomial": (1.0 - done) ** POWER,
+    }
+    return FLOOR + (1.0 - FLOOR) * shapes[arguments.schedule]
 
 
 def _generator(seed: bytes) -> np.random.Generator:

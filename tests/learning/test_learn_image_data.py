@@ -11,6 +11,7 @@ import pytest
 from learn_images import KEY, SIDE, balls, image_terms, look, save, write_patients
 
 from p2pfl.core.manifest_writing import render_data
+from p2pfl.learning.datasets.augmentation import MRI
 from p2pfl.learning.datasets.image_checks import name_looks_personal
 from p2pfl.learning.datasets.images import open_images
 from p2pfl.learning.datasets.layouts import find_patients
@@ -107,7 +108,7 @@ def test_patches_are_drawn_and_small_volumes_padded(folder: Path, tmp_path: Path
 
 def test_augmentation_turns_image_and_mask_together(folder: Path, tmp_path: Path) -> None:
     look(folder, tmp_path, schema=SCHEMA)
-    patients = open_images(tmp_path / "images.json", image_terms()).augmented("mri")
+    patients = open_images(tmp_path / "images.json", image_terms()).augmented(MRI)
     batch = patients.batch(np.array([0]), np.random.default_rng(3))
     image, core = batch.inputs[0][0, 0], batch.target[0, 1] > 0.5
     assert image[core].mean() > image[~core].mean() + 1.0

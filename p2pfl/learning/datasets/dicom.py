@@ -6,7 +6,8 @@ volume is refused with the reason: mixed series, several slices at one place, un
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,22 @@ Affine = NDArray[np.float64]
 
 def read_series(folder: Path, name: str) -> tuple[NDArray[np.float32], Affine]:
     """Voxels float32[x, y, z] and their affine in NIfTI's directions. Raises DataRefused."""
+    with refusing_unreadable(name):
+        return _read_series(folder, name)
+
+
+@contextlib.contextmanager
+def refusing_unreadable(name: str) -> Iterator[None]:
+    """pydicom decodes a tag where it is asked for: one that is malformed raises only there."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
+        raise DataRefused(
+            name, f"has a tag that cannot be read ({type(error).__name__})", fix="export it again"
+        ) from None
+
+
+def _read_series(folder: Path, name: str) -> tuple[NDArray[np.float32], Affine]:
     slices = [read_slice(path, f"{name}/{path.name}") for path in slice_files(folder, name)]
     first = slices[0]
     for key in ("SeriesInstanceUID", "Rows", "Columns", "ImageOrientationPatient", "PixelSpacing"):

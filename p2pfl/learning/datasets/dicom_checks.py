@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from p2pfl.learning.datasets.dicom import read_slice, slice_files
+from p2pfl.learning.datasets.dicom import read_slice, refusing_unreadable, slice_files
 from p2pfl.learning.datasets.volumes import Header
 from p2pfl.learning.errors import DataRefused
 
@@ -84,6 +84,11 @@ class SeriesWarnings:
 
 def check_series(folder: Path, name: str, warnings: SeriesWarnings) -> Header:
     """Look at a series by its first slice's tags. Raises DataRefused."""
+    with refusing_unreadable(name):
+        return _check_series(folder, name, warnings)
+
+
+def _check_series(folder: Path, name: str, warnings: SeriesWarnings) -> Header:
     files = slice_files(folder, name)
     first: Any = read_slice(files[0], f"{name}/{files[0].name}", with_pixels=False)
     for tag in PERSONAL_TAGS:

@@ -90,9 +90,9 @@ class ImagePatients:
             times=None if self.times is None else self.times[chosen],
         )
 
-    def augmented(self, kind: str) -> ImagePatients:
+    def augmented(self, augmentation: Augmentation | None) -> ImagePatients:
         """The same patients, drawn a little differently each time they are trained on."""
-        return replace(self, augmentation=Augmentation() if kind == "mri" else None)
+        return replace(self, augmentation=augmentation)
 
     def batch(self, chosen: Rows | None, generator: np.random.Generator | None) -> Batch:
         """Windows float32[n, channels, …], columns if there are any; target: regions or outcome."""
@@ -251,7 +251,7 @@ def _record(
         name=patient.name,
         key=hashlib.sha256(f"id\0{patient.name}".encode()).digest(),
         channels=tuple(patient.images.get(name) if name else None for name in own),
-        mask=patient.mask,
+        mask=patient.mask if terms.regions else None,
     )
 
 

@@ -6,10 +6,13 @@ Must not import torch: images and tables are prepared as numpy arrays.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from p2pfl.learning.datasets.augmentation import Augmentation
 
 Rows = NDArray[np.int64]
 Values = NDArray[np.float32]
@@ -48,8 +51,8 @@ class Patients(Protocol):
     def rows(self, chosen: NDArray[np.bool_]) -> Self:
         """The patients where `chosen` (bool[n]) is true."""
 
-    def augmented(self, kind: str) -> Self:
-        """The same patients, drawn a little differently each time; "none": as they are."""
+    def augmented(self, augmentation: Augmentation | None) -> Self:
+        """The same patients, drawn a little differently each time; None: as they are."""
 
     def batch(self, chosen: Rows | None, generator: np.random.Generator | None) -> Batch:
         """The records at `chosen`, None for all.

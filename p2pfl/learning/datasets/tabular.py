@@ -33,6 +33,7 @@ from p2pfl.core.manifest_terms import (
     SurvivalTarget,
     Target,
 )
+from p2pfl.learning.datasets.augmentation import Augmentation
 from p2pfl.learning.datasets.patients import Batch, Rows
 from p2pfl.learning.datasets.table_file import CsvTable, read_csv
 from p2pfl.learning.errors import DataRefused, TooFewPatients
@@ -77,7 +78,7 @@ class Prepared:
             times=None if self.times is None else self.times[chosen],
         )
 
-    def augmented(self, kind: str) -> Prepared:
+    def augmented(self, augmentation: Augmentation | None) -> Prepared:
         """Tables are trained on as they are."""
         return self
 

@@ -136,6 +136,8 @@ def _opened(path: Path, name: str) -> Any:
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
+    if path.exists() and not is_nifti(path):  # its other readers fail in ways of their own
+        raise DataRefused(name, "is not a NIfTI image", fix="convert it to .nii.gz")
     try:
         image: Any = nibabel.load(path)
     except FileNotFoundError:

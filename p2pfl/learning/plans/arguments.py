@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from p2pfl.learning.errors import PlanRefused
 
 Scalar = bool | int | float | str
+
+AS_NAMED: Final = -1.0
+"""Not written: `augment` says how strong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Arguments:
     optimiser: str = "sgd"
     """Adam keeps its two buffers from round to round, as momentum is kept."""
     schedule: str = "constant"
-    """Over the study's training rounds: cosine ends at a hundredth of the learning rate."""
+    """Over the study's training rounds: those that fall end at a hundredth."""
     warmup_rounds: int = 0
     """Rounds over which the learning rate grows from a fraction to its full size."""
     proximal: float = 0.0
@@ -59,9 +62,37 @@ class Arguments:
     dropout: float = 0.0
     loss: str = "default"
     augment: str = "none"
-    """mri: flips, intensity shift and scale, a smooth bias field and noise, drawn each time."""
+    """mri: what `datasets.augmentation.MRI` says; each of the following overrides its part."""
+    augment_flip: float = AS_NAMED
+    """Chance of a flip along each axis."""
+    augment_rotate: float = AS_NAMED
+    """Up to so many degrees about each axis."""
+    augment_zoom: float = AS_NAMED
+    """Up to this share larger or smaller."""
+    augment_scale: float = AS_NAMED
+    """Intensities times 1 - x to 1 + x."""
+    augment_shift: float = AS_NAMED
+    """Intensities plus -x to x, in deviations of the volume."""
+    augment_contrast: float = AS_NAMED
+    """Gamma from 1 / (1 + x) to 1 + x."""
+    augment_noise: float = AS_NAMED
+    """Gaussian noise of up to so many deviations."""
+    augment_blur: float = AS_NAMED
+    """Gaussian blur of up to so many voxels."""
+    augment_bias: float = AS_NAMED
+    """A smooth bias field with coefficients of up to x, as coils give it."""
     precision: str = "full"
     """mixed: bfloat16 where the network gains from it."""
+    clipping: str = "hooks"
+    """How a patient's gradient is found under privacy; ghost is known so that it is refused."""
+    latent: int = 2
+    """Dimensions of what an autoencoder keeps of a patient."""
+    beta: float = 1.0
+    """Weight of an autoencoder's divergence from the standard normal."""
+    horizon: float = 0.0
+    """Survival: patients are followed up to this time, in the table's unit; agreed and public."""
+    intervals: int = 10
+    """Survival: equal parts of the horizon, each with a hazard of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +119,47 @@ ALLOWED: Final[Mapping[str, Allowed]] = {
     "levels": Allowed(2, 6, steerable=False),
     "blocks": Allowed(0, 8, steerable=False),
     "dropout": Allowed(0.0, 0.9, steerable=False),
+    "augment_flip": Allowed(0.0, 1.0, steerable=False),
+    "augment_rotate": Allowed(0.0, 180.0, steerable=False),
+    "augment_zoom": Allowed(0.0, 0.5, steerable=False),
+    "augment_scale": Allowed(0.0, 1.0, steerable=False),
+    "augment_shift": Allowed(0.0, 5.0, steerable=False),
+    "augment_contrast": Allowed(0.0, 4.0, steerable=False),
+    "augment_noise": Allowed(0.0, 2.0, steerable=False),
+    "augment_blur": Allowed(0.0, 5.0, steerable=False),
+    "augment_bias": Allowed(0.0, 1.0, steerable=False),
+    "latent": Allowed(1, 512, steerable=False),
+    "beta": Allowed(0.0, 1000.0, steerable=True),
+    "horizon": Allowed(1e-6, 1e9, steerable=False),
+    "intervals": Allowed(1, 1000, steerable=False),
 }
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "optimiser": ("sgd", "adam"),
-    "schedule": ("constant", "cosine"),
-    "network": ("default", "unet", "segresnet"),
+    "optimiser": ("sgd", "nesterov", "adam"),
+    "schedule": ("constant", "cosine", "linear", "polynomial"),
+    "network": ("default", "unet", "segresnet", "densenet", "resnet"),
     "norm": ("instance", "group", "batch"),
-    "loss": ("default", "dice", "dice-ce", "dice-batch"),
+    "loss": (
+        "default",
+        "dice",
+        "dice-ce",
+        "dice-focal",
+        "tversky",
+        "dice-batch",
+        "logistic",
+        "focal",
+        "partial",
+        "piecewise",
+        "gaussian",
+        "bernoulli",
+    ),
     "augment": ("none", "mri"),
     "precision": ("full", "mixed"),
+    "clipping": ("hooks", "ghost"),
 }
 """Arguments that are words; none of them can be steered."""
 
-TABULAR: Final = frozenset(
+TRAINING: Final = frozenset(
     {
         "learning_rate",
         "local_steps",
@@ -109,34 +167,41 @@ TABULAR: Final = frozenset(
         "momentum_reset",
         "weight_decay",
         "batch_size",
-        "hidden",
-        "outputs",
         "optimiser",
         "schedule",
         "warmup_rounds",
         "proximal",
+        "clipping",
     }
 )
+"""What every plan knows."""
+
+AUGMENTING: Final = frozenset(name for name in ALLOWED if name.startswith("augment_")) | {"augment"}
+
+TABULAR: Final = TRAINING | {"hidden", "outputs"}
 """What the plans for tables know."""
 
 _DEFAULTS: Final = Arguments()
+_NO_WORDS: Final[Mapping[str, tuple[str, ...]]] = {}
 
 
 def checked(
     written: Mapping[str, Scalar],
     known: frozenset[str] = TABULAR,
     defaults: Arguments = _DEFAULTS,
+    words: Mapping[str, tuple[str, ...]] = _NO_WORDS,
 ) -> Arguments:
     """The manifest's arguments over the defaults. Raises PlanRefused naming the argument.
 
-    known: the plan's own; another plan's argument would be approved and have no effect.
+    known: the plan's own; another plan's argument would be approved and have no effect. words:
+    of those that are words, what the plan takes, where it takes less than all.
     """
     for name in written:
         if name not in known:
-            nearest = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
-            raise PlanRefused(f'no argument "{name}"{hint}')
-    return _replaced(defaults, {name: _value(name, value) for name, value in written.items()})
+            raise PlanRefused(f'no argument "{name}"{_nearest(name, sorted(known))}')
+    return _replaced(
+        defaults, {name: _value(name, value, words) for name, value in written.items()}
+    )
 
 
 def steered(
@@ -168,17 +233,18 @@ def _replaced(base: Arguments, values: Mapping[str, Scalar]) -> Arguments:
     return dataclasses.replace(base, **fields)
 
 
-def _value(name: str, value: Scalar) -> Scalar:
+def _value(name: str, value: Scalar, words: Mapping[str, tuple[str, ...]] = _NO_WORDS) -> Scalar:
     """One argument in its own type and range. Raises PlanRefused."""
     if name in CHOICES:
-        if not isinstance(value, str) or value not in CHOICES[name]:
-            choices = ", ".join(CHOICES[name])
-            raise PlanRefused(f'argument "{name}" is {value!r}, expected one of {choices}')
+        choices = words.get(name, CHOICES[name])
+        if not isinstance(value, str) or value not in choices:
+            hint = _nearest(str(value), choices)
+            raise PlanRefused(
+                f'argument "{name}" is {value!r}, expected one of {", ".join(choices)}{hint}'
+            )
         return value
     if name not in ALLOWED:
-        nearest = difflib.get_close_matches(name, ALLOWED, n=1)
-        hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
-        raise PlanRefused(f'no argument "{name}"{hint}')
+        raise PlanRefused(f'no argument "{name}"{_nearest(name, list(ALLOWED))}')
     default = getattr(_DEFAULTS, name)
     if isinstance(value, str):
         raise PlanRefused(f'argument "{name}" is text, expected a number')
@@ -192,3 +258,8 @@ def _value(name: str, value: Scalar) -> Scalar:
     if isinstance(default, bool):
         return bool(value)
     return int(value) if isinstance(default, int) else float(value)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f'; did you mean "{nearest[0]}"?' if nearest else ""

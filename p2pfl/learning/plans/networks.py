@@ -52,7 +52,7 @@ def segmentation_network(data: DataTerms, arguments: Arguments) -> nn.Module:
             norm=_norm(arguments, arguments.width),
             dropout=arguments.dropout,
         )
-    return _without_sharing(network)
+    return without_sharing(network)
 
 
 def module_schema(module: nn.Module) -> Schema:
@@ -109,7 +109,7 @@ def _norm(arguments: Arguments, width: int) -> Any:
     return ("instance", {"affine": True})
 
 
-def _without_sharing(network: nn.Module) -> nn.Module:
+def without_sharing(network: nn.Module) -> nn.Module:
     """Activations that write into their input hide it from the per-sample hooks."""
     for part in network.modules():
         if getattr(part, "inplace", False):

@@ -12,37 +12,24 @@ from typing import TYPE_CHECKING, Final
 
 from p2pfl.core.manifest_terms import DataTerms, PrivacyTerms
 from p2pfl.learning.datasets.patients import Patients
-from p2pfl.learning.errors import PlanRefused, PrivacyRefused
-from p2pfl.learning.plans.arguments import Arguments, Scalar, checked
+from p2pfl.learning.errors import PlanRefused
+from p2pfl.learning.plans.arguments import AUGMENTING, TRAINING, Arguments, Scalar, checked
+from p2pfl.learning.plans.privacy_checks import check_privacy
 from p2pfl.learning.scoring import Score
 from p2pfl.learning.vector import Schema, Vector
 
 if TYPE_CHECKING:
     import torch
 
-KNOWN: Final = frozenset(
-    {
-        "learning_rate",
-        "local_steps",
-        "momentum",
-        "momentum_reset",
-        "weight_decay",
-        "batch_size",
-        "optimiser",
-        "schedule",
-        "warmup_rounds",
-        "proximal",
-        "network",
-        "width",
-        "levels",
-        "blocks",
-        "norm",
-        "dropout",
-        "loss",
-        "augment",
-        "precision",
-    }
+KNOWN: Final = (
+    TRAINING
+    | AUGMENTING
+    | {"network", "width", "levels", "blocks", "norm", "dropout", "loss", "precision"}
 )
+WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "network": ("unet", "segresnet"),
+    "loss": ("dice", "dice-ce", "dice-focal", "tversky", "dice-batch"),
+}
 DEFAULTS: Final = Arguments(
     learning_rate=0.01,
     local_steps=25,
@@ -62,10 +49,7 @@ class Segmentation:
 
     def arguments(self, written: Mapping[str, Scalar]) -> Arguments:
         """Check the arguments; see `DEFAULTS` for what is not written."""
-        arguments = checked(written, KNOWN, DEFAULTS)
-        if arguments.network not in ("unet", "segresnet"):
-            raise PlanRefused(f'plan "{self.name}" has the networks unet and segresnet')
-        return arguments
+        return checked(written, KNOWN, DEFAULTS, WORDS)
 
     def check(self, data: DataTerms, arguments: Arguments, privacy: PrivacyTerms) -> None:
         """Images with regions, and nothing that ties patients together under privacy."""
@@ -101,7 +85,7 @@ class Segmentation:
     def loss_sum(
         self, outputs: torch.Tensor, target: torch.Tensor, arguments: Arguments
     ) -> torch.Tensor:
-        """Soft Dice loss, mean over regions, plus cross-entropy per voxel with "dice-ce"."""
+        """Soft Dice, alone or with cross-entropy or focal loss per voxel; or Tversky's index."""
         from p2pfl.learning.plans.segmentation_loss import segmentation_loss_sum
 
         return segmentation_loss_sum(outputs, target, arguments.loss)
@@ -115,33 +99,6 @@ class Segmentation:
     def log_odds(self, outputs: torch.Tensor) -> torch.Tensor:
         """Raises PlanRefused: regions are no yes or no."""
         raise PlanRefused(f'plan "{self.name}" marks regions; it has no single probability')
-
-
-def check_privacy(arguments: Arguments, privacy: PrivacyTerms) -> None:
-    """Refuse by name what differential privacy cannot stand on. Raises PlanRefused,
-    PrivacyRefused.
-    """
-    if arguments.norm == "batch":
-        if privacy.is_private:
-            raise PrivacyRefused(
-                'norm = "batch" computes with several patients at once, so no single patient\'s '
-                'share can be clipped: use norm = "instance" or norm = "group"'
-            )
-        raise PlanRefused(
-            'norm = "batch" keeps running statistics of patients outside the model vector: use '
-            'norm = "instance" or norm = "group"'
-        )
-    if not privacy.is_private:
-        return
-    if arguments.loss == "dice-batch":
-        raise PrivacyRefused(
-            'loss = "dice-batch" ties the patients of a batch together, so no single patient\'s '
-            'share can be clipped: use loss = "dice" or loss = "dice-ce"'
-        )
-    if arguments.precision == "mixed":
-        raise PrivacyRefused(
-            'precision = "mixed" rounds gradients before they are clipped: use precision = "full"'
-        )
 
 
 SEGMENTATION: Final = Segmentation()

@@ -15,6 +15,7 @@ from p2pfl.core.manifest_terms import DataTerms, PrivacyTerms, Target
 from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import PlanRefused
 from p2pfl.learning.plans.arguments import Arguments, Scalar, checked
+from p2pfl.learning.plans.privacy_checks import check_privacy
 from p2pfl.learning.scoring import Score, score
 from p2pfl.learning.vector import NamedShape, Schema, Vector, flatten
 
@@ -84,6 +85,7 @@ class TabularLogistic:
     def check(self, data: DataTerms, arguments: Arguments, privacy: PrivacyTerms) -> None:
         """A table with a target."""
         check_table(self.name, data)
+        check_privacy(arguments, privacy)
 
     def loss_sum(
         self, outputs: torch.Tensor, target: torch.Tensor, arguments: Arguments
@@ -154,6 +156,7 @@ class TabularMlp:
     def check(self, data: DataTerms, arguments: Arguments, privacy: PrivacyTerms) -> None:
         """A table with a target."""
         check_table(self.name, data)
+        check_privacy(arguments, privacy)
 
     def loss_sum(
         self, outputs: torch.Tensor, target: torch.Tensor, arguments: Arguments

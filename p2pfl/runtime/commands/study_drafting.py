@@ -34,6 +34,7 @@ from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.budgets import ask_accountant
 from p2pfl.runtime.commands.datasets import usable_dataset
 from p2pfl.runtime.commands.opening import required_roster
+from p2pfl.runtime.commands.plan_recipes import recipe_arguments
 from p2pfl.runtime.datasets import schema_of
 from p2pfl.runtime.errors import (
     EXIT_CANNOT_CREATE,
@@ -201,13 +202,9 @@ def _data(home: Home, request: StudyNew) -> DataTerms:
 
 
 def _plan(request: StudyNew) -> PlanTerms:
-    is_table = request.plan.startswith("tabular-")
-    defaults: dict[str, Scalar] = {"learning_rate": 0.5 if is_table else 0.01, "momentum": 0.9}
-    if request.privacy == "none":
-        defaults["local_steps"] = 10 if is_table else 25
-    if request.plan == "tabular-mlp":
-        defaults["hidden"] = 64
-    arguments = defaults | dict(request.arguments or {})
+    arguments = recipe_arguments(
+        request.plan, request.arguments or {}, is_private=request.privacy != "none"
+    )
     rate = arguments["learning_rate"]
     ranges = {}
     if isinstance(rate, int | float) and not isinstance(rate, bool) and rate > 0:
