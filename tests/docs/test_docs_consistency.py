@@ -113,7 +113,7 @@ def wrong_in(words: list[str]) -> list[str]:
     return [f"{' '.join(words)}: {one}" for one in given if one not in options | {"--help"}]
 
 
-ABSENT = {"ledger recover", "ledger new-incarnation", "roster add"}
+ABSENT = {"roster add"}
 """What README, ARCHITECTURE and operating.md say is not there."""
 
 
