@@ -6,7 +6,7 @@ Must not know: locks, or how damage is repaired by people.
 Source: LEDGER.md, Storage and commit.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ledger.log.database import Database, Row, StoredHead, row_from

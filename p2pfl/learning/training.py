@@ -245,7 +245,7 @@ def scheduled(arguments: Arguments, round_: int, rounds: int) -> float:
         "linear": 1.0 - done,
         "polynomial": (1.0 - done) ** POWER,
     }
-    return FLOOR + (1.0 - FLOOR) * shapes[arguments.schedule]
+    return float(FLOOR + (1.0 - FLOOR) * shapes[arguments.schedule])
 
 
 def _generator(seed: bytes) -> np.random.Generator:

@@ -39,6 +39,7 @@ from p2pfl.core.manifest_terms import (
 from p2pfl.learning.datasets.tabular import Prepared
 from p2pfl.learning.initial import initial_model
 from p2pfl.learning.plans import plan_named
+from p2pfl.learning.plans.arguments import Scalar
 from p2pfl.learning.plans.vae_module import Vae, parts_of
 from p2pfl.learning.training import Trainer
 from p2pfl.learning.vector import Vector
@@ -128,7 +129,7 @@ def study(rounds: int, steps: int, seed: int) -> Manifest:
         tuple(NumberColumn(f"p{i}", 0.0, 16.0, 8.0, ()) for i in range(PIXELS)),
     )
     plan = plan_named("tabular-vae")
-    arguments = {
+    arguments: dict[str, Scalar] = {
         "learning_rate": 0.003,
         "momentum": 0.9,
         "optimiser": "adam",

@@ -111,7 +111,7 @@ def _transforms(wanted: Augmentation, axes: int) -> tuple[Any, tuple[Any, ...], 
             )
     gamma = (1.0 / (1.0 + wanted.contrast), 1.0 + wanted.contrast)
     blurred = (0.0, wanted.blur)
-    asked = (
+    asked: tuple[tuple[float, Any], ...] = (
         (wanted.contrast, lambda: monai.RandAdjustContrast(prob=SHARE, gamma=gamma)),
         (wanted.scale, lambda: monai.RandScaleIntensity(factors=wanted.scale, prob=SHARE)),
         (wanted.shift, lambda: monai.RandShiftIntensity(offsets=wanted.shift, prob=SHARE)),

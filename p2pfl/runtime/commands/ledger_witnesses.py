@@ -93,7 +93,7 @@ def witness_status(home: Home, *, now_us: int) -> WitnessStatus:
 
 
 def _status(
-    home: Home, roster: Roster, me: bytes, reader: LogReader, faulty: int, now_us: int
+    home: Home, roster: Roster, me: bytes, reader: LogReader, faulty: int | None, now_us: int
 ) -> WitnessStatus:
     size, frozen = reader.checkpoint.size, reader.frozen is not None
     if not (home.path / WITNESS_NAME).is_file():
