@@ -163,7 +163,7 @@ def test_every_round_takes_a_fresh_key() -> None:
     local = Trainer(chosen, patients(), denominator=25, random_bytes=random_bytes)
     zero = np.zeros(4, dtype=np.float32)
     first, second = (local.train(zero, round_, {}).vector for round_ in range(2))
-    assert keys == [32, 32]
+    assert keys == [32, 8, 32, 8]  # 32 bytes for the noise, 8 for what networks draw
     assert not np.array_equal(first, second)
 
 

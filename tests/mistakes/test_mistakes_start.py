@@ -81,7 +81,7 @@ def test_no_neighbour_reachable(row: Row, stage: Stage) -> None:
 
 def test_names_cannot_be_looked_up(row: Row, tmp_path: Path) -> None:
     homes = found(tmp_path, sites=2, first_port=neighbouring_ports(2), announced="nowhere.invalid")
-    starts_and_dials(row, homes[0], "nowhere.invalid:7100")
+    starts_and_dials(row, homes[0], "nowhere.invalid:7101")
 
 
 def starts_and_dials(row: Row, home: Path, address: str) -> None:
