@@ -36,6 +36,7 @@ from ledger.provenance.records_site import (
 from ledger.provenance.records_study import (
     DatasetRegistered,
     DatasetRevoked,
+    ModelAdopted,
     StudyApproved,
     StudyClosed,
     StudyProposed,
@@ -60,6 +61,7 @@ __all__ = [
     "KeyCompromised",
     "KeyRotated",
     "KindError",
+    "ModelAdopted",
     "ModelReleased",
     "NodeOfflineStart",
     "PeerHead",
@@ -92,6 +94,7 @@ Record = (
     | DatasetRevoked
     | StudyProposed
     | StudyApproved
+    | ModelAdopted
     | StudyRefused
     | StudyRevoked
     | StudyClosed

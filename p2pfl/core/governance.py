@@ -180,12 +180,13 @@ class Governance:
     # -- questions -------------------------------------------------------------------------------
 
     def may_read(self, site: SiteId, model: bytes) -> bool:
-        """Whether a member may fetch a blob: initial models of studies that name it, and own
-        updates of those that this site takes part in, or finished. Nothing after a revocation."""
+        """Whether a member may fetch a blob: initial models and materials of studies that name
+        it, and own updates of those that this site takes part in, or finished. Nothing after a
+        revocation."""
         for study, proposal in self.proposals.items():
             if site not in proposal.manifest.study.sites:
                 continue
-            if model == proposal.manifest.study.initial_model:
+            if model in proposal.manifest.named_models:
                 return True
             past = self._history.study(study)
             dataset = self.dataset(past)

@@ -18,7 +18,7 @@ from p2pfl.core.manifest_table import Table, parse_toml
 from p2pfl.runtime.errors import EXIT_CONFIG, OperatorError, as_sentence
 
 POLICY_BYTES_MAX: Final = 64 * 1024
-PLANS: Final = ("tabular-logistic", "tabular-mlp", "segmentation")
+PLANS: Final = ("tabular-logistic", "tabular-mlp", "segmentation", "statistics", "evaluation")
 
 _KEYS: Final = (
     "allow_no_privacy",

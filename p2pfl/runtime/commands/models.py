@@ -21,7 +21,7 @@ from p2pfl.core.names import StudyId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.datasets import usable_dataset
-from p2pfl.runtime.commands.studies import find_study, read_manifest
+from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
 from p2pfl.runtime.datasets import LocalDataset, check_unchanged, dataset_of
 from p2pfl.runtime.errors import (
     EXIT_CANNOT_CREATE,

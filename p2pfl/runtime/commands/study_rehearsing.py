@@ -18,7 +18,7 @@ from p2pfl.core.names import DatasetId
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.budgets import MICRO, epsilon_tables, released, reserved
 from p2pfl.runtime.commands.datasets import usable_dataset
-from p2pfl.runtime.commands.studies import find_study, read_manifest
+from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
 from p2pfl.runtime.datasets import check_unchanged
 from p2pfl.runtime.errors import EXIT_NO_INPUT, OperatorError
 from p2pfl.runtime.home import Home, read_bounded
