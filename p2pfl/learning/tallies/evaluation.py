@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from p2pfl.core.manifest_terms import Manifest, Target
-from p2pfl.learning.datasets.patients import Patients, Values
+from p2pfl.learning.datasets.patients import Patients, Rows, Values
 from p2pfl.learning.errors import ModelRefused, PlanRefused
 from p2pfl.learning.materials import Materials
 from p2pfl.learning.plans import plan_named
@@ -137,7 +137,7 @@ def log_odds(
     model: FlatModel,
     plan: Plan,
     patients: Patients,
-    rows: np.ndarray[tuple[int], np.dtype[np.int64]],
+    rows: Rows,
 ) -> tuple[Wide, Values]:
     """What the model says of some patients, and what they have: float64[m], float32[m]."""
     import torch

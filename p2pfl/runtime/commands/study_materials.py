@@ -6,7 +6,6 @@ Responsible for where a model comes from. That its bytes are the named ones foll
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from gossip.identifiers import Digest, SiteId
 from ledger.log import Draft, Entry
@@ -14,7 +13,6 @@ from ledger.provenance import kinds
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import Manifest, Material, StudyId, parse_manifest
 from p2pfl.core.manifest_terms import Use
-from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.commands.models import Released, released_model
 from p2pfl.runtime.commands.opening import Site, installed_roster
 from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_USAGE, OperatorError
@@ -129,13 +127,3 @@ def adoptions(manifest: Manifest) -> Iterator[Draft]:
             of_seq=found.entry,
         )
         yield adopted.draft("node")
-
-
-def material_paths(home: Home, manifest: Manifest) -> dict[str, str]:
-    """Where the materials lie, their bytes verified. Raises BlobError."""
-    store = BlobStore(home.blobs)
-    paths: dict[str, str] = {}
-    for found in manifest.materials:
-        store.read_vector(found.model, found.parameters)
-        paths[found.use] = str(Path(store.path(found.model)))
-    return paths

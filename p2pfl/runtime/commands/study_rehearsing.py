@@ -20,7 +20,7 @@ from p2pfl.runtime.commands.budgets import MICRO, epsilon_tables, released, rese
 from p2pfl.runtime.commands.datasets import usable_dataset
 from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
 from p2pfl.runtime.datasets import check_unchanged
-from p2pfl.runtime.errors import EXIT_NO_INPUT, OperatorError
+from p2pfl.runtime.errors import EXIT_NO_INPUT, EXIT_USAGE, OperatorError
 from p2pfl.runtime.home import Home, read_bounded
 from p2pfl.runtime.jsonable import from_json
 
@@ -87,7 +87,13 @@ def study_dry_run(home: Home, request: DryRun) -> DryRunSeen:
     finally:
         reader.close()
     history = History(entries)
-    manifest = _manifest(home, history, request.manifest)
+    manifest = manifest_of(home, history, request.manifest)
+    if manifest.is_counting:
+        raise OperatorError(
+            f"{manifest.study.name} counts instead of training: there is nothing to try out.",
+            fix="`p2pfl study show` says what it counts and what that costs.",
+            exit_code=EXIT_USAGE,
+        )
     dataset = usable_dataset(home, history, request.data)
     check_unchanged(home, dataset)
     recorded = history.datasets[DatasetId(dataset.ds)]
@@ -120,7 +126,8 @@ def study_dry_run(home: Home, request: DryRun) -> DryRunSeen:
     )
 
 
-def _manifest(home: Home, history: History, given: str) -> Manifest:
+def manifest_of(home: Home, history: History, given: str) -> Manifest:
+    """A manifest by its path or by the beginning of its study's id. Raises OperatorError."""
     path = Path(given).absolute()
     if path.is_file():
         return parse_manifest(read_bounded(path, MANIFEST_BYTES_MAX))
