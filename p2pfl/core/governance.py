@@ -186,9 +186,14 @@ class Governance:
         for study, proposal in self.proposals.items():
             if site not in proposal.manifest.study.sites:
                 continue
-            if model in proposal.manifest.named_models:
+            past, manifest = self._history.study(study), proposal.manifest
+            # Naming another study's model opens it only where somebody here stands behind that.
+            is_ours = proposal.proposer == self.me or past.approval is not None
+            is_made_anew = manifest.material("start") is None
+            if model == manifest.study.initial_model and is_made_anew:
                 return True
-            past = self._history.study(study)
+            if model in manifest.named_models and is_ours:
+                return True
             dataset = self.dataset(past)
             is_released = past.standing is Standing.APPROVED or past.is_complete
             if dataset is None or dataset.revoked or not is_released:

@@ -18,19 +18,23 @@ from p2pfl.learning.vector import Vector, read_vector
 
 @dataclass(frozen=True, slots=True)
 class Materials:
-    """standards: how [standardise] scales columns; evaluated: float32[d] of [evaluate]."""
+    """standards: how [standardise] scales columns; evaluated: float32[d] of [evaluate]; start: of
+    [start], where its path was given (training gets it as the first round's base).
+    """
 
     standards: Standards | None = None
     evaluated: Vector | None = None
+    start: Vector | None = None
 
     @classmethod
     def open(cls, manifest: Manifest, paths: Mapping[str, object]) -> Self:
         """paths: use → file. Raises RequestRefused, ModelRefused, StatisticsRefused."""
-        statistics, evaluated = (_read(manifest, paths, "standardise")), None
-        if manifest.material("evaluate") is not None:
-            evaluated = _read(manifest, paths, "evaluate")
-        standards = None if statistics is None else standards_of(manifest.data.columns, statistics)
-        return cls(standards, evaluated)
+        statistics = _read(manifest, paths, "standardise")
+        return cls(
+            None if statistics is None else standards_of(manifest.data.columns, statistics),
+            _read(manifest, paths, "evaluate"),
+            _read(manifest, paths, "start") if "start" in paths else None,
+        )
 
 
 def _read(manifest: Manifest, paths: Mapping[str, object], use: Use) -> Vector | None:

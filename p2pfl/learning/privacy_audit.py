@@ -25,6 +25,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
