@@ -9,6 +9,7 @@ import typer
 
 from p2pfl.cli.context import (
     JsonOption,
+    now_us,
     opened_home,
     say,
     say_fields,
@@ -33,8 +34,18 @@ def watch(context: typer.Context, study: _IdArgument, json: JsonOption = False) 
     return watch_study(opened_home(context), study, as_json=json)
 
 
-def results(context: typer.Context, study: _IdArgument, json: JsonOption = False) -> None:
+def results(
+    context: typer.Context,
+    study: _IdArgument,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the rounds for TensorBoard instead.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
     """What came of a study here: rounds, privacy, model, next steps."""
+    if tensorboard:
+        _write_tensorboard(context, study, json)
+        return
     from p2pfl.cli.progress import paged
     from p2pfl.runtime.commands.study_results import study_results
 
@@ -44,6 +55,17 @@ def results(context: typer.Context, study: _IdArgument, json: JsonOption = False
         return
     with paged(len(found.rounds_seen) + 12):
         _tell_results(found)
+
+
+def _write_tensorboard(context: typer.Context, study: str, json: bool) -> None:
+    from p2pfl.runtime.commands.tensorboard import write_tensorboard
+
+    done = write_tensorboard(opened_home(context), study, now_s=now_us() / 1e6)
+    if json:
+        say_json(done)
+        return
+    say(f"{done.numbers} numbers of {done.name}: tensorboard --logdir {done.folder}")
+    say("Scores are computed from patients: the files are for people at this site.")
 
 
 def _tell_results(found: ResultsSeen) -> None:

@@ -17,7 +17,7 @@ from ledger.provenance import kinds
 from p2pfl.core.history import History
 from p2pfl.core.names import StudyId
 from p2pfl.runtime.commands.models import ModelSeen, models_on_record
-from p2pfl.runtime.commands.studies import find_study, read_manifest
+from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
 from p2pfl.runtime.commands.study_words import steered_words
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.node_log import LogLine, log_lines
