@@ -81,7 +81,7 @@ def audit(
     """
     if not manifest.privacy.is_private:
         raise PrivacyRefused("the study has no privacy that could be audited")
-    coins = np.frombuffer(random_bytes(canaries), dtype=np.uint8) & 1
+    coins = (np.frombuffer(random_bytes(canaries), dtype=np.uint8) & 1).astype(np.uint8)
     performed = replace(
         manifest.privacy, noise_multiplier=manifest.privacy.noise_multiplier * noise_factor
     )

@@ -119,8 +119,8 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
         eps_study_u=tables.study_u,
     )
     # The approval comes first; what it builds on is recorded in the same commit.
-    recorded = site.record(approved.draft(role), *adoptions(manifest))
-    entry = recorded[-1 - len(manifest.materials)]
+    written = site.record(approved.draft(role), *adoptions(manifest))
+    entry = written[-1 - len(manifest.materials)]
     site.ledger.put_secret(entry.seq, APPROVER_FIELD, salt, approver)
     return Decided(
         study=study,

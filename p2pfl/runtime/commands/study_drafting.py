@@ -21,7 +21,6 @@ from p2pfl.core.manifest import (
     Manifest,
     PlanTerms,
     PrivacyTerms,
-    Scalar,
     StudyId,
     StudyTerms,
     parse_data_section,
