@@ -46,7 +46,7 @@ test-netns: setup ## Nodes in network namespaces with delay, loss and cuts (root
 
 test-browser: setup ## Pages in a real browser (installs Chromium as root on Debian)
 	@scripts/system_package.sh chromium chromium fonts-dejavu-core
-	$(call suite,browser)
+	$(call suite,browser,tests/browser)
 
 test-go: setup ## The ledger's exports, checked by programs in Go (installs Go as root on Debian)
 	@scripts/system_package.sh go golang-go golang-golang-x-mod-dev

@@ -27,6 +27,7 @@ FLAGS = (
     "--disable-sync",
 )
 pytestmark = [
+    pytest.mark.timeout(600),  # two crowded reports and a browser, on a busy machine
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="needs: apt-get install chromium"),
 ]
