@@ -34,13 +34,7 @@ from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
 from p2pfl.core.participants import Decisions, Proposal
 from p2pfl.core.phases import Phase
-from p2pfl.core.refusals import (
-    ForkedHead,
-    ForkedLog,
-    NotTakingPart,
-    ReusedEntry,
-    UnknownStudy,
-)
+from p2pfl.core.refusals import ForkedHead, ForkedLog, NotTakingPart, ReusedEntry, UnknownStudy
 from p2pfl.core.rounds import StudyRun
 from p2pfl.core.steering import Steerings
 from p2pfl.core.witnessing_reactions import LogWatch, WitnessEvent

@@ -47,8 +47,8 @@ def check_witnesses(home: Home, *, now_us: int) -> Checks:
     if seen.forks:
         yield warn(
             "witnesses",
-            f"{seen.forks} proof(s) that a member told two histories are kept.",
-            "`p2pfl node status` names the member; ask that site.",
+            f"{len(seen.forks)} proof(s) of two histories, or of a false witness, are kept.",
+            "`p2pfl ledger status` names their files and who is accused; ask that site.",
         )
     yield from _cosigned(seen, len(roster.members))
 
