@@ -85,6 +85,8 @@ def check_head(
         verified = note_verify(note, *keys)
         checkpoint = Checkpoint.parse(verified.text)
     except NoteUnsigned as error:
+        if not note.startswith(f"{origin}\n".encode()):
+            raise BadHead("the head speaks of another log", expected=origin) from error
         raise HeadKeyUnknown(f"the head of {card.name}'s log: {error}") from error
     except LedgerError as error:
         raise BadHead(f"the head of {card.name}'s log: {error}") from error

@@ -140,7 +140,7 @@ def test_a_sealed_message_is_opened_by_every_member(message: Message) -> None:
     ("fields", "error"),
     [
         ([0], UnknownMessage),
-        ([16, b"x"], UnknownMessage),
+        ([17, b"x"], UnknownMessage),
         ([7, b"x"], Garbled),
         ([7, bytes(31), [["a", "1"]], 0, 0, bytes(32)], Garbled),
         ([7, bytes(32), [], 0, 0, bytes(32)], Garbled),
