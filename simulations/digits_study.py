@@ -10,16 +10,20 @@ seed; `worst` is the lowest mean over seeds. Local steps times rounds is the loc
 settings in which it is the same.
 """
 
+import argparse
+import json
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from p2pfl.averaging import topology
+from p2pfl.averaging import RULES, prepare, topology
 from simulations import digits_sites as digits
 from simulations.adversaries import Scene, Vector, Wide, flip_labels
 from simulations.adversaries_adaptive import RuleInUse
-from simulations.digits_attacks import ATTACKS, FIXED, Facts
+from simulations.digits_attacks import ADAPTIVE, ATTACKS, FIXED, Facts
 from simulations.digits_guard import Guarded
 from simulations.digits_sites import Local, Matrix, Shares, Training
 
@@ -162,3 +166,119 @@ def _averaged(
     if not hostile:
         return setting.rule.result(scene, np.empty((0, models.shape[1]), dtype=np.float32))
     return setting.rule.result(scene, ATTACKS[setting.attack](facts)(scene))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One rule under one attack, over seeds. In 0…1."""
+
+    rule: str
+    attack: str
+    mean: float
+    worst_seed: float
+    worst_site: float
+    cut: float
+
+
+def row_of(setting: Setting, seeds: int) -> Row:
+    """Run every seed."""
+    found = [run(setting, seed) for seed in range(seeds)]
+    return Row(
+        setting.rule.name,
+        setting.attack,
+        float(np.mean([one.mean for one in found])),
+        min(one.mean for one in found),
+        min(one.worst for one in found),
+        float(np.mean([one.cut for one in found])),
+    )
+
+
+def line_of(row: Row) -> str:
+    """One line of the table."""
+    return (
+        f"{row.rule:<18}{row.attack:<18}{row.mean:>8.1%}{row.worst_seed:>12.1%}"
+        f"{row.worst_site:>12.1%}{row.cut:>10.1%}"
+    )
+
+
+def worst_lines(rows: Sequence[Row]) -> list[str]:
+    """For each rule, its lowest mean over the attacks that were run."""
+    lines = []
+    for rule in dict.fromkeys(row.rule for row in rows):
+        attacked = [row for row in rows if row.rule == rule and row.attack != "none"]
+        if attacked:
+            worst = min(attacked, key=lambda row: row.mean)
+            lines.append(
+                f"{rule}: worst of {len(attacked)} attacks {worst.mean:.1%} ({worst.attack})"
+            )
+    return lines
+
+
+def attacks_named(words: Sequence[str]) -> list[str]:
+    """Names of attacks; "fixed" and "adaptive" stand for all of theirs.
+
+    >>> attacks_named(["none", "undo"])
+    ['none', 'undo']
+    """
+    groups = {"fixed": list(FIXED), "adaptive": list(ADAPTIVE)}
+    return list(dict.fromkeys(name for word in words for name in groups.get(word, [word])))
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--alpha", type=float, default=0.1, help="skew: small is severe [0.1]")
+    add("--honest", type=int, default=10, help="[10]")
+    add("--attackers", type=int, default=2, help="[2]")
+    add("--rules", nargs="+", default=["gm_clip"], choices=sorted(RULES), help="[gm_clip]")
+    known = ["none", "fixed", "adaptive", *ATTACKS]
+    add("--attacks", nargs="+", default=["none", "adaptive"], choices=known, metavar="ATTACK")
+    add("--local-steps", type=int, default=10, help="per round [10]")
+    add("--rounds", type=int, default=100, help="[100]")
+    add("--seeds", type=int, default=3, help="seeds 0 … N-1 [3]")
+    add("--topology", default="complete", choices=topology.TOPOLOGIES[:-1], help="[complete]")
+    add("--degree", type=int, default=6, help="of random-regular [6]")
+    add("--adjustment", type=float, default=0.0, help="logits by local class shares [0]")
+    add("--guard", action="store_true", help="with the hold-out guard")
+    add("--json", type=Path, help="write the rows to this file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a line per rule and attack, then each rule's worst."""
+    options = parse(arguments)
+    prepare()
+    header = f"{'rule':<18}{'attack':<18}{'mean':>8}{'worst seed':>12}{'worst site':>12}{'cut':>10}"
+    sys.stdout.write(header + "\n")
+    rows = []
+    for rule in options.rules:
+        share = options.attackers / (options.honest + options.attackers - 1)
+        declared = (("byzantine", min(0.49, share)),) if RULES[rule].needs_byzantine_share else ()
+        for attack in attacks_named(options.attacks):
+            setting = Setting(
+                RuleInUse(rule, declared),
+                attack,
+                options.alpha,
+                options.honest,
+                options.attackers,
+                options.rounds,
+                Local(options.local_steps, adjustment=options.adjustment),
+                options.topology,
+                options.degree,
+                options.guard,
+            )
+            rows.append(row_of(setting, options.seeds))
+            sys.stdout.write(line_of(rows[-1]) + "\n")
+            sys.stdout.flush()
+    sys.stdout.write("\n".join(["", *worst_lines(rows)]) + "\n")
+    if options.json is not None:
+        text = json.dumps([asdict(row) for row in rows], indent=1)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -39,6 +39,7 @@ from ledger.provenance.records_site import (
 from ledger.provenance.records_study import (
     DatasetRegistered,
     DatasetRevoked,
+    ModelAdopted,
     StudyApproved,
     StudyClosed,
     StudyProposed,
@@ -64,6 +65,7 @@ __all__ = [
     "KeyRotated",
     "KindError",
     "LogRecovered",
+    "ModelAdopted",
     "ModelReleased",
     "NodeOfflineStart",
     "PeerHead",
@@ -98,6 +100,7 @@ Record = (
     | DatasetRevoked
     | StudyProposed
     | StudyApproved
+    | ModelAdopted
     | StudyRefused
     | StudyRevoked
     | StudyClosed

@@ -19,6 +19,7 @@ from ledger.provenance.kinds import (
     ForkFound,
     KeyCompromised,
     KeyRotated,
+    ModelAdopted,
     ModelReleased,
     NodeOfflineStart,
     PeerMisbehaved,
@@ -161,6 +162,11 @@ def _decision(record: Record, context: AuditContext) -> str:
                 f"{context.study_name(study)} approved for {context.dataset_name(ds)} by "
                 f"{role or 'nobody named'} ({meaning or 'no meaning stated'}): {planned} rounds, "
                 f"{privacy}"
+            )
+        case ModelAdopted(study=study, use=use, hash=digest, of_site=site, of_seq=seq):
+            return (
+                f"{context.study_name(study)} builds on model {digest.hex()[:12]} ({use}), "
+                f"released by entry {seq} of {context.site_name(site)}"
             )
         case StudyRefused(study=study, reason=reason):
             return f"{context.study_name(study)} refused{_because(reason)}"

@@ -56,6 +56,7 @@ def _plain(name: str, summary: str, *parameters: Parameter) -> Rule:
 
 _ROWS = (
     _plain("gossip", "weighted mean, no defence"),
+    _plain("mean", "plain mean per coordinate, weights ignored; for exact sums"),
     _plain("gm_clip", "clip around the geometric median", _STEPS),
     _plain("cs_plus", "clip around the own model", _BYZANTINE),
     _plain("cs_redescending", "cs_plus that ignores the very far; for sparse graphs", _BYZANTINE),
@@ -92,7 +93,7 @@ def _mixed(row: Rule) -> Rule:
 RULES: Mapping[str, Rule] = MappingProxyType(
     {row.name: row for row in (*_ROWS, *(_mixed(row) for row in _ROWS if row.name != "nnm"))}
 )
-"""The thirteen rules, then nnm+RULE for each of the others."""
+"""The fourteen rules, then nnm+RULE for each of the others."""
 
 
 def average(

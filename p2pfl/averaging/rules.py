@@ -185,6 +185,16 @@ def median(own: Vector, neighbours: Neighbours, weights: Vector) -> Averaged:
     return run(MEDIAN, own, neighbours, weights)
 
 
+def mean(own: Vector, neighbours: Neighbours, weights: Vector) -> Averaged:
+    """Plain mean of each coordinate; every site heard counts once, weights do not matter.
+
+    No defence: one attacker can put the result anywhere, unless the study bounds what it accepts.
+    For sums that have to be exact: values are sorted before they are added, so sites that heard
+    the same models get the same bits, whoever they are.
+    """
+    return run(MEAN, own, neighbours, weights)
+
+
 def nnm(
     own: Vector, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
 ) -> Averaged:
@@ -201,6 +211,7 @@ def _trimming(byzantine: float) -> ByCoordinate:
     return ByCoordinate(partial(count_of, byzantine), is_weighted=True)
 
 
+MEAN = ByCoordinate(lambda m: 0, is_weighted=False)
 MEDIAN = ByCoordinate(lambda m: m // 2, is_weighted=False)
 """⌊m/2⌋ = ⌊(N − 1)/2⌋ values go at each end."""
 
@@ -234,6 +245,8 @@ def after_mixing(name: str, needs_share: bool) -> Callable[..., Averaged]:
 def _method(name: str, parameters: Mapping[str, float]) -> Method:
     if name == "median":
         return MEDIAN
+    if name == "mean":
+        return MEAN
     if name == "trimmed_mean":
         return _trimming(**parameters)
     decide = partial(getattr(decisions, name), **parameters)

@@ -17,6 +17,7 @@ from p2pfl.cli.context import (
     say_wrapped,
     short,
 )
+from p2pfl.cli.model_show import show
 
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.models import Scores
@@ -64,6 +65,9 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
         say()
         say(f"Files: {home.models}/<study>/model.safetensors")
         say("To hand one on: p2pfl model export STUDY --out DIR")
+
+
+app.command()(show)
 
 
 @app.command()

@@ -112,6 +112,21 @@ def new(
             show_default=False,
         ),
     ] = 0.0,
+    go_on_from: Annotated[
+        str,
+        typer.Option(
+            "--continue", help="Study whose released model is trained further.", show_default=False
+        ),
+    ] = "",
+    evaluate: Annotated[
+        str,
+        typer.Option(help="Study whose released model is tried.", show_default=False),
+    ] = "",
+    part: Annotated[str, typer.Option(help="With --evaluate: holdout or all.")] = "holdout",
+    standardise: Annotated[
+        str,
+        typer.Option(help="Study whose statistics scale the columns.", show_default=False),
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """Write a complete manifest from a few words.
@@ -119,14 +134,14 @@ def new(
     Sites, noise and the initial model are filled in, and said."""
     from p2pfl.cli.progress import working
     from p2pfl.core.manifest import RULES, TOPOLOGIES
-    from p2pfl.runtime.commands import study_drafting
+    from p2pfl.runtime.commands import study_drafting, study_request
     from p2pfl.runtime.commands.opening import read_history
     from p2pfl.runtime.policy import PLANS
 
     _one_of("--plan", plan, " ".join(PLANS))
     _one_of("--rule", rule, " ".join(RULES))
     _one_of("--topology", topology, " ".join(TOPOLOGIES))
-    request = study_drafting.StudyNew(
+    request = study_request.StudyNew(
         out=out.absolute(),
         data=data,
         name=name,
@@ -160,6 +175,10 @@ def new(
         seed=seed,
         patients_min=patients_min,
         holdout=holdout,
+        go_on_from=go_on_from,
+        evaluate=evaluate,
+        part=cast(Literal["holdout", "all"], _one_of("--part", part, "holdout all")),
+        standardise=standardise,
     )
     home = opened_home(context)
     now_s = now_us() // 1_000_000

@@ -153,6 +153,8 @@ class Obtain:
     size_bytes: int
     parameters: int
     inline: bytes
+    value_max: float = 0.0
+    """No value may be larger; 0: any finite one may come."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,7 @@ class Gathering:
             heard.size_bytes,
             self._manifest.study.parameters,
             heard.inline,
+            self._manifest.value_max,
         )
 
     # -- enough? ---------------------------------------------------------------------------------

@@ -187,14 +187,20 @@ class Governance:
     # -- questions -------------------------------------------------------------------------------
 
     def may_read(self, site: SiteId, model: bytes) -> bool:
-        """Whether a member may fetch a blob: initial models of studies that name it, and own
-        updates of those that this site takes part in, or finished. Nothing after a revocation."""
+        """Whether a member may fetch a blob: initial models and materials of studies that name
+        it, and own updates of those that this site takes part in, or finished. Nothing after a
+        revocation."""
         for study, proposal in self.proposals.items():
             if site not in proposal.manifest.study.sites:
                 continue
-            if model == proposal.manifest.study.initial_model:
+            past, manifest = self._history.study(study), proposal.manifest
+            # Naming another study's model opens it only where somebody here stands behind that.
+            is_ours = proposal.proposer == self.me or past.approval is not None
+            is_made_anew = manifest.material("start") is None
+            if model == manifest.study.initial_model and is_made_anew:
                 return True
-            past = self._history.study(study)
+            if model in manifest.named_models and is_ours:
+                return True
             dataset = self.dataset(past)
             is_released = past.standing is Standing.APPROVED or past.is_complete
             if dataset is None or dataset.revoked or not is_released:

@@ -23,6 +23,7 @@ from gossip.limits import MANIFEST_BYTES_MAX, MEMBERS_MAX
 from p2pfl.averaging import AveragingError, resolve_parameters, topology
 from p2pfl.core.errors import Inconsistent, MissingKey, OutOfRange
 from p2pfl.core.manifest_data import DATA_KEYS, read_data
+from p2pfl.core.manifest_materials import USES, check_materials, read_materials
 from p2pfl.core.manifest_table import Scalar, Table, parse_toml
 from p2pfl.core.manifest_terms import (
     NO_PRIVACY,
@@ -32,6 +33,7 @@ from p2pfl.core.manifest_terms import (
     DataTerms,
     Guard,
     Manifest,
+    Material,
     NumberColumn,
     PlanTerms,
     PrivacyTerms,
@@ -55,6 +57,7 @@ __all__ = [
     "DataTerms",
     "Guard",
     "Manifest",
+    "Material",
     "NumberColumn",
     "PlanTerms",
     "PrivacyTerms",
@@ -73,6 +76,7 @@ ROUNDS_MAX: Final = 1000
 """An approval records ε after each of them."""
 _PLAIN_RULES: Final = (
     "gossip",
+    "mean",
     "gm_clip",
     "cs_plus",
     "cs_redescending",
@@ -88,7 +92,7 @@ _PLAIN_RULES: Final = (
 RULES: Final = (*_PLAIN_RULES, "nnm", *(f"nnm+{rule}" for rule in _PLAIN_RULES))
 TOPOLOGIES: Final = ("complete", "ring", "torus", "exponential", "random-regular", "custom")
 
-_SECTIONS: Final = ("study", "plan", "data", "privacy", "averaging")
+_SECTIONS: Final = ("study", "plan", "data", "privacy", "averaging", *USES)
 _STUDY_KEYS: Final = (
     "name",
     "rounds",
@@ -148,6 +152,8 @@ def parse_manifest(raw: bytes) -> Manifest:
     data = read_data(root.table("data", DATA_KEYS))
     privacy = _privacy(root)
     averaging = _averaging(root.table("averaging", _AVERAGING_KEYS), study, privacy)
+    materials = read_materials(root)
+    check_materials(materials, study, plan, data)
     return Manifest(
         study=study,
         plan=plan,
@@ -156,6 +162,7 @@ def parse_manifest(raw: bytes) -> Manifest:
         averaging=averaging,
         raw=raw,
         study_id=study_id_of(raw),
+        materials=materials,
     )
 
 

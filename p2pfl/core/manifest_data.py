@@ -58,7 +58,7 @@ def read_data(table: Table) -> DataTerms:
     return DataTerms(
         kind=kind,
         patients_min=table.integer("patients_min", 1, 10_000_000),
-        holdout=table.number("holdout", 0.05, 0.9),
+        holdout=table.number("holdout", 0.0, 0.9),
         target=target,
         columns=_columns(table, predicted, columns_min),
         images=images,

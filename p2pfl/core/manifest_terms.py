@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NewType
+from typing import Final, Literal, NewType
 
 from gossip.identifiers import Digest, SiteId
 from p2pfl.core.manifest_table import Scalar
@@ -283,6 +283,33 @@ class AveragingTerms:
         return round_ // self.redraw_rounds if self.redraw_rounds else 0
 
 
+Use = Literal["start", "evaluate", "standardise"]
+"""What a released model is taken for: training goes on from it, it is tried on patients, or its
+numbers (means, variances) scale the columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """[start], [evaluate] or [standardise]: a model that another study released, and where that
+    is on record.
+    """
+
+    use: Use
+    model: Digest
+    """SHA-256 of its vector's file, as `model.released` names it."""
+    study: StudyId
+    site: SiteId
+    """Whose ledger says so."""
+    entry: int
+    """The number of that entry."""
+    parameters: int
+    """The length of its vector."""
+
+
+COUNTING_PLANS: Final = ("statistics", "evaluation")
+"""Plans that add up what each patient contributes, once, in place of training a model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """A whole study, and the bytes whose hash is its id."""
@@ -294,3 +321,27 @@ class Manifest:
     averaging: AveragingTerms
     raw: bytes
     study_id: StudyId
+    materials: tuple[Material, ...] = ()
+    """Released models it builds on, each use at most once."""
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether sites add up patients' contributions in place of training a model."""
+        return self.plan.name in COUNTING_PLANS
+
+    @property
+    def value_max(self) -> float:
+        """Updates with a larger absolute value are refused; 0: any finite value may come.
+
+        Only a counting plan can say what no honest site exceeds."""
+        limit = self.plan.arguments.get("value_max", 0.0) if self.is_counting else 0.0
+        return 0.0 if isinstance(limit, bool | str) else float(limit)
+
+    @property
+    def named_models(self) -> frozenset[Digest]:
+        """Models that every site of the study has to have."""
+        return frozenset({self.study.initial_model, *(found.model for found in self.materials)})
+
+    def material(self, use: Use) -> Material | None:
+        """The released model that is taken for this use, if any is."""
+        return next((found for found in self.materials if found.use == use), None)

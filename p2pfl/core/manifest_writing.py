@@ -15,6 +15,7 @@ from p2pfl.core.manifest_terms import (
     Column,
     DataTerms,
     ImageTerms,
+    Material,
     PlanTerms,
     PrivacyTerms,
     StudyTerms,
@@ -30,6 +31,7 @@ def render_manifest(
     data: DataTerms,
     privacy: PrivacyTerms,
     averaging: AveragingTerms,
+    materials: tuple[Material, ...] = (),
 ) -> bytes:
     """The canonical TOML of a study. Free keys (arguments, ranges, parameters) are sorted."""
     document: dict[str, object] = {
@@ -42,8 +44,19 @@ def render_manifest(
         "data": _data(data),
         "privacy": _privacy(privacy),
         "averaging": _averaging(averaging, study),
+        **{material.use: _material(material) for material in materials},
     }
     return tomli_w.dumps(document).encode()
+
+
+def _material(material: Material) -> dict[str, object]:
+    return {
+        "model": material.model.hex(),
+        "study": material.study.hex(),
+        "site": material.site.hex(),
+        "entry": material.entry,
+        "parameters": material.parameters,
+    }
 
 
 def render_data(data: DataTerms) -> bytes:

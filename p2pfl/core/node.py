@@ -164,7 +164,7 @@ class NodeCore:
                 return run.obtain_failed(now_s, event)
             case ev.ModelReady(model=model):
                 self._models.add(model)
-                return []
+                return run.retry()
             case ev.Averaged():
                 log_ids = {bytes(card.site): card.log_id for card in self.roster.members}
                 return run.averaged(now_s, event, log_ids)

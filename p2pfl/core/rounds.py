@@ -75,11 +75,9 @@ class StudyRun:
         expires_s = float(self.manifest.study.expires_s)
         if now_s >= expires_s:
             return []  # `advance` leaves
-        timer = fx.SetTimer(self.id, ev.Expiry(self.id), expires_s)
-        dataset = DatasetId(self.dataset.terms.ds)
         return [
-            timer,
-            *self._training.open(dataset),
+            fx.SetTimer(self.id, ev.Expiry(self.id), expires_s),
+            *self._open_training(),
             *self._base.fetch(),
             *self.gathering.enter(self.round),
         ]
@@ -134,8 +132,7 @@ class StudyRun:
             return self._catch_up(now_s)
         if self.round in self.past.published:
             return self._resume_round(now_s)
-        waiting = self._wait_before_round()
-        if waiting is not None:
+        if (waiting := self._wait_before_round()) is not None:
             return waiting
         self._watch.start(now_s)
         if self.round >= terms.rounds:
@@ -168,6 +165,7 @@ class StudyRun:
             self.past,
             self.round,
             has_base=self._base.is_here,
+            has_materials=self._base.has_materials,
             present=len(self.gathering.buckets),
             process=self._training.process,
         )
@@ -220,11 +218,14 @@ class StudyRun:
         return [shown, *again]
 
     def retry(self) -> list[fx.Effect]:
-        """A timer says: try again what failed."""
+        """A timer fired, or a model arrived: try again what failed or had to wait."""
         if self.phase in OVER:
             return []
-        reopen = self._training.open(DatasetId(self.dataset.terms.ds))
-        return reopen + self.gathering.obtain_again(self.round)
+        return self._open_training() + self.gathering.obtain_again(self.round)
+
+    def _open_training(self) -> list[fx.Effect]:
+        ds = DatasetId(self.dataset.terms.ds)
+        return self._training.open(ds) if self._base.has_materials else []
 
     # -- after an append -------------------------------------------------------------------------
 

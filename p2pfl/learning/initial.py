@@ -4,7 +4,8 @@ Responsible for making it from plan, inputs and seed, the same bytes wherever it
 manifest then names its SHA-256. For tables it loads no torch: 0.3 s.
 
 `--manifest FILE --out MODEL`: a whole manifest; its `initial_model` and `parameters` are not
-compared, so that a draft may hold zeros there. Prints JSON `{parameters, digest, path}`.
+compared, so that a draft may hold zeros there. Prints JSON `{parameters, digest,
+path, clip_norm (of a plan that counts, else 0)}`.
 """
 
 from __future__ import annotations
@@ -15,16 +16,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning import plans
 from p2pfl.learning.errors import LearningError
+from p2pfl.learning.tallies import tally_of
+from p2pfl.learning.tallies.tally import clip_norm
+from p2pfl.learning.tallies.tally import schema_of as tally_schema_of
 from p2pfl.learning.vector import Vector, write_vector
 
 
 def initial_model(manifest: Manifest) -> Vector:
     """The starting model, float32[d]. Raises PlanRefused, PrivacyRefused."""
+    if manifest.is_counting:
+        tally = tally_of(manifest)
+        tally.check(manifest)
+        return np.zeros(tally_schema_of(tally, manifest).parameters, dtype=np.float32)
     chosen = plans.plan_named(manifest.plan.name)
     arguments = chosen.arguments(manifest.plan.arguments)
     chosen.check(manifest.data, arguments, manifest.privacy)
@@ -38,12 +48,18 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(arguments)
     try:
-        model = initial_model(parse_manifest(given.manifest.read_bytes()))
+        manifest = parse_manifest(given.manifest.read_bytes())
+        model = initial_model(manifest)
         digest = write_vector(given.out, model)
     except (LearningError, ManifestError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    made = {"parameters": int(model.size), "digest": digest.hex(), "path": str(given.out)}
+    made = {
+        "parameters": int(model.size),
+        "digest": digest.hex(),
+        "path": str(given.out),
+        "clip_norm": clip_norm(tally_of(manifest), manifest) if manifest.is_counting else 0.0,
+    }
     sys.stdout.write(json.dumps(made) + "\n")
     return 0
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -27,6 +26,7 @@ from p2pfl.learning.datasets.patients import Batch, Patients, Rows
 from p2pfl.learning.device import best_device, mixed_precision
 from p2pfl.learning.errors import Diverged, ModelRefused
 from p2pfl.learning.flat_model import FlatModel, LocalOptimizer
+from p2pfl.learning.local_work import LocalWork
 from p2pfl.learning.plans.arguments import Arguments, Scalar, steered
 from p2pfl.learning.scoring import Score
 from p2pfl.learning.vector import Schema, Vector
@@ -39,20 +39,6 @@ FLOOR: Final = 0.01
 POWER: Final = 0.9
 """Of the polynomial schedule, as segmentation's reference recipes have it."""
 _COMPARED_MAX: Final = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class LocalWork:
-    """What one round of local training ends with.
-
-    vector: float32[d]; loss: mean over the own training patients after the work, in nats, or of
-    images over the batches on the way (local only, computed from patients); steps: gradient steps
-    taken.
-    """
-
-    vector: Vector
-    loss: float
-    steps: int
 
 
 def schema_of(manifest: Manifest) -> Schema:

@@ -5,16 +5,17 @@ auditor who has the entries and the blobs computes the very same bits."""
 
 import hashlib
 import mmap
+import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.averaging import Spread, Verdict, average, spread_of
-from p2pfl.averaging.layout import REVISION
+from p2pfl.averaging import Spread, Verdict, average, layout, spread_of
 from p2pfl.core.drafts import GUARD_STEP
 from p2pfl.runtime.blobs import HEADER_BYTES_MAX, BlobStore, vector_length
 from p2pfl.runtime.errors import BlobDamaged, NotFinite, WrongLength
@@ -97,11 +98,21 @@ def verified_vector(blobs: BlobStore, digest: bytes, parameters: int) -> NDArray
     return np.frombuffer(data, dtype="<f4", offset=len(data) - 4 * length)
 
 
+def keep_compiled_code(home: Path, environment: MutableMapping[str, str]) -> None:
+    """Where the installation cannot be written, keep the rules' machine code in the home.
+
+    numba keeps it beside its source otherwise, and without either every start would compile for
+    some ten seconds. environment: os.environ; what a person set there stays."""
+    source = Path(layout.__file__).parent
+    if not os.access(source, os.W_OK):
+        environment.setdefault("NUMBA_CACHE_DIR", str(home / "cache" / "compiled"))
+
+
 def averaging_environment() -> bytes:
     """SHA-256 over what the bits of an average may depend on: two sites with the same value get
     the same model from the same inputs, bit for bit."""
     numpy, machine = np.__version__, platform.machine()
-    parts = (REVISION, numpy, machine, sys.implementation.cache_tag, sys.byteorder)
+    parts = (layout.REVISION, numpy, machine, sys.implementation.cache_tag, sys.byteorder)
     return hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
 
 

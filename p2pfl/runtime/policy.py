@@ -26,6 +26,8 @@ PLANS: Final = (
     "segmentation",
     "image-classification",
     "image-table-fusion",
+    "statistics",
+    "evaluation",
 )
 
 _KEYS: Final = (

@@ -5,6 +5,7 @@ job never decides what its failure means: it says what happened, and the core de
 refuses our own models ends the node: after a restart the study goes on where the ledger ends."""
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import assert_never
@@ -15,7 +16,12 @@ from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.drafts import GUARD_STEP
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
-from p2pfl.runtime.averaging_job import Mixed, averaging_environment, mix
+from p2pfl.runtime.averaging_job import (
+    Mixed,
+    averaging_environment,
+    keep_compiled_code,
+    mix,
+)
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.errors import EXIT_IO, BlobError, OperatorError
@@ -53,6 +59,7 @@ class StudyJobs:
         self._fail = fail
         self._tasks: dict[asyncio.Task[None], StudyId] = {}
         self._environment = averaging_environment()
+        keep_compiled_code(home.path, os.environ)
         self._models = ModelJobs(home=home, blobs=blobs, transport=transport, submit=submit)
         self._training = TrainingJobs(
             home=home,

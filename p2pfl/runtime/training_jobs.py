@@ -98,6 +98,9 @@ class TrainingJobs:
             patient_column=data.patient_column,
             denominator=effect.denominator,
             threads=TRAINING_THREADS,
+            materials={
+                found.use: str(self._blobs.path(found.model)) for found in effect.manifest.materials
+            },
         )
         opened = answers.opened(answer)
         return ev.TrainingOpened(study, opened.parameters, opened.code_hash, opened.env_hash)

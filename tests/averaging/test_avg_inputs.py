@@ -137,7 +137,7 @@ def test_neighbours_may_not_take_all_of_the_weight():
 
 def test_unknown_rule_names_the_known_ones():
     with pytest.raises(UnknownRule, match="gm_clip"):
-        average("mean", OWN, TWO, THIRDS)
+        average("meen", OWN, TWO, THIRDS)
 
 
 def test_unknown_parameter_names_the_known_ones():

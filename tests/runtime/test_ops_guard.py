@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_ops_replay import average
 
-from p2pfl.runtime.averaging_job import mix, shortened
+from p2pfl.runtime.averaging_job import keep_compiled_code, mix, shortened
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.commands.ledger_reading import replay_from
 from p2pfl.runtime.guarding import Compared, step_borne
@@ -73,3 +73,17 @@ def test_an_answer_without_its_band_is_garbled() -> None:
     assert compared({"change": 0.5, "band": 1}) == Compared(0.5, 1.0)
     with pytest.raises(AnswerGarbled, match="band"):
         compared({"change": 0.5})
+
+
+def test_compiled_rules_are_kept_in_the_home_where_the_installation_is_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, str] = {}
+    keep_compiled_code(tmp_path, found)
+    assert found == {}, "the tests' installation can be written"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    keep_compiled_code(tmp_path, found)
+    assert found == {"NUMBA_CACHE_DIR": str(tmp_path / "cache" / "compiled")}
+    chosen = {"NUMBA_CACHE_DIR": "elsewhere"}
+    keep_compiled_code(tmp_path, chosen)
+    assert chosen == {"NUMBA_CACHE_DIR": "elsewhere"}

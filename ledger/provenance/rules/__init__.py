@@ -5,6 +5,7 @@ its `CHECKS` here."""
 
 from ledger.provenance.findings import Check
 from ledger.provenance.rules import (
+    adoption,
     approvals,
     artefacts,
     averaging,
@@ -28,6 +29,7 @@ CHECKS: tuple[Check, ...] = (
     *integrity.CHECKS,
     *approvals.CHECKS,
     *datasets.CHECKS,
+    *adoption.CHECKS,
     *training.CHECKS,
     *steering.CHECKS,
     *budget.CHECKS,

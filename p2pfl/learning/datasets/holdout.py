@@ -40,6 +40,26 @@ class Cut(Enum):
 P = TypeVar("P", bound=Patients)
 
 
+def counted(prepared: P, manifest: Manifest) -> P:
+    """The patients that a counting study adds up: of statistics those who are not held out, of
+    an evaluation the hold-out of the model's own study, or everybody. Raises DataRefused.
+    """
+    arguments = manifest.plan.arguments
+    if manifest.plan.name == "evaluation":
+        if arguments.get("part") == "all":
+            return prepared
+        cut = Cut(arguments.get("cut"))
+    else:
+        cut = Cut.INDEPENDENT if manifest.privacy.is_private else Cut.STRATIFIED
+    held_out = held_out_patients(
+        prepared.patients, prepared.labels, manifest.data.holdout, manifest.study.seed, cut
+    )
+    chosen = prepared.rows(held_out if manifest.plan.name == "evaluation" else ~held_out)
+    if chosen.size == 0:
+        raise DataRefused("hold-out", "nobody is left to count", fix="register a larger dataset")
+    return chosen
+
+
 def split(prepared: P, manifest: Manifest) -> tuple[P, P]:
     """Cut the patients into those to train on and those held out, as the manifest says.
 

@@ -26,6 +26,7 @@ from p2pfl.learning.datasets.prepared_volume import Masks, prepared_mask, prepar
 from p2pfl.learning.datasets.table_file import CsvTable, read_csv
 from p2pfl.learning.datasets.tabular import encode_features, outcomes
 from p2pfl.learning.errors import DataRefused, TooFewPatients
+from p2pfl.learning.standardisation import Standards
 from p2pfl.runtime.image_fit import DoesNotFit, fitting
 from p2pfl.runtime.image_index import (
     CACHE_DIRECTORY,
@@ -193,9 +194,10 @@ class ImagePatients:
         return self.cache / f"{name}.npy"
 
 
-def open_images(path: Path, terms: DataTerms) -> ImagePatients:
+def open_images(path: Path, terms: DataTerms, standards: Standards | None = None) -> ImagePatients:
     """Open a registered folder of images by its index; no volume is read yet.
 
+    standards: released means and deviations that scale the columns beside the images.
     Raises DataRefused, TooFewPatients.
     """
     assert terms.images is not None, "called for images"
@@ -223,7 +225,7 @@ def open_images(path: Path, terms: DataTerms) -> ImagePatients:
         labels, times = np.zeros(len(kept), dtype=np.float32), None
     else:
         features, more = (
-            encode_features(table, terms.columns)
+            encode_features(table, terms.columns, standards)
             if terms.columns
             else (np.zeros((len(kept), 0), dtype=np.float32), ())
         )

@@ -26,7 +26,9 @@ from p2pfl.runtime.commands.data_images import check_fits
 from p2pfl.runtime.commands.datasets import usable_dataset
 from p2pfl.runtime.commands.opening import Site
 from p2pfl.runtime.commands.spending import require_known
-from p2pfl.runtime.commands.studies import find_study, read_manifest, require_standing
+from p2pfl.runtime.commands.studies import require_standing
+from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
+from p2pfl.runtime.commands.study_materials import adoptions, check_materials
 from p2pfl.runtime.datasets import check_unchanged
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.policy import objections
@@ -93,6 +95,7 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
     check_fits(site.home, dataset, manifest.data)
     entries = tuple(site.ledger.entries())
     check_clock(site.now_us(), entries[-1].time_us)
+    check_materials(site, manifest, entries)
     tables = epsilon_tables(
         manifest,
         before=released(entries, dataset.ds) + reserved(history, dataset.ds, besides=study),
@@ -115,7 +118,9 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
         eps_table_u=tables.total_u,
         eps_study_u=tables.study_u,
     )
-    entry = site.record(approved.draft(role))[-1]
+    # The approval comes first; what it builds on is recorded in the same commit.
+    written = site.record(approved.draft(role), *adoptions(manifest))
+    entry = written[-1 - len(manifest.materials)]
     site.ledger.put_secret(entry.seq, APPROVER_FIELD, salt, approver)
     return Decided(
         study=study,

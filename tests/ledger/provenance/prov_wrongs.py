@@ -16,6 +16,7 @@ from ledger.provenance.kinds import (
     InputRef,
     KeyCompromised,
     KeyRotated,
+    ModelAdopted,
     ModelReleased,
     PrivacySpent,
     SpendingAccepted,
@@ -51,6 +52,10 @@ def before_round_1(record: Any) -> Callable[[Story], Story]:
 def steered(from_seq: int, round_: int = 1) -> StudySteered:
     changes = {"learning_rate": "0.25"}
     return StudySteered(STUDY, round_, digest("steering", from_seq), changes, from_seq)
+
+
+def adopted(use: str, site: bytes, seq: int) -> ModelAdopted:
+    return ModelAdopted(STUDY, use, NOBODY, digest("study", 7), site, seq)
 
 
 def _input(story: Story, nth: int = 0, **changes: Any) -> Story:
@@ -91,6 +96,19 @@ WRONG: dict[str, Wrong] = {
     ),
     "trained without any noise": Wrong(
         "approval.terms", lambda s: s.change(TrainDone, 1, dp=NO_PRIVACY)
+    ),
+    # -- models of other studies ------------------------------------------------------------
+    "scales columns by statistics that this site never released": Wrong(
+        "adoption.unreleased",
+        lambda s: s.insert(s.place(StudyApproved) + 1, adopted("standardise", ME, 2)),
+    ),
+    "adopted a model before anybody approved": Wrong(
+        "adoption.unapproved",
+        lambda s: s.insert(s.place(StudyApproved), adopted("standardise", PEERS[0], 2)),
+    ),
+    "says it goes on from one model and goes on from another": Wrong(
+        "adoption.other_start",
+        lambda s: s.insert(s.place(StudyApproved) + 1, adopted("start", PEERS[0], 2)),
     ),
     # -- steering ---------------------------------------------------------------------------
     "steered before anybody approved": Wrong(

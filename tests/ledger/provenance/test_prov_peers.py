@@ -15,6 +15,8 @@ from ledger.log.identity import Previous
 from ledger.provenance.audit import AuditReport
 from ledger.provenance.findings import DpEvent
 from ledger.provenance.kinds import (
+    ModelAdopted,
+    ModelReleased,
     StudyProposed,
     StudySteered,
     UpdatePublished,
@@ -237,6 +239,25 @@ def test_a_steering_that_the_proposer_never_said_is_told(
     proposer, follower = world.sites
     report = steer(world, proposer, follower, **changes)
     assert "says no such thing" in found(report, "steering.denied")
+
+
+def adopt(world: Consortium, seq: int) -> AuditReport:
+    """The first site's study goes on by statistics that the second one says it released."""
+    released, follower = world.sites[1], world.sites[0]
+    study, model = digest("study", 8), digest("statistics")
+    entry = released.tell(ModelReleased(study, 0, model, "0", 1))
+    follower.tell(ModelAdopted(STUDY, "standardise", model, study, released.id, entry + seq))
+    return world.audit(follower)
+
+
+def test_an_adopted_model_stands_in_the_log_of_the_site_that_released_it(
+    world: Consortium,
+) -> None:
+    assert not [f for f in adopt(world, 0).findings if f.code.startswith("adoption")]
+
+
+def test_an_adopted_model_that_nobody_released_is_told(world: Consortium) -> None:
+    assert "which released no such model" in found(adopt(world, -1), "adoption.denied")
 
 
 # -- conduct ---------------------------------------------------------------------------------------

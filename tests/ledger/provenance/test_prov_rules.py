@@ -61,6 +61,7 @@ def test_every_rule_has_a_wrong_history() -> None:
         "log.unreadable",
     }
     with_peers = {
+        "adoption.denied",
         "clock.backdated",
         "clock.future",
         "fork.proven",
