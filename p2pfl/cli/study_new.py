@@ -19,6 +19,7 @@ from p2pfl.cli.context import (
 
 if TYPE_CHECKING:
     from p2pfl.core.manifest import Scalar
+    from p2pfl.runtime.commands.study_drafting import StudyDrafted
 
 
 def new(
@@ -28,10 +29,7 @@ def new(
     name: Annotated[str, typer.Option(help="Name of the study: a-z, 0-9, -.")] = "study",
     schema: Annotated[
         Path | None,
-        typer.Option(
-            help="TOML with [data] [default: the dataset's].",
-            show_default=False,
-        ),
+        typer.Option(help="TOML with [data] [default: the dataset's].", show_default=False),
     ] = None,
     plan: Annotated[str, typer.Option(help="See `p2pfl study plans`.")] = "tabular-logistic",
     argument: Annotated[
@@ -52,17 +50,11 @@ def new(
     unit: Annotated[str, typer.Option(help="patient or record.")] = "patient",
     sampling_rate: Annotated[
         float,
-        typer.Option(
-            help="Share of patients per step [default: chosen].",
-            show_default=False,
-        ),
+        typer.Option(help="Share of patients per step [default: chosen].", show_default=False),
     ] = 0.0,
     steps_per_round: Annotated[
         int,
-        typer.Option(
-            help="Private steps [default: chosen].",
-            show_default=False,
-        ),
+        typer.Option(help="Private steps [default: chosen].", show_default=False),
     ] = 0,
     rule: Annotated[str, typer.Option(help="Averaging rule.")] = "gm_clip",
     rule_parameter: Annotated[
@@ -72,10 +64,7 @@ def new(
     degree: Annotated[int, typer.Option(help="Neighbours, for random-regular.")] = 0,
     redraw_rounds: Annotated[
         int,
-        typer.Option(
-            help="Rounds until a random graph is redrawn [default: never].",
-            show_default=False,
-        ),
+        typer.Option(help="Rounds of one drawing [default: never anew].", show_default=False),
     ] = 0,
     guard: Annotated[str, typer.Option(help="none, or holdout: refuse harmful steps.")] = "none",
     weighting: Annotated[str, typer.Option(help="patients or uniform.")] = "patients",
@@ -83,10 +72,7 @@ def new(
     byzantine: Annotated[float, typer.Option(help="Weight share that may lie.")] = 0.2,
     sites_min: Annotated[
         int,
-        typer.Option(
-            help="Approvals to start [default: all].",
-            show_default=False,
-        ),
+        typer.Option(help="Approvals to start [default: all].", show_default=False),
     ] = 0,
     neighbours_min: Annotated[
         int,
@@ -186,7 +172,11 @@ def new(
         drafted = study_drafting.study_new(home, read_history(home), request, now_s=now_s)
     if json:
         say_json(drafted)
-        return
+    else:
+        _tell(drafted)
+
+
+def _tell(drafted: StudyDrafted) -> None:
     say(f"{as_typed(drafted.file)} is written; its id:")
     say(drafted.study.hex())
     for choice in drafted.choices:

@@ -45,7 +45,7 @@ ERROR: Final = 0.05
 GUESSED: Final = 0.25
 """Share of the canaries that are guessed, the surest ones; fixed before the run."""
 _LOUD: Final = 1e4
-_LEARNING_RATE: Final = 1e-9
+_LEARNING_RATE: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)

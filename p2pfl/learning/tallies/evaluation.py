@@ -25,7 +25,7 @@ from p2pfl.learning.materials import Materials
 from p2pfl.learning.plans import plan_named
 from p2pfl.learning.plans.arguments import Arguments, Scalar
 from p2pfl.learning.plans.plan import Plan
-from p2pfl.learning.tallies.tally import COMMON, Wide, check_common, counted, one_hot, tensor
+from p2pfl.learning.tallies.tally import SHARED, Wide, check_shared, counted, one_hot, tensor
 from p2pfl.learning.vector import Schema, Vector
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PARTS: Final = ("holdout", "all")
 CUTS: Final = ("independent", "stratified")
-OWN: Final = COMMON | {"of", "part", "cut"}
+OWN: Final = SHARED | {"of", "part", "cut"}
 PATIENTS_AT_ONCE: Final = 64
 IMAGES_AT_ONCE: Final = 4
 
@@ -63,7 +63,7 @@ class Evaluation:
         d, material = plan.schema(data, arguments).parameters, manifest.material("evaluate")
         if material is None or material.parameters != d:
             raise PlanRefused(f'a model of plan "{plan.name}" has {d} parameters here')
-        check_common(self, manifest)
+        check_shared(self, manifest)
 
     def sums_schema(self, manifest: Manifest) -> Schema:
         """Yes or no: how many, right, squared distance, histogram [2, bins]; regions: Dice."""
@@ -177,7 +177,7 @@ def _dice(model: FlatModel, plan: Plan, arguments: Arguments, patients: Patients
 
 
 def _own(manifest: Manifest) -> Mapping[str, Scalar]:
-    return {key: value for key, value in manifest.plan.arguments.items() if key in COMMON}
+    return {key: value for key, value in manifest.plan.arguments.items() if key in SHARED}
 
 
 def _regions(manifest: Manifest) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.datasets.tabular import Prepared
 from p2pfl.learning.errors import PlanRefused
 from p2pfl.learning.materials import Materials
-from p2pfl.learning.tallies.tally import COMMON, Wide, check_common, counted, one_hot
+from p2pfl.learning.tallies.tally import SHARED, Wide, check_shared, counted, one_hot
 from p2pfl.learning.vector import Schema, Vector
 
 ROUNDS_MAX: Final = 2
@@ -37,13 +37,13 @@ class Statistics:
 
     def check(self, manifest: Manifest) -> None:
         """A table, and a second round only where all sites share the first one's mean."""
-        unknown = set(manifest.plan.arguments) - COMMON
+        unknown = set(manifest.plan.arguments) - SHARED
         if unknown:
             raise PlanRefused(f'plan "{self.name}" has no argument "{min(unknown)}"')
         if manifest.data.kind != "tabular":
             raise PlanRefused(f'plan "{self.name}" needs kind = "tabular"')
         arguments, study = counted(manifest.plan.arguments), manifest.study
-        check_common(self, manifest)
+        check_shared(self, manifest)
         if study.rounds > ROUNDS_MAX or (study.rounds == ROUNDS_MAX and arguments.per == "sites"):
             raise PlanRefused(
                 f'plan "{self.name}" takes one round, or two with per = "patients": the second '

@@ -49,7 +49,7 @@ class Counted:
     value_max: float = 0.0
 
 
-COMMON: Final = frozenset(Counted.__dataclass_fields__)
+SHARED: Final = frozenset(Counted.__dataclass_fields__)
 
 
 def counted(written: Mapping[str, Scalar]) -> Counted:
@@ -115,7 +115,7 @@ def schema_of(plan: Tally, manifest: Manifest) -> Schema:
     return Schema((*plan.sums_schema(manifest).tensors, *plan.public_schema(manifest).tensors))
 
 
-def check_common(plan: Tally, manifest: Manifest) -> None:
+def check_shared(plan: Tally, manifest: Manifest) -> None:
     """What holds for every counting plan. Raises PlanRefused, PrivacyRefused."""
     privacy, rounds = manifest.privacy, manifest.study.rounds
     if manifest.plan.ranges:
