@@ -58,7 +58,7 @@ def test_new_study_says_what_was_chosen(consortium: Path) -> None:
         (("--privacy", "off"), EXIT_USAGE, "expected gaussian or none"),
         (("--rounds", "0"), EXIT_REFUSED, "expected 1"),
         (("--epsilon", "0.000001"), EXIT_DATA, "privacy.epsilon"),
-        (("--rule", "mean"), EXIT_USAGE, "--rule"),
+        (("--rule", "average"), EXIT_USAGE, "--rule"),
         (("--topology", "star"), EXIT_USAGE, "--topology"),
         (("--topology", "torus"), EXIT_DATA, "cannot be drawn"),
         (("--data", "nothing"), EXIT_NO_INPUT, 'no dataset called "nothing"'),
