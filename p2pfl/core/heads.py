@@ -1,5 +1,7 @@
 """Signed heads of logs: other sites' are checked against the roster, the own one is told."""
 
+from collections.abc import Callable
+
 from gossip.identifiers import SiteId
 from gossip.messages import HeadAdvertised
 from gossip.roster import Card, Roster
@@ -12,10 +14,16 @@ HEAD_INTERVAL_S = 1.0
 HEAD_VALID_S = 1_200.0
 
 
+HeadCheck = Callable[[Card, str, bytes, int], Checkpoint]
+"""(member, consortium, note, sequence number it has to cover) → the checkpoint the member signed.
+Raises BadHead."""
+
+
 class PeerHeads:
     """The newest head of every other log. Bounded by the roster."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: HeadCheck) -> None:
+        self._check = check
         self._known: dict[bytes, tuple[int, bytes]] = {}
 
     def take(self, roster: Roster, sender: SiteId, note: bytes, entry_seq: int) -> list[fx.Effect]:
@@ -23,7 +31,7 @@ class PeerHeads:
 
         Raises BadHead, ForkedHead."""
         card = roster.member(sender)
-        checkpoint = check_head(card, roster.consortium, note, entry_seq)
+        checkpoint = self._check(card, roster.consortium, note, entry_seq)
         kept = fx.HeadHeard(None, card.log_id, note, checkpoint.size, checkpoint.root)
         size, root = self._known.get(card.log_id, (-1, b""))
         if checkpoint.size == size and checkpoint.root != root:

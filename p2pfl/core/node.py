@@ -26,7 +26,7 @@ from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.conduct import Conduct
 from p2pfl.core.governance import Governance
-from p2pfl.core.heads import OwnHead, PeerHeads
+from p2pfl.core.heads import HeadCheck, OwnHead, PeerHeads, check_head
 from p2pfl.core.hearing import check_receipt
 from p2pfl.core.history import History, Standing
 from p2pfl.core.inbox import Heard, Holding
@@ -50,7 +50,14 @@ from p2pfl.core.witnessing_reactions import LogWatch, WitnessEvent
 class NodeCore:
     """One hospital's node."""
 
-    def __init__(self, me: SiteId, roster: Roster, history: History) -> None:
+    def __init__(
+        self,
+        me: SiteId,
+        roster: Roster,
+        history: History,
+        check_head: HeadCheck = check_head,
+    ) -> None:
+        """check_head: how a member's signed head is verified; large simulations only count it."""
         self.me = me
         self.history = history
         self.runs: dict[StudyId, StudyRun] = {}
@@ -59,7 +66,7 @@ class NodeCore:
         self._governance = Governance(me, history)
         self._conduct = Conduct(history)
         self._own_head = OwnHead()
-        self._peer_heads = PeerHeads()
+        self._peer_heads = PeerHeads(check_head)
         self._models: set[ModelHash] = set()
         self._has_begun = False
         self._logs = LogWatch(me, history)
@@ -119,7 +126,7 @@ class NodeCore:
     def handle(self, now_s: float, event: ev.Event) -> list[fx.Effect]:
         """Everything the node does. Never raises because of what a peer sent."""
         effects = self._react(now_s, event)
-        for study in sorted(self.runs):
+        for study in self.runs if len(self.runs) < 2 else sorted(self.runs):
             effects += self.runs[study].advance(now_s)
         return self._logs.gate.passed(effects)
 
@@ -164,8 +171,7 @@ class NodeCore:
                 self._models.add(model)
                 return []
             case ev.Averaged():
-                log_ids = {bytes(card.site): card.log_id for card in self.roster.members}
-                return run.averaged(now_s, event, log_ids)
+                return run.averaged(now_s, event)
             case ev.AveragingFailed():
                 return run.averaging_failed(event)
             case ev.Scored():
@@ -194,6 +200,7 @@ class NodeCore:
         self._models, self._has_begun = set(event.models), True
         self._logs.gate.state = event.own_log
         self._own_head.note = event.note
+        self.decisions.remember(event.decisions)
         effects: list[fx.Effect] = []
         for manifest in event.manifests:
             proposer = SiteId(self.history.study(StudyId(manifest.study_id)).proposer)
@@ -351,6 +358,7 @@ class NodeCore:
         kept = self._peer_heads.take(self.roster, sender, message.head, message.entry_seq)
         heard = Heard(
             sender,
+            self.roster.member(sender).log_id,
             round_,
             ModelHash(message.hash),
             message.size,

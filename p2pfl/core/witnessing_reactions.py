@@ -48,6 +48,8 @@ class LogWatch:
     def accused(self, roster: Roster) -> frozenset[SiteId]:
         """Members whose logs are proved, on record here, to have two histories."""
         forks = self._history.forks
+        if not forks:
+            return frozenset()
         return frozenset(card.site for card in roster.members if card.log_id in forks)
 
     def react(self, roster: Roster, event: WitnessEvent, connected: int) -> list[fx.Effect]:

@@ -34,6 +34,7 @@ from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning import plans, results
+from p2pfl.learning.at_home import FILE, HomeLayers, home_positions
 from p2pfl.learning.datasets.holdout import split
 from p2pfl.learning.datasets.table_file import read_csv
 from p2pfl.learning.datasets.tabular import Matrix, Prepared, encode_features, prepare
@@ -71,13 +72,18 @@ class Evaluation:
 class Predictor:
     """A study's model, ready to predict."""
 
-    def __init__(self, manifest: Manifest, vector: Vector) -> None:
-        """vector: float32[d]. Raises PlanRefused, ModelRefused."""
+    def __init__(self, manifest: Manifest, vector: Vector, beside: Path | None = None) -> None:
+        """vector: float32[d]; beside: a file in the folder that has the layers that stay here.
+
+        Raises PlanRefused, ModelRefused."""
         self._plan = plans.plan_named(manifest.plan.name)
         arguments = self._plan.arguments(manifest.plan.arguments)
         module = self._plan.module(manifest.data, arguments)
-        self._model = FlatModel(module, schema_of(manifest))
-        self._model.load(vector)
+        schema = schema_of(manifest)
+        path = None if beside is None else beside.with_name(FILE)
+        own = HomeLayers(home_positions(module, schema, arguments), path)
+        self._model = FlatModel(module, schema)
+        self._model.load(own.put_into(vector))
 
     @torch.no_grad()
     def log_odds(self, features: Matrix) -> Vector:
@@ -179,7 +185,7 @@ def _evaluated(request: Request) -> dict[str, object]:
     notes = prepared.notes
     if part == "holdout":
         _, prepared = split(prepared, manifest)
-    found = evaluate(Predictor(manifest, vector), prepared)
+    found = evaluate(Predictor(manifest, vector, Path(str(request["model"]))), prepared)
     return {name: getattr(found, name) for name in Evaluation.__slots__} | {"notes": list(notes)}
 
 
@@ -199,7 +205,8 @@ def _predicted(request: Request) -> dict[str, object]:
     else:
         ids = [str(number) for number in range(1, len(table.rows) + 1)]
     features, notes = encode_features(table, manifest.data.columns)
-    probability = probabilities(Predictor(manifest, vector).log_odds(features))
+    predictor = Predictor(manifest, vector, Path(str(request["model"])))
+    probability = probabilities(predictor.log_odds(features))
     write_predictions(Path(str(request["out"])), ids, probability, id_column=id_column)
     return {"rows": len(ids), "notes": list(notes)}
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -25,7 +27,7 @@ from p2pfl.learning.errors import RequestRefused
 from p2pfl.learning.frames import Body
 from p2pfl.learning.plans.arguments import Scalar
 from p2pfl.learning.training import RandomBytes, Trainer
-from p2pfl.learning.vector import read_vector, write_vector
+from p2pfl.learning.vector import Vector, read_vector, write_vector
 
 THREADS_MAX: Final = 1024
 
@@ -43,7 +45,8 @@ class OpenStudy:
     def open(cls, body: Body, *, random_bytes: RandomBytes) -> Self:
         """Prepare data and model.
 
-        body: manifest (TOML bytes), dataset (path), patient_column, denominator, threads.
+        body: manifest (TOML bytes), dataset (path), patient_column, denominator, threads; where
+        layers may stay at home, home_layers (path of a file); initial (path of the initial model).
         Raises RequestRefused, ManifestError, DataRefused, PlanRefused, PrivacyRefused.
         """
         torch.set_num_threads(_integer(body, "threads", 1, THREADS_MAX))
@@ -58,6 +61,8 @@ class OpenStudy:
             training_set,
             denominator=_integer(body, "denominator", 0, 1 << 40),
             random_bytes=random_bytes,
+            home_layers=_path(body, "home_layers"),
+            initial=_initial_model(body, manifest),
         )
         return cls(manifest, trainer, training_set, holdout)
 
@@ -127,6 +132,15 @@ def _mechanism(privacy: PrivacyTerms) -> Body:
         "q": repr(privacy.sampling_rate),
         "clip": repr(privacy.clip_norm),
     }
+
+
+def _path(body: Body, key: str) -> Path | None:
+    return Path(_text(body, key)) if key in body else None
+
+
+def _initial_model(body: Body, manifest: Manifest) -> Callable[[], Vector] | None:
+    path = _path(body, "initial")
+    return None if path is None else partial(read_vector, path, manifest.study.parameters)
 
 
 def _field(body: Body, key: str) -> object:

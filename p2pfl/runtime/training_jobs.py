@@ -27,6 +27,8 @@ from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_process import TrainingProcess
 
 TRAINING_THREADS = 1
+HOME_LAYERS = "home-layers.safetensors"
+"""Layers that stay at this site, where the study says so; kept over restarts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class TrainingJobs:
         await self.kill(study)
         data = await asyncio.to_thread(self._dataset_file, effect.dataset)
         scratch = await asyncio.to_thread(self._fresh_scratch, study)
+        released = self._home.study_models(study)
+        await asyncio.to_thread(released.mkdir, mode=0o700, parents=True, exist_ok=True)
         log = self._home.logs / f"training-{study.hex()[:12]}.log"
         terms = await asyncio.to_thread(self._terms, study, data)
         process = await TrainingProcess.start(log, scratch, self._program, terms)
@@ -98,6 +102,8 @@ class TrainingJobs:
             patient_column=data.patient_column,
             denominator=effect.denominator,
             threads=TRAINING_THREADS,
+            home_layers=str(self._home.study_models(study) / HOME_LAYERS),
+            initial=str(self._blobs.path(effect.manifest.study.initial_model)),
         )
         opened = answers.opened(answer)
         return ev.TrainingOpened(study, opened.parameters, opened.code_hash, opened.env_hash)
