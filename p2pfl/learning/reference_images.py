@@ -189,7 +189,7 @@ class Marker:
     def distance(self, model: Vector, on: ImagePatients) -> float | None:
         """HD95 as the module says. model: float32[d]."""
         spacing = (*self._terms.spacing, 1.0, 1.0, 1.0)[:3]
-        found = []
+        found: list[float | None] = []
         for row in range(on.size):
             volume, mask = on.volume(row)
             marked, truth = self.marks(model, volume), on.regions_of(mask) > 0.5

@@ -28,6 +28,7 @@ from typing import Any, Final
 import numpy as np
 
 from gossip.identifiers import Digest, SiteId
+from p2pfl.core.manifest_table import Scalar
 from p2pfl.core.manifest_terms import (
     NO_PRIVACY,
     AveragingTerms,
@@ -145,7 +146,7 @@ def memory(scratch: Path) -> list[Measured]:
     request |= {"out": str(scratch / "out"), "schema": str(scratch / "schema.toml")}
     request |= {"mapping": "", "table": "", "patient_column": ""}
     run("p2pfl.learning.datasets.registration", request, scratch)
-    lines = []
+    lines: list[Measured] = []
     private = PrivacyTerms("gaussian", 8.0, "1e-3", 1.0, "patient", "full", 1.0, 2.0, 1)
     for name, privacy in (("without privacy", NO_PRIVACY), ("with privacy", private)):
         manifest = scratch / "study.toml"
@@ -164,7 +165,7 @@ def memory(scratch: Path) -> list[Measured]:
 
 def study(terms: DataTerms, privacy: PrivacyTerms) -> bytes:
     """A manifest of two sites, of which one is tried out."""
-    arguments = {"width": 8, "levels": 3, "batch_size": 2, "local_steps": 10}
+    arguments: dict[str, Scalar] = {"width": 8, "levels": 3, "batch_size": 2, "local_steps": 10}
     if privacy.is_private:
         del arguments["local_steps"]
     plan = plan_named("segmentation")

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from gossip.identifiers import Digest
 from p2pfl.averaging import average
+from p2pfl.core.manifest_table import Scalar
 from p2pfl.core.manifest_terms import (
     NO_PRIVACY,
     AveragingTerms,
@@ -220,7 +221,8 @@ def draw(path: Path, manifest: Manifest, learned: Learned, digits: Digits, curve
     left.set_title(f"Latent space of {manifest.study.name}, {len(digits.digits)} held-out digits")
     # Row 0 of the grid is the lowest second number: upwards, as in the scatter.
     rows = [np.concatenate(list(row), axis=1) for row in tiles[::-1]]
-    middle.imshow(np.concatenate(rows), cmap="gray_r", extent=(-DRAWN_SPAN, DRAWN_SPAN) * 2)
+    span_of_axes = (-DRAWN_SPAN, DRAWN_SPAN, -DRAWN_SPAN, DRAWN_SPAN)
+    middle.imshow(np.concatenate(rows), cmap="gray_r", extent=span_of_axes)
     middle.set_title("What the model draws there")
     for name, scores in curves.items():
         right.plot(range(1, len(scores) + 1), scores, label=name)
@@ -270,31 +272,31 @@ def main(arguments: Sequence[str]) -> int:
     }
     tested = Digits(found.images[held], found.digits[held])
     draw(given.out / "latent.png", manifest, joint, tested, curves)
-    sizes = [part.size for part in parts]
-    late = joint.scores[-1] - joint.scores[-max(2, given.rounds // 3)]
-    lines = [
-        Measured("sites", len(parts), ""),
-        Measured("digits at the smallest site", min(sizes), ""),
-        Measured("digits at the largest site", max(sizes), ""),
-        Measured("together, round 1", joint.scores[0], "R²"),
-        Measured("together, last round", joint.scores[-1], "R²"),
-        at_most("together, change over the last third", abs(late), "R²", GAP_MAX),
-        Measured("pooled", pooled.scores[-1], "R²"),
-        Measured("alone, mean of three", curves["three sites alone, mean"][-1], "R²"),
-        at_most("pooled − together", pooled.scores[-1] - joint.scores[-1], "R²", GAP_MAX),
-        at_least(
-            "together − alone",
-            joint.scores[-1] - curves["three sites alone, mean"][-1],
-            "R²",
-            0.0,
-        ),
-    ]
-    sections = {"A variational autoencoder of digits": lines}
+    sections = {"A variational autoencoder of digits": _measured(parts, curves)}
     print(machine())
     print_section(*next(iter(sections.items())))
     print(f"Look at {given.out / 'latent.png'}")
     write_json(given.json, sections)
     return exit_status(sections)
+
+
+def _measured(parts: Sequence[Prepared], curves: Curves) -> list[Measured]:
+    """The table: how the ways to train end, and whether the joint one still moves."""
+    joint, pooled, alone = curves.values()
+    sizes = [part.size for part in parts]
+    late = joint[-1] - joint[-max(2, len(joint) // 3)]
+    return [
+        Measured("sites", len(parts), ""),
+        Measured("digits at the smallest site", min(sizes), ""),
+        Measured("digits at the largest site", max(sizes), ""),
+        Measured("together, round 1", joint[0], "R²"),
+        Measured("together, last round", joint[-1], "R²"),
+        at_most("together, change over the last third", abs(late), "R²", GAP_MAX),
+        Measured("pooled", pooled[-1], "R²"),
+        Measured("alone, mean of three", alone[-1], "R²"),
+        at_most("pooled − together", pooled[-1] - joint[-1], "R²", GAP_MAX),
+        at_least("together − alone", joint[-1] - alone[-1], "R²", 0.0),
+    ]
 
 
 def _tell(line: str) -> None:

@@ -109,7 +109,7 @@ def _outside(table: CsvTable, terms: DataTerms) -> dict[str, tuple[int, int]]:
     from pandera.errors import SchemaErrors
 
     schema = pandera_schema(terms)
-    written = pandas.DataFrame({name: table.column(name) for name in schema.columns})
+    written: Any = pandas.DataFrame({name: table.column(name) for name in schema.columns})
     written = written.replace(list(_MISSING), None)
     numbers = written.apply(pandas.to_numeric, errors="coerce")
     words = numbers.isna() & written.notna()

@@ -62,7 +62,7 @@ class TabularVae:
             ("decoder", hidden, latent),
             ("out", p, hidden),
         )
-        shapes = []
+        shapes: list[NamedShape] = []
         for name, outputs, inputs in layers:
             shapes += [NamedShape(f"{name}.weight", (outputs, inputs))]
             shapes += [NamedShape(f"{name}.bias", (outputs,))]
