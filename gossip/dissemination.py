@@ -38,6 +38,7 @@ from gossip.errors import (
     PeerError,
     RelayedReconciliation,
     RelayedUpdate,
+    RelayedWitnessing,
     TooFast,
     UnknownMessage,
     UnsendableMessage,
@@ -51,17 +52,14 @@ from gossip.limits import (
     DisseminationLimits,
 )
 from gossip.messages import (
-    HeadAdvertised,
     Inventory,
-    StudyDecision,
-    StudyProposal,
-    StudySteered,
     UpdateAnnounced,
     Wanted,
 )
 from gossip.peer_state import KindBounds, PeerState, kind_bounds
 from gossip.roster import Roster
 from gossip.seen import SeenDigests
+from gossip.witness_messages import WitnessMessage
 
 __all__ = [
     "Broadcast",
@@ -253,6 +251,8 @@ class Dissemination:
         self, now_s: float, source: SiteId, peer: PeerState, envelope: Envelope
     ) -> list[Effect]:
         limits = self._limits
+        if isinstance(envelope.message, WitnessMessage):
+            return self._about_logs(now_s, source, peer, envelope)
         match envelope.message:
             case Inventory(ids=ids) | Wanted(ids=ids):
                 if envelope.sender != source:
@@ -269,10 +269,19 @@ class Dissemination:
                 group = (envelope.sender, messages.UPDATE_ANNOUNCED)
                 self._seen.add(group, envelope.digest, limits.seen_updates_per_origin_max)
                 return self._deliver(envelope, source)
-            case StudyProposal() | StudyDecision() | StudySteered() | HeadAdvertised() as message:
-                return self._for_everyone(now_s, source, envelope, kind_bounds(message, limits))
             case _:
-                assert_never(envelope.message)
+                bounds = kind_bounds(envelope.message, limits)
+                return self._for_everyone(now_s, source, envelope, bounds)
+
+    def _about_logs(
+        self, now_s: float, source: SiteId, peer: PeerState, envelope: Envelope
+    ) -> list[Effect]:
+        """Told straight, delivered every time: each of them is answered from what is held."""
+        if envelope.sender != source:
+            return self._refuse(source, _relayed(RelayedWitnessing, envelope, source))
+        if not peer.witness.take(now_s):
+            return self._too_fast(now_s, source, peer, "messages about logs")
+        return self._deliver(envelope, source)
 
     def _for_everyone(
         self, now_s: float, source: SiteId, envelope: Envelope, bounds: KindBounds

@@ -67,6 +67,10 @@ class RelayedReconciliation(PeerError):
     """An inventory or a request for items came from another site than its author's."""
 
 
+class RelayedWitnessing(PeerError):
+    """A message about logs came from another site than its author's."""
+
+
 class TooFast(PeerError):
     """A site sends more messages or bytes per second than agreed."""
 

@@ -24,6 +24,27 @@ STEERED_NAME_BYTES_MAX = 40
 STEERED_DECIMAL_BYTES_MAX = 32
 """A number as text: digits, perhaps a fraction, perhaps an exponent of two digits."""
 
+ORIGIN_BYTES_MAX = 160
+"""A log's name in its checkpoints."""
+WITNESS_REQUEST_BYTES_MAX = 12 * 1024
+WITNESS_BODY_BYTES_MAX = 1024
+HELD_NOTES_MAX = 64
+HELD_NOTE_BYTES_MAX = 8 * 1024
+"""A note with the cosignatures under it."""
+HELD_NOTES_BYTES_MAX = 48 * 1024
+LEAVES_MAX = 1024
+ENTRIES_MAX = 256
+ENTRY_BYTES_MAX = 65 * 1024
+"""The largest entry that a log may hold, sealed."""
+ENTRIES_BYTES_MAX = 48 * 1024
+"""Of one message's entries together, unless it is a single one."""
+FORK_PART_BYTES_MAX = 56 * 1024
+FORK_PARTS_MAX = 3
+"""Two entries of the largest size and what surrounds them: the largest proof of a fork."""
+LINEAGE_ENTRIES_MAX = 32
+LINEAGE_BYTES_MAX = 48 * 1024
+"""A log's genesis entry and those that changed its keys, together."""
+
 MEMBERS_MAX = 256
 CARD_BYTES_MAX = 4 * 1024
 ROSTER_BYTES_MAX = MEMBERS_MAX * (CARD_BYTES_MAX + 128) + 1024
@@ -56,6 +77,9 @@ class DisseminationLimits:
     reconcile_messages_per_s: float = 2.0
     """Inventories and requests together, from one peer."""
     reconcile_messages_burst: float = 20.0
+    witness_messages_per_s: float = 40.0
+    """Everything about logs that one peer sends straight to this site."""
+    witness_messages_burst: float = 200.0
     origin_messages_per_s: float = 10.0
     """Messages for everyone, signed by one site; counted apart for direct and passed-on ones."""
     origin_messages_burst: float = 200.0
@@ -73,9 +97,12 @@ class DisseminationLimits:
     relayed_steerings_per_origin_max: int = 16
     relayed_heads_per_origin_max: int = 2
     """A log's newer head replaces what an older one said."""
+    relayed_forks_per_origin_max: int = 8
+    """Parts of proofs; eight of them stay below `relayed_bytes_per_origin_max`."""
 
     seen_proposals_per_origin_max: int = 64
     seen_decisions_per_origin_max: int = 512
     seen_steerings_per_origin_max: int = 256
     seen_heads_per_origin_max: int = 128
+    seen_forks_per_origin_max: int = 64
     seen_updates_per_origin_max: int = 512

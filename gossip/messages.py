@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
-from typing import Final, TypeAlias, assert_never
+from typing import Final, TypeAlias
 
 from gossip.errors import Garbled, InlineHashMismatch, InlineSizeMismatch, UnknownMessage
 from gossip.identifiers import ID_BYTES, Digest
@@ -29,6 +29,12 @@ from gossip.limits import (
     WANTED_IDS_MAX,
 )
 from gossip.wire import Packable, Reader, pack
+from gossip.witness_messages import (
+    READERS,
+    ForkTold,
+    WitnessMessage,
+    fields_of,
+)
 
 
 class Decision(Enum):
@@ -126,6 +132,8 @@ Message: TypeAlias = (
     | HeadAdvertised
     | Inventory
     | Wanted
+    | WitnessMessage
+    | ForkTold
 )
 
 UPDATE_ANNOUNCED: Final = 1
@@ -203,7 +211,7 @@ def _fields(message: Message) -> Packable:
         case Wanted():
             return (WANTED, message.ids)
         case _:
-            assert_never(message)
+            return fields_of(message)
 
 
 def _read_update(reader: Reader) -> UpdateAnnounced:
@@ -310,4 +318,5 @@ _KINDS: Final[dict[int, tuple[int, Callable[[Reader], Message]]]] = {
     INVENTORY: (2, _read_inventory),
     WANTED: (2, _read_wanted),
     STUDY_STEERED: (6, _read_steered),
+    **READERS,
 }

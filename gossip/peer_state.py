@@ -16,6 +16,7 @@ from gossip.messages import (
     StudySteered,
 )
 from gossip.rate import TokenBucket
+from gossip.witness_messages import FORK_TOLD, ForkTold
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class KindBounds:
 
 
 def kind_bounds(
-    message: StudyProposal | StudyDecision | StudySteered | HeadAdvertised,
+    message: StudyProposal | StudyDecision | StudySteered | HeadAdvertised | ForkTold,
     limits: DisseminationLimits,
 ) -> KindBounds:
     """The bounds of a message that is for everyone."""
@@ -57,6 +58,12 @@ def kind_bounds(
                 limits.relayed_heads_per_origin_max,
                 limits.seen_heads_per_origin_max,
             )
+        case ForkTold():
+            return KindBounds(
+                FORK_TOLD,
+                limits.relayed_forks_per_origin_max,
+                limits.seen_forks_per_origin_max,
+            )
         case _:
             assert_never(message)
 
@@ -77,6 +84,7 @@ class PeerState:
         "source_bytes",
         "source_messages",
         "window_end",
+        "witness",
     )
 
     def __init__(self, limits: DisseminationLimits) -> None:
@@ -93,6 +101,7 @@ class PeerState:
         self.reconcile = TokenBucket(
             limits.reconcile_messages_per_s, limits.reconcile_messages_burst
         )
+        self.witness = TokenBucket(limits.witness_messages_per_s, limits.witness_messages_burst)
         self.repair_bytes = TokenBucket(limits.repair_bytes_per_s, limits.repair_bytes_burst)
         # What a site wrote is counted apart for its own connection and for all others: somebody
         # who repeats a site's old messages must not use up what the site itself may send.

@@ -48,6 +48,7 @@ __all__ = [
     "merge_signatures",
     "sign_roster",
     "verify_founding",
+    "verify_succession",
 ]
 
 _DOMAIN = b"p2pfl/roster/v1\0"
@@ -153,6 +154,25 @@ def verify_founding(roster: Roster) -> None:
     """
     if roster.version != 1:
         raise RosterInvalid("not a founding roster", expected="version 1", actual=roster.version)
+    missing = [card.name for card in roster.members if card.site not in roster.signatures]
+    if missing:
+        raise FounderMissing("not signed by", actual=", ".join(missing))
+
+
+def verify_succession(roster: Roster, previous: Roster) -> None:
+    """A later roster counts when it follows the one before it and all its members signed it.
+
+    Raises RosterInvalid, FounderMissing naming who has not signed."""
+    if roster.consortium != previous.consortium:
+        raise RosterInvalid("consortium", expected=previous.consortium, actual=roster.consortium)
+    if roster.version != previous.version + 1:
+        raise RosterInvalid("version", expected=previous.version + 1, actual=roster.version)
+    if roster.previous != previous.digest:
+        raise RosterInvalid(
+            "it follows another roster",
+            expected=previous.digest.hex(),
+            actual=roster.previous.hex(),
+        )
     missing = [card.name for card in roster.members if card.site not in roster.signatures]
     if missing:
         raise FounderMissing("not signed by", actual=", ".join(missing))

@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # Build the node's image from this checkout.
 #
+#   scripts/docker_build.sh                  the image
+#   scripts/docker_build.sh --dependencies   only what is downloaded and compiled for it, as
+#                                            IMAGE-dependencies; the image is then a matter of seconds
+#
 # Reads:  P2PFL_IMAGE           the name it gets (default: p2pfl-node)
 #         PYTHON_IMAGE          base of both stages (default: the Dockerfile's python:3.11-slim)
 #         BUILDER_IMAGE         base of the compiling stage alone, if that one is special
@@ -12,6 +16,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 image=${P2PFL_IMAGE:-p2pfl-node}
 wheels=docker/wheels
+
+target=()
+case "${1:-}" in
+    '') ;;
+    --dependencies) target=(--target dependencies) image=$image-dependencies ;;
+    *) sed -n '2,/^set -/{/^set -/!s/^# \{0,1\}//p}' "$0" >&2; exit 64 ;;
+esac
 
 say() { printf 'docker: %s\n' "$*"; }
 fail() { printf 'docker: %s\n' "$*" >&2; exit 1; }
@@ -43,7 +54,7 @@ started=$SECONDS
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 # The builder's own chatter is kept for the case that something fails.
-docker build --network host --file docker/Dockerfile --tag "$image" "${arguments[@]}" . 2>&1 \
+docker build --network host --file docker/Dockerfile --tag "$image" "${target[@]}" "${arguments[@]}" . 2>&1 \
     | tee "$log" | { grep --line-buffered -oE '^(Step [0-9]+/[0-9]+|#[0-9]+ \[[^]]*\]) .{0,60}' || true; } \
     || { tail -n 40 "$log" >&2; fail "the image could not be built; the end of its log is above"; }
 size=$(docker image inspect --format '{{.Size}}' "$image")

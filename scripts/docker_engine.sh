@@ -18,6 +18,9 @@ socket=unix://$engine/docker.sock
 base=p2pfl-local/python:3.11-slim
 builder=p2pfl-local/python-builder:3.11-slim
 suite=bookworm # its Python is 3.11
+PULL_S=120
+DEBOOTSTRAP_S=1200
+STOP_S=30
 
 say() { printf 'docker: %s\n' "$*" >&2; }
 fail() { printf 'docker: %s\n' "$*" >&2; exit 1; }
@@ -42,6 +45,7 @@ install_packages() {
 start_engine() {
     [ "$(id -u)" = 0 ] || fail "no Docker engine answers; only root can start one"
     mkdir -p "$engine"
+    running_pid >/dev/null || rm -f "$engine/pid"
     say "starting an engine in $engine"
     # setsid: Ctrl-C at the demonstration is not meant for the engine.
     setsid dockerd --data-root "$engine/data" --exec-root "$engine/exec" --host "$socket" \
@@ -65,8 +69,9 @@ make_base() {
         say "making a base system with Python 3.11 in $rootfs (about a minute)"
         rm -rf "$rootfs"
         mkdir -p "$rootfs"
-        debootstrap --variant=minbase --include=python3,ca-certificates "$suite" "$rootfs" \
-            >"$folder/debootstrap.log" 2>&1 || fail "debootstrap failed; its log is $folder/debootstrap.log"
+        timeout "$DEBOOTSTRAP_S" debootstrap --variant=minbase --include=python3,ca-certificates \
+            "$suite" "$rootfs" >"$folder/debootstrap.log" 2>&1 \
+            || fail "debootstrap failed or took over $DEBOOTSTRAP_S s; its log is $folder/debootstrap.log"
         rm -rf "$rootfs"/var/cache/apt/*.bin "$rootfs"/var/cache/apt/archives/*.deb "$rootfs"/var/lib/apt/lists/*
         touch "$rootfs/.complete"
     fi
@@ -96,19 +101,30 @@ start() {
         echo "export DOCKER_HOST=$socket"
     fi
     if [ -n "${PYTHON_IMAGE:-}" ] || has_image python:3.11-slim; then return; fi
-    if ! has_image "$base" && timeout 120 docker pull --quiet python:3.11-slim >/dev/null 2>&1; then return; fi
+    if ! has_image "$base" && timeout "$PULL_S" docker pull --quiet python:3.11-slim >/dev/null 2>&1; then return; fi
     command -v debootstrap >/dev/null || install_packages
     has_image "$base" || make_base
     has_image "$builder" || make_builder
     echo "export PYTHON_IMAGE=$base BUILDER_IMAGE=$builder"
 }
 
-stop() {
-    [ -e "$engine/pid" ] || { say "no engine of ours runs"; return; }
+# The process of our engine. A machine that was switched off leaves the file of an engine behind, and
+# its number may be anybody's by now.
+running_pid() {
     local pid
-    pid=$(cat "$engine/pid")
+    pid=$(cat "$engine/pid" 2>/dev/null) || return 1
+    grep -qx dockerd "/proc/$pid/comm" 2>/dev/null && echo "$pid"
+}
+
+stop() {
+    local pid waited=0
+    pid=$(running_pid) || { say "no engine of ours runs"; return; }
     kill "$pid" 2>/dev/null || true
-    while kill -0 "$pid" 2>/dev/null; do sleep 0.2; done
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 0.2
+        waited=$((waited + 1))
+        [ "$waited" -ne $((STOP_S * 5)) ] || { say "it does not end in $STOP_S s, and is killed"; kill -9 "$pid"; }
+    done
     say "the engine has stopped; images stay in $folder"
 }
 

@@ -61,6 +61,7 @@ class ScenarioTerms:
     topology: str = "complete"
     weighting: Literal["uniform", "patients"] = "uniform"
     degree: int = 0
+    redraw_rounds: int = 0
     duration_s: int = 1_000_000
     """From the start to the study's expiry."""
     network: NetworkTerms = field(default_factory=NetworkTerms)
@@ -206,7 +207,15 @@ def _manifest(seed: int, terms: ScenarioTerms, sites: list[SiteId], initial: byt
     column = NumberColumn("x", 0.0, 1.0, 0.5, ())
     data = DataTerms("tabular", 1, 0.3, Target("y", 0.0), (column,))
     averaging = AveragingTerms(
-        terms.rule, terms.topology, terms.degree, (), terms.weighting, 1.0, 0.2, {}
+        terms.rule,
+        terms.topology,
+        terms.degree,
+        (),
+        terms.weighting,
+        1.0,
+        0.2,
+        {},
+        terms.redraw_rounds,
     )
     raw = render_manifest(
         study=study,

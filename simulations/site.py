@@ -164,11 +164,7 @@ class SimulatedSite:
     def begin(self) -> ev.Event:
         """The first event of a process."""
         models = frozenset(ModelHash(digest) for digest in self.disk.blobs)
-        heads = tuple(
-            ev.KnownHead(log_id, max(roots), roots[max(roots)])
-            for log_id, roots in sorted(self.peer_heads.items())
-        )
-        return ev.Begin(tuple(self.disk.manifests.values()), models, self.ledger.note, heads)
+        return ev.Begin(tuple(self.disk.manifests.values()), models, self.ledger.note)
 
     def crash(self) -> None:
         """The process is gone."""
@@ -194,7 +190,7 @@ class SimulatedSite:
                 if hashlib.sha256(initial).digest() == manifest.study.initial_model:
                     self.disk.blobs[manifest.study.initial_model] = initial
                 return []
-            case fx.KeepPeerHead(log_id=log_id, size=size, root=root):
+            case fx.HeadHeard(log_id=log_id, size=size, root=root):
                 self.peer_heads.setdefault(log_id, {}).setdefault(size, root)
                 return []
             case fx.SetTimer(key=key, at_s=at_s):

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ledger.log.errors import Corrupt, FormatUnknown, NoLedger, StoreError, WriteFailed
+from ledger.log.errors import (
+    Corrupt,
+    DatabaseLost,
+    FormatUnknown,
+    NoLedger,
+    StoreError,
+    WriteFailed,
+)
+from ledger.log.heads_file import holds_heads
+from ledger.log.own_kinds import OWN_KINDS
 from ledger.log.tree import Node
 
 DATABASE_NAME = "ledger.db"
@@ -20,25 +29,35 @@ SCHEMA_VERSION = 1
 _FILE_MODE = 0o600
 _BUSY_TIMEOUT_S = 5.0
 
+# The few entries by which a log speaks of itself are read at every start.
+_OWN_KINDS_SQL = ", ".join(f"'{kind}'" for kind in OWN_KINDS)
+_OWN_INDEX = f"""CREATE INDEX IF NOT EXISTS entry_own ON entry(seq)
+    WHERE kind IN ({_OWN_KINDS_SQL})"""
+
 _SCHEMA = (
     """CREATE TABLE entry(
         seq INTEGER PRIMARY KEY, leaf BLOB NOT NULL, kind TEXT NOT NULL, study BLOB,
         raw BLOB NOT NULL)""",
     "CREATE INDEX entry_study ON entry(study, seq) WHERE study IS NOT NULL",
+    _OWN_INDEX,
     """CREATE TABLE node(
         lvl INTEGER NOT NULL, idx INTEGER NOT NULL, h BLOB NOT NULL,
         PRIMARY KEY(lvl, idx)) WITHOUT ROWID""",
     """CREATE TABLE head(
         id INTEGER PRIMARY KEY CHECK(id = 0), size INTEGER NOT NULL, root BLOB NOT NULL,
         signature BLOB NOT NULL, previous_size INTEGER NOT NULL)""",
-    """CREATE TABLE peer_head(
-        log_id BLOB PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL,
-        note BLOB NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE secret(
         seq INTEGER NOT NULL, field TEXT NOT NULL, salt BLOB NOT NULL, value BLOB NOT NULL,
         PRIMARY KEY(seq, field)) WITHOUT ROWID""",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+
+
+_KEEP_IN_TABLE = "INSERT OR REPLACE INTO secret(seq, field, salt, value) VALUES (?, ?, ?, ?)"
+_ERASE_FROM_TABLE = "DELETE FROM secret WHERE seq = ? AND field = ?"
+
+StoredSecret = tuple[int, str, bytes, bytes]
+"""(entry number, field, salt, value)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +124,8 @@ class Database:
         database = cls._open(home, "mode=rw")
         with corrupt_if_unreadable():
             database._set_durability()
+            # Ledgers made before this index existed get it now.
+            database._connection.execute(_OWN_INDEX)
         return database
 
     @classmethod
@@ -125,7 +146,7 @@ class Database:
     def _open(cls, home: Path, options: str) -> "Database":
         path = home / DATABASE_NAME
         if not path.exists():
-            raise NoLedger(str(home))
+            raise DatabaseLost(str(home)) if holds_heads(home) else NoLedger(str(home))
         with corrupt_if_unreadable():
             database = cls(_connect(f"{path.resolve().as_uri()}?{options}"))
             version = database._user_version()
@@ -169,8 +190,19 @@ class Database:
 
     # --- the log ----------------------------------------------------------------------------
 
-    def write_commit(self, rows: Iterable[Row], nodes: Iterable[Node], head: StoredHead) -> None:
-        """One durable transaction: entries, nodes and the new head. Raises WriteFailed."""
+    def write_commit(
+        self,
+        rows: Iterable[Row],
+        nodes: Iterable[Node],
+        head: StoredHead,
+        *,
+        kept: Iterable[StoredSecret] = (),
+        erased: Iterable[tuple[int, str]] = (),
+    ) -> None:
+        """One durable transaction: entries, nodes, the new head, secrets kept and erased with it.
+
+        erased: (entry number, field). Raises WriteFailed.
+        """
         try:
             with self._transaction():
                 self._connection.executemany(
@@ -185,6 +217,8 @@ class Database:
                     VALUES (0, ?, ?, ?, ?)""",
                     (head.size, head.root, head.signature, head.previous_size),
                 )
+                self._connection.executemany(_KEEP_IN_TABLE, kept)
+                self._connection.executemany(_ERASE_FROM_TABLE, erased)
         except sqlite3.Error as error:
             raise WriteFailed(str(error)) from error
 
@@ -205,7 +239,7 @@ class Database:
 
     def rows(self, start: int, stop: int) -> list[Row]:
         """The entries numbered [start, stop) that exist, in order. Raises Corrupt."""
-        return [_row_of(columns) for columns in self.columns(start, stop)]
+        return [row_from(columns) for columns in self.columns(start, stop)]
 
     def columns(self, start: int, stop: int) -> list[tuple[Any, ...]]:
         """(seq, leaf, kind, study, raw) of [start, stop) as stored, whatever their types."""
@@ -221,13 +255,19 @@ class Database:
     def rows_of_study(self, study: bytes, start: int, stop: int, count_max: int) -> list[Row]:
         """The first `count_max` entries of [start, stop) that carry `study`. Raises Corrupt."""
         return [
-            _row_of(columns)
+            row_from(columns)
             for columns in self._all(
                 """SELECT seq, leaf, kind, study, raw FROM entry
                 WHERE study = ? AND seq >= ? AND seq < ? ORDER BY seq LIMIT ?""",
                 (study, start, stop, count_max),
             )
         ]
+
+    def own_columns(self, stop: int) -> list[tuple[Any, ...]]:
+        """(seq, leaf, kind, study, raw) of the log's entries about itself before `stop`."""
+        query = f"""SELECT seq, leaf, kind, study, raw FROM entry
+            WHERE kind IN ({_OWN_KINDS_SQL}) AND seq < ? ORDER BY seq"""  # noqa: S608 -- ours
+        return self._all(query, (stop,))
 
     def node_at(self, level: int, index: int) -> bytes:
         """The stored hash of one complete subtree. Raises Corrupt if there is none."""
@@ -264,37 +304,40 @@ class Database:
             ]
         return any(self._one(query, parameters) for query, parameters in queries)
 
-    # --- peers' heads and secrets -------------------------------------------------------------
-
-    def write_peer_head(self, log_id: bytes, size: int, root: bytes, note: bytes) -> None:
-        """Store or replace the head held for `log_id`, durably. Raises WriteFailed."""
-        self._write(
-            "INSERT OR REPLACE INTO peer_head(log_id, size, root, note) VALUES (?, ?, ?, ?)",
-            (log_id, size, root, note),
-        )
-
-    def peer_heads(self) -> list[tuple[bytes, int, bytes, bytes]]:
-        """(log id, size, root, note) of every log, by log id."""
-        return self._all("SELECT log_id, size, root, note FROM peer_head ORDER BY log_id")
+    # --- secrets ------------------------------------------------------------------------------
 
     def write_secret(self, seq: int, field: str, salt: bytes, value: bytes) -> None:
         """Store or replace a secret, durably. Raises WriteFailed."""
-        self._write(
-            "INSERT OR REPLACE INTO secret(seq, field, salt, value) VALUES (?, ?, ?, ?)",
-            (seq, field, salt, value),
-        )
+        self._write(_KEEP_IN_TABLE, (seq, field, salt, value))
 
     def secret(self, seq: int, field: str) -> tuple[bytes, bytes] | None:
         """(salt, value), or None."""
         row = self._one("SELECT salt, value FROM secret WHERE seq = ? AND field = ?", (seq, field))
         return (row[0], row[1]) if row else None
 
-    def erase_secret(self, seq: int, field: str) -> bool:
-        """Delete a secret and empty the write-ahead log; False if a reader kept that from us."""
-        self._write("DELETE FROM secret WHERE seq = ? AND field = ?", (seq, field))
+    def secrets_after(self, seq: int, field: str, count_max: int) -> list[tuple[Any, ...]]:
+        """The next `count_max` secrets after (seq, field), whatever their types."""
+        return self._all(
+            """SELECT seq, field, salt, value FROM secret WHERE (seq, field) > (?, ?)
+            ORDER BY seq, field LIMIT ?""",
+            (seq, field, count_max),
+        )
+
+    def empty_wal(self) -> bool:
+        """Empty the write-ahead log of what was erased; False if a reader kept that from us."""
         with corrupt_if_unreadable():
             row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return bool(row[0] == 0)
+            _, _, path = self._connection.execute("PRAGMA database_list").fetchone()
+        if row[0]:
+            return False
+        # SQLite truncates without a sync: after a loss of power the old frames would be back.
+        with _store_error():
+            descriptor = os.open(f"{path}-wal", os.O_RDWR | os.O_CREAT, _FILE_MODE)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        return True
 
     # --- statements ---------------------------------------------------------------------------
 
@@ -319,8 +362,8 @@ def _readable_text(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
-def _row_of(columns: tuple[Any, ...]) -> Row:
-    """SQLite columns hold any type; a tampered one must not surprise the reader."""
+def row_from(columns: tuple[Any, ...]) -> Row:
+    """The row in these columns, which may hold any type. Raises Corrupt."""
     match columns:
         case (int(seq), bytes(leaf), str(kind), bytes() | None as study, bytes(raw)):
             return Row(seq, leaf, kind, study, raw)

@@ -89,16 +89,19 @@ def _canonical(value: object, depth: int) -> object:
     if type(value) is dict:
         _check_depth(depth)
         for key in value:
-            _check_key(key)
-        return {key: _canonical(value[key], depth + 1) for key in sorted(value)}
+            if type(key) is not str or not _is_key(key):
+                raise KeyIllegal(actual=repr(key)[:80])
+        # Most of what is logged is bytes: no call for those.
+        return {
+            key: item if type(item := value[key]) is bytes else _canonical(item, depth + 1)
+            for key in sorted(value)
+        }
     _check_scalar(value)
     return value
 
 
 def _check(value: object, depth: int) -> None:
     """Check what was decoded: like `_canonical`, but the order of keys must be right already."""
-    if type(value) is bytes:
-        return
     if type(value) is list:
         _check_depth(depth)
         for item in value:
@@ -107,11 +110,13 @@ def _check(value: object, depth: int) -> None:
         _check_depth(depth)
         previous = ""
         for key, item in value.items():
-            _check_key(key)
+            if type(key) is not str or not _is_key(key):
+                raise KeyIllegal(actual=repr(key)[:80])
             if key <= previous:
                 raise KeyUnsorted(actual=f"{key!r} after {previous!r}")
             previous = key
-            _check(item, depth + 1)
+            if type(item) is not bytes:
+                _check(item, depth + 1)
     else:
         _check_scalar(value)
 
@@ -119,11 +124,6 @@ def _check(value: object, depth: int) -> None:
 def _check_depth(depth: int) -> None:
     if depth > DEPTH_MAX:
         raise TooDeep(expected=DEPTH_MAX, actual="more")
-
-
-def _check_key(key: object) -> None:
-    if type(key) is not str or not _is_key(key):
-        raise KeyIllegal(actual=repr(key)[:80])
 
 
 def _check_scalar(value: object) -> None:

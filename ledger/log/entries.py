@@ -1,7 +1,6 @@
 """Entries of a log: what is signed, how it is chained, and how bytes become an Entry.
 
-Responsible for: the byte format of an entry, its signature, chain link and leaf hash, and the
-genesis entry that binds a log's keys.
+Responsible for: the byte format of an entry, its signature, chain link and leaf hash.
 Must not know: what a kind means, or where entries are stored.
 
     body = dm1{a: actor, b: {…}, k: kind, l: log id, p: prev, s: seq, t: µs UTC, v: 1}
@@ -14,13 +13,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 from typing import NewType, cast
 
 import msgpack
 
 from ledger.log.dm1 import BYTES_MAX, INT_MAX, Value, decode, encode
-from ledger.log.ed25519 import SIGNATURE_BYTES, Signer, admit_public_key, verify
+from ledger.log.ed25519 import SIGNATURE_BYTES, Signer, verify
 from ledger.log.errors import (
     ChainBroken,
     EntryFieldWrong,
@@ -28,30 +26,25 @@ from ledger.log.errors import (
     EntryMalformed,
     EntrySignatureInvalid,
     ForeignEntry,
-    GenesisInvalid,
-    KeyRefused,
     SequenceGap,
     TooManyBytes,
 )
-from ledger.log.notes import KEY_ID_BYTES, KeyType, VerifierKey, key_id_of
+from ledger.log.identity import LogId, LogIdentity
+from ledger.log.notes import KEY_ID_BYTES
 from ledger.log.tree import HASH_BYTES, leaf_hash
 
-LogId = NewType("LogId", bytes)
 Digest = NewType("Digest", bytes)
 
 FORMAT_VERSION = 1
 ENTRY_DOMAIN = b"dl-ledger/entry/v1\0"
-GENESIS_DOMAIN = b"dl-ledger/genesis/v1\0"
 GENESIS_KIND = "log.genesis"
 NO_PREVIOUS = bytes(HASH_BYTES)
-NONCE_BYTES = 32
 # An entry's overhead around its body: array, three bin headers, key id, signature.
 RAW_BYTES_MAX = BYTES_MAX + 96
 
 # Kinds and actors repeat; hostile ones only push each other out of the cache.
 _is_kind = lru_cache(1024)(re.compile(r"[a-z_]{1,32}(\.[a-z_]{1,32}){0,2}", re.ASCII).fullmatch)
 _is_actor = lru_cache(1024)(re.compile(r"[A-Za-z0-9._:@/-]{1,128}", re.ASCII).fullmatch)
-_is_deployment = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII).fullmatch
 _BODY_KEYS = ("a", "b", "k", "l", "p", "s", "t", "v")
 _BODY_TYPES = (str, dict, str, bytes, bytes, int, int, int)
 _BodyValues = tuple[str, dict[str, Value], str, bytes, bytes, int, int, int]
@@ -89,41 +82,18 @@ class Entry:
     leaf: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LogIdentity:
-    """Whose log it is, as bound by its genesis entry. Entries name the log key by `key_id`."""
-
-    log_id: LogId
-    origin: str
-    deployment: str
-    identity_pk: bytes
-    log_pk: bytes
-    witness_pk: bytes
-    nonce: bytes
-    key_id: bytes
-
-    @property
-    def verifier_key(self) -> VerifierKey:
-        """The key that signs this log's checkpoints."""
-        return VerifierKey(self.origin, KeyType.ED25519, self.log_pk)
-
-
-def log_id_of(identity_pk: bytes, nonce: bytes) -> LogId:
-    """SHA256("dl-ledger/log-id/v1\\0" ‖ identity key ‖ nonce)."""
-    return LogId(sha256(b"dl-ledger/log-id/v1\0" + identity_pk + nonce).digest())
-
-
-def origin_of(deployment: str, log_id: bytes) -> str:
-    """`<deployment>/dl-ledger/<hex log id>`. Raises GenesisInvalid for an unusable deployment."""
-    if not _is_deployment(deployment):
-        raise GenesisInvalid("deployment", expected="[a-z0-9.-]{1,63}", actual=deployment[:80])
-    return f"{deployment}/dl-ledger/{log_id.hex()}"
-
-
 def sign_entry(
     draft: Draft, *, identity: LogIdentity, seq: int, prev: bytes, time_us: int, log: Signer
 ) -> bytes:
-    """The raw bytes of `draft` as entry `seq`.
+    """The raw bytes of `draft` as entry `seq`: see `signed_entry`."""
+    return signed_entry(draft, identity=identity, seq=seq, prev=prev, time_us=time_us, log=log).raw
+
+
+def signed_entry(
+    draft: Draft, *, identity: LogIdentity, seq: int, prev: bytes, time_us: int, log: Signer
+) -> Entry:
+    """`draft` as entry `seq`, signed by the key that `identity` has then: what `parse_entry`
+    makes of its raw bytes.
 
     Raises: EntryFieldWrong or a subclass of EncodingError; nothing is ever signed in part.
     """
@@ -140,8 +110,21 @@ def sign_entry(
             "v": FORMAT_VERSION,
         }
     )
-    signature = log.sign(ENTRY_DOMAIN + body)
-    return bytes(msgpack.packb([body, identity.key_id, signature]))
+    signature, key_id = log.sign(ENTRY_DOMAIN + body), identity.key_at(seq).key_id
+    raw = bytes(msgpack.packb([body, key_id, signature]))
+    return Entry(
+        identity.log_id,
+        seq,
+        prev,
+        time_us,
+        draft.kind,
+        draft.actor,
+        dict(sorted(draft.body.items())),
+        key_id,
+        signature,
+        raw,
+        leaf_hash(raw),
+    )
 
 
 def parse_entry(raw: bytes) -> Entry:
@@ -196,16 +179,17 @@ def _check_fields(kind: str, actor: str, seq: int, time_us: int) -> None:
 
 
 def verify_entry(entry: Entry, identity: LogIdentity) -> None:
-    """Check that `entry` is signed by the log key of `identity`, and is its own log's.
+    """Check that `entry` is signed by the log key in force at its number, and is its own log's.
 
     Raises: ForeignEntry, EntryKeyUnknown, EntrySignatureInvalid.
     """
     if entry.log_id != identity.log_id:
         raise ForeignEntry(expected=identity.log_id, actual=entry.log_id)
-    if entry.key_id != identity.key_id:
-        raise EntryKeyUnknown(expected=identity.key_id, actual=entry.key_id)
+    key = identity.key_at(entry.seq)
+    if entry.key_id != key.key_id:
+        raise EntryKeyUnknown(expected=key.key_id, actual=entry.key_id)
     body = entry.raw[_BODY_STARTS[entry.raw[1]] : -_TAIL_BYTES]
-    if not verify(identity.log_pk, ENTRY_DOMAIN + body, entry.signature):
+    if not verify(key.public_key, ENTRY_DOMAIN + body, entry.signature):
         raise EntrySignatureInvalid(actual=f"entry {entry.seq}")
 
 
@@ -218,73 +202,3 @@ def verify_link(entry: Entry, seq: int, prev: bytes) -> None:
         raise SequenceGap(expected=seq, actual=entry.seq)
     if entry.prev != prev:
         raise ChainBroken(f"entry {seq}", expected=prev, actual=entry.prev)
-
-
-def genesis_draft(
-    *, deployment: str, identity: Signer, log_pk: bytes, witness_pk: bytes, nonce: bytes
-) -> Draft:
-    """The genesis entry's draft: three keys, bound together by the identity key's signature.
-
-    Raises: GenesisInvalid, KeyRefused.
-    """
-    if len(nonce) != NONCE_BYTES:
-        raise GenesisInvalid("nonce", expected=NONCE_BYTES, actual=len(nonce))
-    if len({identity.public_key, log_pk, witness_pk}) != 3:
-        raise GenesisInvalid("identity, log and witness keys differ")
-    for key in (identity.public_key, log_pk, witness_pk):
-        admit_public_key(key)
-    origin_of(deployment, b"")
-    bindings: dict[str, Value] = {
-        "deployment": deployment,
-        "identity_pk": identity.public_key,
-        "log_pk": log_pk,
-        "nonce": nonce,
-        "witness_pk": witness_pk,
-    }
-    signature = identity.sign(GENESIS_DOMAIN + encode(bindings))
-    return Draft(GENESIS_KIND, "node", {**bindings, "binding": signature})
-
-
-def identity_from_body(body: Mapping[str, Value]) -> LogIdentity:
-    """The identity that a genesis body binds, its binding signature verified.
-
-    Raises: GenesisInvalid, KeyRefused.
-    """
-    bindings = {key: value for key, value in body.items() if key != "binding"}
-    match body:
-        case {
-            "binding": bytes(signature),
-            "deployment": str(deployment),
-            "identity_pk": bytes(identity_pk),
-            "log_pk": bytes(log_pk),
-            "nonce": bytes(nonce),
-            "witness_pk": bytes(witness_pk),
-        } if len(nonce) == NONCE_BYTES:
-            pass
-        case _:
-            raise GenesisInvalid("fields")
-    for key in (identity_pk, log_pk, witness_pk):
-        admit_public_key(key)
-    if not verify(identity_pk, GENESIS_DOMAIN + encode(bindings), signature):
-        raise GenesisInvalid("the identity key did not sign these bindings")
-    log_id = log_id_of(identity_pk, nonce)
-    origin = origin_of(deployment, log_id)
-    key_id = key_id_of(origin, KeyType.ED25519, log_pk)
-    return LogIdentity(log_id, origin, deployment, identity_pk, log_pk, witness_pk, nonce, key_id)
-
-
-def parse_genesis(raw: bytes) -> LogIdentity:
-    """The identity bound by the genesis entry `raw`, everything in it verified.
-
-    Raises: GenesisInvalid, EntryError, EncodingError.
-    """
-    entry = parse_entry(raw)
-    if entry.kind != GENESIS_KIND:
-        raise GenesisInvalid(expected=GENESIS_KIND, actual=entry.kind)
-    try:
-        identity = identity_from_body(entry.body)
-    except KeyRefused as error:
-        raise GenesisInvalid(str(error)) from error
-    verify_link(entry, 0, NO_PREVIOUS)
-    verify_entry(entry, identity)
-    return identity

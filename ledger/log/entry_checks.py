@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-from ledger.log.entries import Entry, LogIdentity, parse_entry, verify_entry
+from ledger.log.entries import Entry, parse_entry, verify_entry
 from ledger.log.errors import (
     EncodingError,
     EntryKeyUnknown,
@@ -22,36 +22,53 @@ from ledger.log.errors import (
     LedgerError,
 )
 from ledger.log.findings import Finding, FindingCode
+from ledger.log.identity import LogIdentity
 from ledger.log.opening import study_of
-from ledger.log.tree import HASH_BYTES, leaf_hash
+from ledger.log.tree import leaf_hash
 
 Columns = tuple[Any, ...]
 """(seq, leaf, kind, study, raw) as stored, of any types."""
 
 _STUDY = b"\xa5study\xc4"
+# Every entry ends with its version, the id of its key (bin 8, 4 bytes) and its signature (bin 8,
+# 64 bytes); before that its time, nine bytes for any year of ours.
+_VERSION = b"\xa1v\x01"
+_SIGNATURE_AT = -(2 + 64)
+_VERSION_AT = _SIGNATURE_AT - (2 + 4) - len(_VERSION)
+_TIME_AT = _VERSION_AT - 8
 
 
 class FastCheck:
-    """Chain, number and index columns of rows, at about a microsecond each."""
+    """Chain, number, key and index columns of rows, at about a microsecond each."""
 
-    __slots__ = ("_link",)
+    __slots__ = ("_identity", "_link", "_pack")
 
     def __init__(self, identity: LogIdentity) -> None:
+        self._identity = identity
+        # Not shared: a packer is for one thread.
+        self._pack = msgpack.Packer().pack
         # "l": log id, "p": 32 bytes follow
         self._link = b"\xa1l\xc4\x20" + identity.log_id + b"\xa1p\xc4\x20"
 
     def doubtful(self, rows: Sequence[Columns], leaves: Sequence[bytes], prev: bytes) -> list[int]:
-        """Positions of rows to diagnose. leaves: hashes of `rows`; prev: leaf before the first."""
-        link, doubts = self._link, []
-        prev_at = len(link)
-        seq_at = prev_at + HASH_BYTES
+        """Positions of rows to diagnose. leaves: hashes of `rows`; prev: leaf before the first.
+
+        rows: not empty; around a change of keys all of them are doubtful.
+        """
+        first, last = (self._identity.key_at(rows[at][0]) for at in (0, -1))
+        if first != last:
+            return list(range(len(rows)))
+        link, pack, doubts = self._link, self._pack, []
+        signed_by = _VERSION + b"\xc4\x04" + first.key_id
         for position, (seq, leaf, kind, study, raw) in enumerate(rows):
-            found = raw.rfind(link)
             if (
                 leaf != leaves[position]
-                or not raw.startswith(prev, found + prev_at)
-                or not raw.startswith(b"\xa1s" + msgpack.packb(seq), found + seq_at)
-                or not raw.endswith(_packed_kind(kind), 0, found)
+                or raw[_VERSION_AT:_SIGNATURE_AT] != signed_by
+                or not raw.endswith(
+                    _packed_kind(kind) + link + prev + b"\xa1s" + pack(seq) + b"\xa1t\xcf",
+                    0,
+                    _TIME_AT,
+                )
                 or (_STUDY in raw if study is None else _packed_study(study) not in raw)
             ):
                 doubts.append(position)

@@ -206,6 +206,11 @@ class GenesisInvalid(EntryError):
     rule = "entry 0 binds the log's keys, signed by the identity key"
 
 
+class KeyChangeInvalid(EntryError):
+    rule = "a log key is replaced by an entry that the identity key has signed"
+    next_step = "Rotate keys with `p2pfl ledger rotate-key`."
+
+
 class NothingToAppend(EntryError):
     rule = "a commit holds at least one entry"
     exit_code = ExitCode.USAGE
@@ -315,46 +320,54 @@ class LogStopped(StoreError):
     next_step = "Restart the node: opening the log decides what happened to the commit."
 
 
+class LogFrozen(LedgerError):
+    rule = "this log was proven to tell two histories and takes no more entries"
+    next_step = (
+        "`p2pfl ledger check-fork FILE` shows the proof; once you know how it happened, "
+        "`p2pfl ledger new-incarnation` goes on in a new log that names this one."
+    )
+    exit_code = ExitCode.FORK_PROVEN
+
+
 class LogKeyWrong(LedgerError):
-    rule = "the log is opened with the log key that its genesis entry binds"
+    rule = "the log is opened with the log key that its entries name last"
     next_step = "Restore keys/log.key of this home."
     exit_code = ExitCode.USAGE
 
 
+_RECOVER = (
+    "The log is read-only from here: keep a copy of the home. `p2pfl ledger recover` fetches what "
+    "is missing from the other sites; what nobody holds, `p2pfl ledger new-incarnation` declares "
+    "as lost in a new log."
+)
+
+
 class Rollback(LedgerError):
     rule = "the database is older than the last head released from it"
-    next_step = (
-        "Do not write to it: keep a copy of the home, and put the newest backup of the whole home "
-        "in its place."
-    )
+    next_step = _RECOVER
+    exit_code = ExitCode.ROLLBACK
+
+
+class DatabaseLost(LedgerError):
+    rule = "heads were released from this home, but its ledger.db is gone"
+    next_step = _RECOVER
     exit_code = ExitCode.ROLLBACK
 
 
 class HeadsCut(LedgerError):
     rule = "heads.log is missing heads that were released"
-    next_step = (
-        "Do not write to it. Run `p2pfl ledger verify`, compare with the heads your peers hold, "
-        "and restore heads.log from the same backup as ledger.db."
-    )
+    next_step = _RECOVER
     exit_code = ExitCode.ROLLBACK
 
 
 class Corrupt(LedgerError):
     rule = "the ledger's files contradict each other"
-    next_step = (
-        "Do not write to it: keep a copy of the home. `p2pfl ledger verify` says what is damaged; "
-        "put the newest backup of the whole home in its place."
-    )
-
-
-class PeerHeadConflict(LedgerError):
-    rule = "two heads of one log with the same size have the same root"
-    next_step = "Keep both notes: they prove a fork."
-    exit_code = ExitCode.FORK_PROVEN
+    next_step = f"`p2pfl ledger verify` says what is damaged. {_RECOVER}"
 
 
 class SecretMissing(LedgerError):
     rule = "the secret was erased or never stored"
+    next_step = "`p2pfl ledger show` lists the entries; what is erased stays erased."
     exit_code = ExitCode.USAGE
 
 

@@ -38,11 +38,18 @@ class FindingCode(Enum):
     HEADS_CUT = "heads-cut"  # (11) released heads are gone from heads.log
     FOREIGN_ENTRY = "foreign-entry"  # (17) an entry of another log
     NOT_CANONICAL = "not-canonical"  # (18) not the one encoding of its value
-    KEY_UNKNOWN = "key-unknown"  # an entry names another key than the log's
+    KEY_UNKNOWN = "key-unknown"  # (31) an entry names another key than the log's at that point
+    KEY_CHANGE_INVALID = "key-change-invalid"  # (31) a rotation that the identity did not sign
+    KEY_COMPROMISED = "key-compromised"  # entries under a key after it was in other hands
+    WRITTEN_AFTER_FREEZE = "written-after-freeze"  # a log proven to be forked went on
+    REDACTION_UNLOGGED = "redaction-unlogged"  # (32) a secret is gone and no entry says why
+    REDACTION_UNDONE = "redaction-undone"  # (32) a secret that was redacted is still there
+    COMMITMENT_BROKEN = "commitment-broken"  # (32) a secret does not open its commitment
     CHAIN_BROKEN = "chain-broken"  # an entry does not name the one before it
     ROOT_MISMATCH = "root-mismatch"  # a released head does not cover these entries
     HEAD_ALTERED = "head-altered"  # a record of heads.log or the stored head was changed
     GENESIS_INVALID = "genesis-invalid"  # nobody can say whose log this is
+    DATABASE_LOST = "database-lost"  # heads were released, and ledger.db is gone
     UNREADABLE = "unreadable"  # SQLite cannot read the database
     UNRELEASED = "unreleased"  # one durable commit awaits its release; the next start does it
 
@@ -52,8 +59,17 @@ class FindingCode(Enum):
         match self:
             case FindingCode.TORN_HEAD | FindingCode.UNRELEASED:
                 return ExitCode.CLEAN
-            case FindingCode.ROLLBACK | FindingCode.TAIL_MISSING | FindingCode.HEADS_CUT:
+            case (
+                FindingCode.ROLLBACK
+                | FindingCode.TAIL_MISSING
+                | FindingCode.HEADS_CUT
+                | FindingCode.DATABASE_LOST
+            ):
                 return ExitCode.ROLLBACK
+            case FindingCode.REDACTION_UNLOGGED | FindingCode.WRITTEN_AFTER_FREEZE:
+                return ExitCode.RULE_VIOLATED
+            case FindingCode.KEY_COMPROMISED:
+                return ExitCode.EVIDENCE_INCOMPLETE
             case _:
                 return ExitCode.INTEGRITY_BROKEN
 

@@ -12,12 +12,13 @@ import fcntl
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
-from ledger.log.entries import LogIdentity
 from ledger.log.errors import Corrupt, HeadsCut, LedgerExists, Locked, NoLedger
+from ledger.log.identity import LogIdentity
 from ledger.log.notes import Checkpoint, note_verify, signature_line
 
 HEADS_NAME = "heads.log"
@@ -25,6 +26,53 @@ RECORD_BYTES = 108
 _CRC_BYTES = 4
 _FILE_MODE = 0o600
 _HEADER_BYTES_MAX = 256
+
+
+class Disk(Protocol):
+    """How bytes become durable. The tests' one stops, tears and reorders what is not synced."""
+
+    def write(self, file: BinaryIO, data: bytes) -> None:
+        """Append `data`. Raises OSError if not all of it was written."""
+
+    def truncate(self, file: BinaryIO, size: int) -> None:
+        """Cut the file to `size` bytes."""
+
+    def sync(self, file: BinaryIO) -> None:
+        """Return once all written to `file` would survive a loss of power."""
+
+    def sync_directory(self, directory: Path) -> None:
+        """Return once the names of the files in `directory` would."""
+
+
+class OsDisk:
+    """The operating system's files."""
+
+    __slots__ = ()
+
+    def write(self, file: BinaryIO, data: bytes) -> None:
+        """Append `data` in one call, so that a crash leaves at most one torn record."""
+        written = file.write(data)
+        if written != len(data):
+            raise OSError(f"wrote {written} of {len(data)} bytes to {HEADS_NAME}")
+
+    def truncate(self, file: BinaryIO, size: int) -> None:
+        """Cut the file to `size` bytes."""
+        file.truncate(size)
+
+    def sync(self, file: BinaryIO) -> None:
+        """fsync."""
+        os.fsync(file.fileno())
+
+    def sync_directory(self, directory: Path) -> None:
+        """fsync of a directory: a new file is durable only when its directory entry is."""
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+OS_DISK = OsDisk()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +89,12 @@ class HeadRecord:
 
     def note(self, identity: LogIdentity) -> bytes:
         """The head as the signed note that was released."""
-        line = signature_line(identity.origin, identity.key_id, self.signature)
+        line = signature_line(identity.origin, identity.key_at(self.size).key_id, self.signature)
         return self.checkpoint(identity).text.encode() + b"\n" + line
 
     def verify(self, identity: LogIdentity) -> None:
         """Raises a NoteError unless the log key signed this head."""
-        note_verify(self.note(identity), identity.verifier_key)
+        note_verify(self.note(identity), identity.verifier_key_at(self.size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +163,21 @@ def read_tail_of(home: Path, origin: str) -> Tail:
         raise HeadsCut("the file is missing") from None
 
 
+def holds_heads(home: Path) -> bool:
+    """True if a head was ever written to the heads.log in `home`, whosever log it is."""
+    try:
+        with (home / HEADS_NAME).open("rb") as file:
+            return _names_a_head(file.read(_HEADER_BYTES_MAX))
+    except OSError:
+        return False
+
+
+def _names_a_head(start: bytes) -> bool:
+    # Two whole lines and more: a record. Less was left by a creation that did not finish.
+    lines = start.split(b"\n", 2)
+    return len(lines) == 3 and bool(lines[2])
+
+
 def scan_records(file: BinaryIO, origin: str, tail: Tail) -> Iterator[HeadRecord | None]:
     """Every record up to `tail`, oldest first; None for one that was altered."""
     start = len(file_header(origin))
@@ -126,10 +189,11 @@ def scan_records(file: BinaryIO, origin: str, tail: Tail) -> Iterator[HeadRecord
 class HeadsFile:
     """heads.log opened for appending; holding it open is holding the ledger's lock."""
 
-    __slots__ = ("_file", "_path")
+    __slots__ = ("_disk", "_file", "_path")
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, disk: Disk = OS_DISK) -> None:
         """Open (or create) the file and lock it. Raises Locked, NoLedger."""
+        self._disk = disk
         self._path = home / HEADS_NAME
         try:
             descriptor = os.open(
@@ -147,13 +211,11 @@ class HeadsFile:
     def start(self, origin: str) -> None:
         """Begin the file of a new log. Raises LedgerExists if a head was ever written to it."""
         self._file.seek(0)
-        # Two whole lines and more: a record. Less was left by a creation that did not finish.
-        lines = self._file.read(_HEADER_BYTES_MAX).split(b"\n", 2)
-        if len(lines) == 3 and lines[2]:
+        if _names_a_head(self._file.read(_HEADER_BYTES_MAX)):
             raise LedgerExists(f"{HEADS_NAME} holds heads")
-        self._file.truncate(0)
+        self._disk.truncate(self._file, 0)
         self._write(file_header(origin))
-        self._sync_directory()
+        self._sync_directories()
 
     def tail(self, origin: str) -> Tail:
         """How the file ends. Raises Corrupt."""
@@ -162,28 +224,25 @@ class HeadsFile:
     def repair(self, tail: Tail, origin: str) -> None:
         """Cut the torn end, and write the header if even that was torn."""
         if tail.torn_bytes:
-            self._file.truncate(tail.kept_bytes)
+            self._disk.truncate(self._file, tail.kept_bytes)
         if not tail.kept_bytes:
             self._write(file_header(origin))
-            self._sync_directory()
+            self._sync_directories()
 
     def append(self, record: HeadRecord) -> None:
         """Make `record` durable. Raises OSError."""
         self._write(pack_record(record))
 
     def _write(self, data: bytes) -> None:
-        written = self._file.write(data)
-        if written != len(data):
-            raise OSError(f"wrote {written} of {len(data)} bytes to {HEADS_NAME}")
-        os.fsync(self._file.fileno())
+        self._disk.write(self._file, data)
+        self._disk.sync(self._file)
 
-    def _sync_directory(self) -> None:
-        # A new file is durable only when its directory entry is.
-        descriptor = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def _sync_directories(self) -> None:
+        home = self._path.parent.resolve()
+        self._disk.sync_directory(home)
+        # The home itself may have been made just now; then whoever made it may read what holds it.
+        with suppress(PermissionError):
+            self._disk.sync_directory(home.parent)
 
     def close(self) -> None:
         """Release the lock."""

@@ -11,6 +11,7 @@ Source: c2sp.org/signed-note, c2sp.org/tlog-checkpoint, c2sp.org/tlog-cosignatur
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
@@ -20,6 +21,7 @@ from ledger.log.dm1 import INT_MAX
 from ledger.log.ed25519 import SIGNATURE_BYTES, Signer, admit_public_key, verify
 from ledger.log.errors import (
     CheckpointMalformed,
+    NoteError,
     NoteMalformed,
     NoteSignatureInvalid,
     NoteTooLarge,
@@ -84,10 +86,14 @@ def key_id_of(name: str, key_type: KeyType, public_key: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class NoteSignature:
-    """One verified signature of a note. `time_s` is what a cosignature states, else None."""
+    """One verified signature of a note. `time_s` is what a cosignature states, else None.
+
+    line: the signature line itself, with its newline.
+    """
 
     key: VerifierKey
     time_s: int | None
+    line: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +141,7 @@ def signature_line(name: str, key_id: bytes, signature: bytes) -> bytes:
 def note_sign(text: str, name: str, signer: Signer) -> bytes:
     """The note of `text` with one Ed25519 signature by `signer` under `name`."""
     key = VerifierKey(name, KeyType.ED25519, signer.public_key)
-    line = signature_line(name, key.key_id, signer.sign(text.encode()))
-    return text.encode() + b"\n" + line
+    return note_with(text, signature_line(name, key.key_id, signer.sign(text.encode())))
 
 
 def cosign(text: str, name: str, signer: Signer, time_s: int) -> bytes:
@@ -168,6 +173,44 @@ def note_verify(note: bytes, *keys: VerifierKey) -> Note:
     return Note(text, tuple(verified.values()))
 
 
+def cosignatures_of(text: str, lines: Iterable[bytes], *keys: VerifierKey) -> list[NoteSignature]:
+    """Those of `lines` that are signatures of `text` by one of `keys`, each key once, in order.
+
+    What does not verify is left out: a stranger's bad line takes nothing from a good one.
+    """
+    found: dict[VerifierKey, NoteSignature] = {}
+    for line in lines:
+        try:
+            note = note_verify(note_with(text, line), *keys)
+        except NoteError:
+            continue
+        for signature in note.signatures:
+            found.setdefault(signature.key, signature)
+    return list(found.values())
+
+
+def stated_in(line: bytes) -> tuple[str, bytes, int]:
+    """(witness's name, key id, unix time) that a cosignature line states, *not verified*.
+
+    Raises: NoteMalformed.
+    """
+    try:
+        name, key_id, stated = _split_signature(line.decode().removesuffix("\n"))
+    except UnicodeDecodeError as error:
+        raise NoteMalformed(actual=error.reason) from None
+    if len(stated) != _TIME_BYTES + SIGNATURE_BYTES:
+        raise NoteMalformed("cosignature", expected="a time and a signature")
+    return name, key_id, int.from_bytes(stated[:_TIME_BYTES], "big")
+
+
+def signature_lines(note: bytes) -> tuple[bytes, ...]:
+    """The signature lines of a well-formed note, *not verified*, each with its newline.
+
+    Raises: NoteTooLarge, NoteMalformed.
+    """
+    return tuple(signature_line(name, key, stated) for name, key, stated in _split_note(note)[1])
+
+
 def note_text(note: bytes) -> str:
     """The text of a well-formed note, *no signature verified*: to find out whose key to ask for.
 
@@ -176,7 +219,13 @@ def note_text(note: bytes) -> str:
     return _split_note(note)[0]
 
 
-def _verified(key: VerifierKey, text: str, signature: bytes) -> NoteSignature:
+def note_with(text: str, *lines: bytes) -> bytes:
+    """The note of `text` under these signature lines."""
+    return text.encode() + b"\n" + b"".join(lines)
+
+
+def _verified(key: VerifierKey, text: str, stated: bytes) -> NoteSignature:
+    signature = stated
     match key.type:
         case KeyType.ED25519:
             time_s, message = None, text.encode()
@@ -187,7 +236,7 @@ def _verified(key: VerifierKey, text: str, signature: bytes) -> NoteSignature:
             assert_never(key.type)
     if len(signature) != SIGNATURE_BYTES or not verify(key.public_key, message, signature):
         raise NoteSignatureInvalid(actual=key.name)
-    return NoteSignature(key, time_s)
+    return NoteSignature(key, time_s, signature_line(key.name, key.key_id, stated))
 
 
 def _split_note(note: bytes) -> tuple[str, list[tuple[str, bytes, bytes]]]:

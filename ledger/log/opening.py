@@ -6,22 +6,24 @@ Must not know: locks, or how damage is repaired by people.
 Source: LEDGER.md, Storage and commit.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ledger.log.database import Database, Row, StoredHead
-from ledger.log.dm1 import Value
-from ledger.log.entries import (
-    NO_PREVIOUS,
-    Entry,
-    LogIdentity,
-    parse_entry,
-    parse_genesis,
-    verify_entry,
-    verify_link,
-)
+from ledger.log.database import Database, Row, StoredHead, row_from
+from ledger.log.dm1 import INT_MAX, Value
+from ledger.log.entries import NO_PREVIOUS, Entry, parse_entry, verify_entry, verify_link
 from ledger.log.errors import Corrupt, HeadsCut, LedgerError, NoLedger, ProofRefused, Rollback
+from ledger.log.genesis import parse_genesis
 from ledger.log.heads_file import HeadRecord, Tail
+from ledger.log.identity import LogIdentity
+from ledger.log.own_kinds import (
+    Compromised,
+    Frozen,
+    compromised_by,
+    follow,
+    frozen_by,
+    redaction_in,
+)
 from ledger.log.tree import (
     Frontier,
     Node,
@@ -42,6 +44,23 @@ class Examined:
     last_leaf: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a log's own entries made of it.
+
+    identity: with every log key so far. frozen: by the first proof against itself. redacted:
+    (entry number, field) of every secret erased. seqs: of these entries. problems: what is wrong
+    with some of them, by number; those were left out.
+    """
+
+    identity: LogIdentity
+    frozen: Frozen | None = None
+    compromised: tuple[Compromised, ...] = ()
+    redacted: frozenset[tuple[int, str]] = frozenset()
+    seqs: frozenset[int] = frozenset()
+    problems: tuple[tuple[int, LedgerError], ...] = ()
+
+
 def study_of(body: Mapping[str, Value]) -> bytes | None:
     """What the study column holds: the body's study if it is bytes."""
     study = body.get("study")
@@ -54,7 +73,7 @@ def record_of(head: StoredHead) -> HeadRecord:
 
 
 def read_identity(database: Database) -> LogIdentity:
-    """Whose log this is, from its genesis entry. Raises NoLedger, Corrupt."""
+    """Whose log this is, from its genesis entry alone. Raises NoLedger, Corrupt."""
     rows = database.rows(0, 1)
     if not rows and database.head() is None:
         raise NoLedger("its creation did not finish")
@@ -62,6 +81,51 @@ def read_identity(database: Database) -> LogIdentity:
         return parse_genesis(rows[0].raw if rows else b"")
     except LedgerError as error:
         raise Corrupt(f"genesis entry: {error}") from error
+
+
+def read_history(database: Database, genesis: LogIdentity, stop: int = INT_MAX) -> History:
+    """What the log's entries about itself before number `stop` say, each verified.
+
+    Raises Corrupt if SQLite cannot read them.
+    """
+    identity, frozen = genesis, None
+    compromised: list[Compromised] = []
+    redacted: set[tuple[int, str]] = set()
+    seqs: set[int] = set()
+    problems: list[tuple[int, LedgerError]] = []
+    for columns in database.own_columns(stop):
+        seq = columns[0]
+        seqs.add(seq)
+        try:
+            row = row_from(columns)
+            entry = parse_entry(row.raw)
+            verify_link(entry, seq, entry.prev)
+            verify_entry(entry, identity)
+            identity = follow(identity, entry)
+        except LedgerError as error:
+            problems.append((seq, error))
+            continue
+        frozen = frozen or frozen_by(identity, entry)
+        if disowned := compromised_by(identity, entry):
+            compromised.append(disowned)
+        if erased := redaction_in(entry.kind, entry.body):
+            redacted.add(erased)
+    return History(
+        identity,
+        frozen,
+        tuple(compromised),
+        frozenset(redacted),
+        frozenset(seqs),
+        tuple(problems),
+    )
+
+
+def sound_history(database: Database, genesis: LogIdentity, stop: int = INT_MAX) -> History:
+    """`read_history` for whoever is to rely on it. Raises Corrupt."""
+    history = read_history(database, genesis, stop)
+    for seq, error in history.problems:
+        raise Corrupt(f"entry {seq}: {error}") from error
+    return history
 
 
 def examine(database: Database, identity: LogIdentity, tail: Tail) -> Examined:
@@ -125,15 +189,19 @@ def reread_commit(
     frontier: Frontier,
     last_leaf: bytes,
     head: StoredHead,
+    written: Sequence[Entry] = (),
 ) -> tuple[Entry, ...]:
     """Read the commit after `frontier` back and verify all of it; `frontier` grows by it.
 
+    written: the entries as they were signed a moment ago. Bytes that are still the same need not
+    be parsed again; their signatures are verified all the same.
     Raises: a LedgerError naming what is wrong: numbers, chain, signatures, leaf hashes, index
     columns, tree nodes, root or the head's signature.
     """
     entries, nodes = [], []
+    known = {entry.raw: entry for entry in written}
     for row in database.rows(frontier.size, head.size):
-        entry = parse_entry(row.raw)
+        entry = known.get(row.raw) or parse_entry(row.raw)
         verify_link(entry, frontier.size, last_leaf)
         verify_entry(entry, identity)
         if row != row_of(entry):

@@ -8,10 +8,17 @@ from enum import Enum
 from pathlib import Path
 
 from ledger.log.database import Database
-from ledger.log.entries import LogIdentity
 from ledger.log.errors import Corrupt, HeadsCut, LedgerError, Rollback
 from ledger.log.heads_file import HeadRecord, read_tail_of
-from ledger.log.opening import check_released, read_identity, record_of
+from ledger.log.identity import LogIdentity
+from ledger.log.opening import (
+    History,
+    check_released,
+    read_history,
+    read_identity,
+    record_of,
+    sound_history,
+)
 from ledger.log.view import LogView
 
 
@@ -32,41 +39,42 @@ class LogReader(LogView):
     def __init__(
         self,
         database: Database,
-        identity: LogIdentity,
+        history: History,
         released: HeadRecord,
         damage: LedgerError | None,
     ) -> None:
-        super().__init__(database, identity, released)
+        super().__init__(database, history, released)
         self.damage = damage
 
     @classmethod
     def open(cls, home: Path, *, on_damage: OnDamage = OnDamage.RAISE) -> "LogReader":
         """Open a snapshot of the log in `home`; works while a node runs and on read-only media.
 
-        Raises: NoLedger, FormatUnknown, StoreError, Corrupt (no readable genesis entry); with
-        OnDamage.RAISE also Rollback, HeadsCut and every other Corrupt.
+        Raises: NoLedger, DatabaseLost, FormatUnknown, StoreError, Corrupt (no readable genesis
+        entry); with OnDamage.RAISE also Rollback, HeadsCut and every other Corrupt.
         """
         database = Database.open_for_reading(home)
         try:
-            identity = read_identity(database)
+            genesis = read_identity(database)
             try:
-                return cls(database, identity, _pinned(home, database, identity), None)
+                history, released = _pinned(home, database, genesis)
+                return cls(database, history, released, None)
             except (Rollback, HeadsCut, Corrupt) as damage:
                 if on_damage is OnDamage.RAISE:
                     raise
-                return cls(database, identity, _shown(database), damage)
+                return cls(database, read_history(database, genesis), _shown(database), damage)
         except BaseException:
             database.close()
             raise
 
 
-def _pinned(home: Path, database: Database, identity: LogIdentity) -> HeadRecord:
-    """Pin the snapshot and return the released head that it is sure to contain.
+def _pinned(home: Path, database: Database, genesis: LogIdentity) -> tuple[History, HeadRecord]:
+    """Pin the snapshot; return what the log is and the released head that it is sure to contain.
 
     Without a lock a writer may commit between any two lines. What a head of heads.log covers is
     stored before the head is, so the head is read first and the snapshot pinned after it.
     """
-    last = read_tail_of(home, identity.origin).last
+    last = read_tail_of(home, genesis.origin).last
     database.pin_snapshot()
     head, size = database.head(), database.size()
     if last and size < last.size:
@@ -74,14 +82,16 @@ def _pinned(home: Path, database: Database, identity: LogIdentity) -> HeadRecord
     if head is None or head.size != size:
         raise Corrupt("entries and head", expected=size, actual=head.size if head else None)
     # Read once more: whatever preceded the commit of the snapshot has been released by now.
-    newest = read_tail_of(home, identity.origin).last
+    newest = read_tail_of(home, genesis.origin).last
     if (newest.size if newest else 0) < head.previous_size:
         raise HeadsCut(expected=f"a head of size {head.previous_size}")
     if last is None:
         # The genesis commit is durable and its release is being written, or was cut by a crash.
         last = record_of(head)
-    check_released(database, identity, last)
-    return last
+    # Keys are read inside the snapshot: a rotation may just have been committed.
+    history = sound_history(database, genesis, last.size)
+    check_released(database, history.identity, last)
+    return history, last
 
 
 def _shown(database: Database) -> HeadRecord:

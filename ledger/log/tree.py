@@ -188,26 +188,45 @@ def verify_consistency(
             raise RootMismatch(expected=root_n, actual=root_m)
         return
     # The path starts at m's lowest complete subtree; of a power of two that is root_m itself.
+    seen_m, seen_n = roots_of_path(m, n, proof if m & (m - 1) else (root_m, *proof))
+    if seen_m != root_m:
+        raise RootMismatch("at the older size", expected=root_m, actual=seen_m)
+    if seen_n != root_n:
+        raise RootMismatch("at the newer size", expected=root_n, actual=seen_n)
+
+
+def path_of_roots(m: int, n: int, node_at: NodeAt) -> tuple[bytes, ...]:
+    """A consistency proof that names its first subtree even where RFC 6962 leaves it out.
+
+    `roots_of_path` computes both roots from it, so that it shows what the root at m is instead of
+    taking somebody's word for it. Raises ProofSizesWrong unless 0 < m < n.
+    """
+    _check_sizes(m, n - 1)
+    path = prove_consistency(m, n, node_at)
+    return path if m & (m - 1) else (node_at(m.bit_length() - 1, 0), *path)
+
+
+def roots_of_path(m: int, n: int, path: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The roots at `m` and at `n` of the one tree that `path` was taken from.
+
+    Raises: ProofSizesWrong unless 0 < m < n, HashLengthWrong, ProofLengthWrong.
+    """
+    _check_sizes(m, n - 1)
+    _check_hashes(*path)
     level = (m & -m).bit_length() - 1
-    hashes = list(proof) if m != 1 << level else [root_m, *proof]
     index = (m - 1) >> level
-    last = (n - 1) >> level
-    inner = (index ^ last).bit_length()
+    inner = (index ^ ((n - 1) >> level)).bit_length()
     border = (index >> inner).bit_count()
-    if len(hashes) != 1 + inner + border:
-        extra = len(hashes) - len(proof)
-        raise ProofLengthWrong(expected=1 + inner + border - extra, actual=len(proof))
-    seen_m = seen_n = hashes[0]
-    for step, sibling in enumerate(hashes[1:]):
+    if len(path) != 1 + inner + border:
+        raise ProofLengthWrong(expected=1 + inner + border, actual=len(path))
+    seen_m = seen_n = path[0]
+    for step, sibling in enumerate(path[1:]):
         if step < inner and not index >> step & 1:
             seen_n = node_hash(seen_n, sibling)
         else:
             seen_m = node_hash(sibling, seen_m)
             seen_n = node_hash(sibling, seen_n)
-    if seen_m != root_m:
-        raise RootMismatch("at the older size", expected=root_m, actual=seen_m)
-    if seen_n != root_n:
-        raise RootMismatch("at the newer size", expected=root_n, actual=seen_n)
+    return seen_m, seen_n
 
 
 def _check_sizes(m: int, n: int) -> None:

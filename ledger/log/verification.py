@@ -13,11 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ledger.log.database import Database, StoredHead
-from ledger.log.entries import LogIdentity
-from ledger.log.errors import Corrupt, HeadsCut, LedgerError
+from ledger.log.errors import Corrupt, DatabaseLost, HeadsCut, LedgerError
 from ledger.log.findings import FindingCode, Findings, SigCheck, Verification
 from ledger.log.heads_file import HEADS_NAME, HeadRecord, Tail, read_tail_of, scan_records
-from ledger.log.opening import read_identity, record_of
+from ledger.log.identity import LogIdentity
+from ledger.log.opening import read_history, read_identity, record_of
+from ledger.log.own_checks import (
+    NOTHING_ERASABLE,
+    Erasable,
+    Watch,
+    check_compromised,
+    check_secrets,
+    report_key_changes,
+)
 from ledger.log.tree_check import BLOCK_LEAVES
 from ledger.log.verify_stream import EntryStream, HeadStream, Jobs
 
@@ -25,21 +33,31 @@ from ledger.log.verify_stream import EntryStream, HeadStream, Jobs
 _THREADS = 2
 
 
-def verify_log(home: Path, *, sigs: SigCheck = SigCheck.ALL, start: int = 0) -> Verification:
+def verify_log(
+    home: Path,
+    *,
+    sigs: SigCheck = SigCheck.ALL,
+    start: int = 0,
+    erasable: Erasable = NOTHING_ERASABLE,
+) -> Verification:
     """Verify the log in `home` as of now; a node may be running meanwhile.
 
     start: verify from this entry on (rounded down to a block of 1024); what lies before it is
     taken from the stored tree, which the heads after it confirm.
+    erasable: secrets that must be there unless a `redacted` entry says that they were erased.
     Raises: NoLedger, FormatUnknown, StoreError. Every damage is a finding, not an exception.
     """
     findings = Findings()
     try:
         database = Database.open_for_reading(home)
+    except DatabaseLost as error:
+        findings.report(FindingCode.DATABASE_LOST, error.rule)
+        return Verification(findings.sorted(), 0, None)
     except Corrupt as error:
         findings.report(FindingCode.UNREADABLE, error.detail)
         return Verification(findings.sorted(), 0, None)
     try:
-        size, root = _verify(home, database, sigs, start, findings)
+        size, root = _verify(home, database, sigs, start, erasable, findings)
     except Corrupt as error:
         findings.report(FindingCode.UNREADABLE, error.detail)
         size, root = 0, None
@@ -49,27 +67,40 @@ def verify_log(home: Path, *, sigs: SigCheck = SigCheck.ALL, start: int = 0) -> 
 
 
 def _verify(
-    home: Path, database: Database, sigs: SigCheck, start: int, findings: Findings
+    home: Path,
+    database: Database,
+    sigs: SigCheck,
+    start: int,
+    erasable: Erasable,
+    findings: Findings,
 ) -> tuple[int, bytes | None]:
     try:
-        identity = read_identity(database)
+        genesis = read_identity(database)
     except Corrupt as error:
         # Without the genesis entry nobody can say which key the rest must be signed with.
         findings.report(FindingCode.GENESIS_INVALID, error.detail, 0)
         return database.size(), None
     # The released head first, the snapshot after it: a running node may append between them.
-    tail = _tail(home, identity, findings)
+    tail = _tail(home, genesis, findings)
     database.pin_snapshot()
+    history = read_history(database, genesis)
+    identity = history.identity
+    report_key_changes(history, findings)
     size, head = database.size(), database.head()
     _compare_ends(home, identity, tail.last, size, head, findings)
     start = min(start, size)
+    start -= start % BLOCK_LEAVES
+    watch = Watch(database, history, erasable, findings)
     with ThreadPoolExecutor(_THREADS) as pool:
         jobs = Jobs(pool, findings)
         released = _released(home, identity, tail, findings)
-        heads = HeadStream(released, identity, sigs, jobs, findings)
-        stream = EntryStream(database, identity, sigs, jobs, findings)
-        root = stream.run(start - start % BLOCK_LEAVES, size, heads)
+        heads = HeadStream(released, identity, sigs, jobs, findings, history.frozen)
+        stream = EntryStream(database, identity, sigs, jobs, findings, watch)
+        root = stream.run(start, size, heads)
         jobs.finish()
+    watch.finish(start)
+    check_compromised(database, history, size, findings)
+    check_secrets(database, history, findings)
     if head and head.size == size and root is not None:
         _check_stored_head(head, root, identity, findings)
     if database.has_stray_rows(size):

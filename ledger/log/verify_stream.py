@@ -10,11 +10,14 @@ from concurrent.futures import Executor, Future
 from hashlib import sha256
 
 from ledger.log.database import Database
-from ledger.log.entries import NO_PREVIOUS, LogIdentity
+from ledger.log.entries import NO_PREVIOUS
 from ledger.log.entry_checks import Columns, FastCheck, are_well_typed, diagnose
 from ledger.log.errors import LedgerError
 from ledger.log.findings import Finding, FindingCode, Findings, SigCheck
 from ledger.log.heads_file import HeadRecord
+from ledger.log.identity import LogIdentity
+from ledger.log.own_checks import Watch
+from ledger.log.own_kinds import Frozen
 from ledger.log.tree import frontier_at
 from ledger.log.tree_check import BLOCK_LEAVES, BlockTree
 
@@ -52,7 +55,10 @@ class HeadStream:
         sigs: SigCheck,
         jobs: Jobs,
         findings: Findings,
+        frozen: Frozen | None = None,
     ) -> None:
+        """frozen: what ended the log; the first head that covers it must be the last."""
+        self._frozen = frozen
         self._heads = heads
         self._identity = identity
         self._sigs = sigs
@@ -65,8 +71,15 @@ class HeadStream:
     def skip_to(self, size: int) -> None:
         """Leave out heads that end at or before `size`."""
         while self._next and self._next.size <= size:
+            self._check_frozen(self._next)
             self._agreed_size = self._next.size
             self._next = next(self._heads, None)
+
+    def _check_frozen(self, head: HeadRecord) -> None:
+        if self._frozen and self._agreed_size > self._frozen.seq:
+            detail = f"frozen by entry {self._frozen.seq}, yet a head of size {head.size} follows"
+            self._findings.report(FindingCode.WRITTEN_AFTER_FREEZE, detail, self._agreed_size)
+            self._frozen = None
 
     def compare(self, tree: BlockTree) -> range | None:
         """Compare the heads that `tree` has reached.
@@ -81,6 +94,7 @@ class HeadStream:
                 # Every later head differs, too, and would say nothing new.
                 self._next = None
                 return range(self._agreed_size, head.size)
+            self._check_frozen(head)
             self._agreed_size = head.size
             self._unverified.append(head)
             if len(self._unverified) >= _HEADS_PER_JOB:
@@ -116,8 +130,10 @@ class EntryStream:
         sigs: SigCheck,
         jobs: Jobs,
         findings: Findings,
+        watch: Watch,
     ) -> None:
         self._database = database
+        self._watch = watch
         self._identity = identity
         self._sigs = sigs
         self._jobs = jobs
@@ -165,6 +181,9 @@ class EntryStream:
         """Check rows [first, stop); the leaf hash of each, None where nobody can say."""
         rows = self._rows(first, stop)
         present = [row for row in rows if row is not None]
+        for watched in present:
+            if watched[2] in self._watch.kinds:
+                self._watch.see(watched)
         leaves: list[bytes | None] = [None] * len(rows)
         doubts: Sequence[int] = range(len(rows))
         if len(present) == len(rows) and prev is not None and are_well_typed(present):
@@ -191,6 +210,8 @@ class EntryStream:
     def _rows(self, first: int, stop: int) -> list[Columns | None]:
         """The rows [first, stop), None for each that is missing."""
         found = self._database.columns(first, stop)
+        if [row[0] for row in found] == list(range(first, stop)):
+            return list(found)
         by_seq = {row[0]: row for row in found}
         if len(by_seq) != len(found):
             seen: set[object] = set()

@@ -1,41 +1,34 @@
-"""Reading a log: entries, proofs, peers' heads and secrets, as of its last released head.
+"""Reading a log: entries, proofs and secrets, as of its last released head.
 
 Responsible for: the reading API that the open log and a read-only snapshot share.
 Must not know: how entries are written, or whether the files were damaged.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from threading import RLock
 
 from ledger.log import tree
 from ledger.log.commitments import Secret
 from ledger.log.database import Database, Row
-from ledger.log.entries import Entry, LogId, LogIdentity, parse_entry, verify_link
+from ledger.log.entries import Entry, parse_entry, verify_link
 from ledger.log.errors import Corrupt, LedgerError, NoSuchEntry, ProofSizesWrong, SecretMissing
 from ledger.log.heads_file import HeadRecord
+from ledger.log.identity import LogId, LogIdentity
 from ledger.log.notes import Checkpoint
-from ledger.log.opening import row_of
+from ledger.log.opening import History, row_of
+from ledger.log.own_kinds import Frozen, compromised_by, is_log_rotation
 
 _ROWS_PER_READ = 256
-
-
-@dataclass(frozen=True, slots=True)
-class PeerHead:
-    """The largest head we hold of another log, with the note that proves it."""
-
-    log_id: LogId
-    size: int
-    root: bytes
-    note: bytes
 
 
 class LogView:
     """What can be read from a log. Safe to use from several threads."""
 
-    def __init__(self, database: Database, identity: LogIdentity, released: HeadRecord) -> None:
+    def __init__(self, database: Database, history: History, released: HeadRecord) -> None:
         self._database = database
-        self._identity = identity
+        self._identity = history.identity
+        self._frozen = history.frozen
+        self._own_seqs = set(history.seqs)
         self._released = released
         self._lock = RLock()
 
@@ -43,6 +36,11 @@ class LogView:
     def identity(self) -> LogIdentity:
         """Whose log it is and which keys it has."""
         return self._identity
+
+    @property
+    def frozen(self) -> Frozen | None:
+        """What ended the log, if a fork of it was proven: it takes no more entries."""
+        return self._frozen
 
     @property
     def log_id(self) -> LogId:
@@ -94,6 +92,21 @@ class LogView:
             raise NoSuchEntry(expected=f"0 … {self._released.size - 1}", actual=seq)
         return next(self.entries(seq, seq + 1))
 
+    def lineage(self) -> tuple[bytes, ...]:
+        """The raw genesis entry and those that changed the log's keys; none if it has its first.
+
+        For whoever witnesses this log: see `WitnessDatabase.admit_lineage`. Raises: Corrupt.
+        """
+        identity = self._identity
+        if len(identity.keys) == 1:
+            return ()
+        found = [self.entry(0)]
+        for seq in sorted(self._own_seqs):
+            entry = self.entry(seq)
+            if is_log_rotation(entry.kind, entry.body) or compromised_by(identity, entry):
+                found.append(entry)
+        return tuple(entry.raw for entry in found)
+
     def prove_inclusion(self, seq: int, size: int) -> tuple[bytes, ...]:
         """The audit path of entry `seq` under the head of `size`. Raises ProofSizesWrong."""
         self._check_size(size)
@@ -115,14 +128,6 @@ class LogView:
     def _check_size(self, size: int) -> None:
         if not 0 <= size <= self._released.size:
             raise ProofSizesWrong(expected=f"size 0 … {self._released.size}", actual=size)
-
-    def peer_heads(self) -> tuple[PeerHead, ...]:
-        """The largest head held of each other log, by log id."""
-        with self._lock:
-            return tuple(
-                PeerHead(LogId(log_id), size, root, note)
-                for log_id, size, root, note in self._database.peer_heads()
-            )
 
     def open_secret(self, seq: int, field: str) -> Secret:
         """The erasable value behind a commitment of entry `seq`. Raises SecretMissing."""

@@ -1,49 +1,54 @@
 """The open log: appending entries so that nothing is released before it is durable.
 
-Responsible for: the commit protocol, the lock's lifetime, and what a failed commit means.
-Must not know: what entries mean, or who reads the heads.
-Source: LEDGER.md, Storage and commit.
+Responsible for: who may append what and when, and the lifetime of the files and their lock.
+Must not know: what entries mean that are not about the log itself, or who reads the heads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from ledger.log.commitments import check_secret
-from ledger.log.database import Database, Row, StoredHead
+from ledger.log.commitments import Secret, check_secret, opens
+from ledger.log.commits import Commits
+from ledger.log.database import Database, StoredSecret
+from ledger.log.dm1 import Value
 from ledger.log.ed25519 import Signer
-from ledger.log.entries import (
-    NO_PREVIOUS,
-    Draft,
-    Entry,
-    LogIdentity,
-    genesis_draft,
-    identity_from_body,
-    sign_entry,
-)
+from ledger.log.entries import NO_PREVIOUS, Draft, Entry
 from ledger.log.errors import (
-    CheckpointMalformed,
     ErasureIncomplete,
+    KeyChangeInvalid,
     LedgerExists,
+    LogFrozen,
     LogKeyWrong,
     LogStopped,
-    NoSuchEntry,
     NothingToAppend,
-    PeerHeadConflict,
-    WriteFailed,
+    SecretMissing,
+    SecretRefused,
 )
-from ledger.log.heads_file import HeadRecord, HeadsFile
-from ledger.log.notes import Checkpoint, note_text
+from ledger.log.genesis import genesis_draft, identity_from_body
+from ledger.log.heads_file import OS_DISK, Disk, HeadRecord, HeadsFile
+from ledger.log.identity import LogIdentity, Previous
+from ledger.log.notes import Checkpoint
 from ledger.log.opening import (
+    History,
     examine,
     read_identity,
-    record_of,
-    reread_commit,
-    study_of,
+    sound_history,
 )
-from ledger.log.tree import Frontier, Node, leaf_hash
+from ledger.log.own_kinds import (
+    OWN_KINDS,
+    commitment_in,
+    fork_draft,
+    frozen_by,
+    is_log_rotation,
+    redaction_draft,
+    redaction_in,
+    rotated,
+    rotation_draft,
+)
+from ledger.log.tree import Frontier
 from ledger.log.view import LogView
 
 ENTRIES_PER_COMMIT_MAX = 10_000
@@ -57,6 +62,15 @@ class Committed:
     entries: tuple[Entry, ...]
     checkpoint: Checkpoint
     note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSecret:
+    """A secret to keep with a commit. `draft`: position of its entry's draft in the call."""
+
+    draft: int
+    field: str
+    secret: Secret
 
 
 class Repair(Enum):
@@ -76,21 +90,15 @@ class Log(LogView):
         *,
         reading: Database,
         writing: Database,
-        heads: HeadsFile,
-        identity: LogIdentity,
-        log: Signer,
+        commits: Commits,
+        history: History,
         released: HeadRecord,
-        frontier: Frontier,
-        last_leaf: bytes,
     ) -> None:
-        """Use `create` or `open`. `reading` is a second connection: what it sees was stored."""
-        super().__init__(reading, identity, released)
+        """Use `create` or `open`."""
+        super().__init__(reading, history, released)
         self._writing = writing
-        self._heads = heads
-        self._log_key = log
-        self._frontier = frontier
-        self._last_leaf = last_leaf
-        self._stopped = False
+        self._commits = commits
+        self._redacted = set(history.redacted)
         self.repairs = ()
 
     @classmethod
@@ -104,10 +112,14 @@ class Log(LogView):
         witness_pk: bytes,
         nonce: bytes,
         now_us: int,
+        previous: Previous | None = None,
+        disk: Disk = OS_DISK,
     ) -> "Log":
         """Start a new log in `home` with its genesis entry.
 
-        nonce: 32 random bytes. Raises: LedgerExists, GenesisInvalid, KeyRefused, StoreError.
+        nonce: 32 random bytes. previous: the log of this site that it goes on from, after a loss
+        or a fork. disk: how heads.log becomes durable.
+        Raises: LedgerExists, GenesisInvalid, KeyRefused, StoreError.
         """
         draft = genesis_draft(
             deployment=deployment,
@@ -115,11 +127,12 @@ class Log(LogView):
             log_pk=log.public_key,
             witness_pk=witness_pk,
             nonce=nonce,
+            previous=previous,
         )
         owner = identity_from_body(draft.body)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with ExitStack() as undo:
-            heads = HeadsFile(home)
+            heads = HeadsFile(home, disk)
             undo.callback(heads.close)
             writing = Database.create(home)
             undo.callback(writing.close)
@@ -128,31 +141,37 @@ class Log(LogView):
             heads.start(owner.origin)
             reading = Database.open_for_reading(home)
             undo.callback(reading.close)
-            created = cls(
+            commits = Commits(
                 reading=reading,
                 writing=writing,
                 heads=heads,
-                identity=owner,
-                log=log,
-                released=_NOTHING_RELEASED,
+                log_key=log,
                 frontier=Frontier(),
                 last_leaf=NO_PREVIOUS,
+            )
+            created = cls(
+                reading=reading,
+                writing=writing,
+                commits=commits,
+                history=History(owner),
+                released=_NOTHING_RELEASED,
             )
             created.append([draft], now_us)
             undo.pop_all()
         return created
 
     @classmethod
-    def open(cls, home: Path, *, log: Signer) -> "Log":
+    def open(cls, home: Path, *, log: Signer, disk: Disk = OS_DISK) -> "Log":
         """Lock and open the log of `home` by the open protocol; `repairs` says what it set right.
 
-        Raises: NoLedger, Locked, FormatUnknown, LogKeyWrong, Rollback, HeadsCut, Corrupt,
-        StoreError. After Rollback, HeadsCut or Corrupt read it with LogReader and `verify_log`.
+        log: the newest key of the log. Raises: NoLedger, DatabaseLost, Locked, FormatUnknown,
+        LogKeyWrong, Rollback, HeadsCut, Corrupt, StoreError. After Rollback, HeadsCut or Corrupt
+        read it with LogReader and `verify_log`.
         """
         with ExitStack() as undo:
             reading = Database.open_for_reading(home)
             undo.callback(reading.close)
-            heads = HeadsFile(home)
+            heads = HeadsFile(home, disk)
             undo.callback(heads.close)
             opened = cls._opened(home, reading, heads, log)
             undo.pop_all()
@@ -160,7 +179,8 @@ class Log(LogView):
 
     @classmethod
     def _opened(cls, home: Path, reading: Database, heads: HeadsFile, log: Signer) -> "Log":
-        identity = read_identity(reading)
+        history = sound_history(reading, read_identity(reading))
+        identity = history.identity
         if log.public_key != identity.log_pk:
             raise LogKeyWrong(expected=identity.log_pk, actual=log.public_key)
         tail = heads.tail(identity.origin)
@@ -173,132 +193,140 @@ class Log(LogView):
         released = found.unreleased or found.released
         if released is None:  # pragma: no cover -- examine() refuses a log without any head
             raise LogStopped
-        opened = cls(
+        writing = Database.open_for_writing(home)
+        commits = Commits(
             reading=reading,
-            writing=Database.open_for_writing(home),
+            writing=writing,
             heads=heads,
-            identity=identity,
-            log=log,
-            released=released,
+            log_key=log,
             frontier=found.frontier,
             last_leaf=found.last_leaf,
+        )
+        opened = cls(
+            reading=reading, writing=writing, commits=commits, history=history, released=released
         )
         opened.repairs = tuple(repairs)
         return opened
 
-    def append(self, drafts: Sequence[Draft], now_us: int) -> Committed:
+    def append(
+        self, drafts: Sequence[Draft], now_us: int, secrets: Sequence[DraftSecret] = ()
+    ) -> Committed:
         """Append `drafts` as one commit; when this returns it is durable and may be released.
 
-        now_us: µs UTC, written into every entry. Raises: NothingToAppend, EntryFieldWrong or an
-        EncodingError before anything is written; WriteFailed, Corrupt, StoreError after which
-        the log is stopped and must be opened again; LogStopped.
+        now_us: µs UTC, written into every entry. secrets: kept in the same commit, for the
+        commitments in its entries. Raises: NothingToAppend, EntryFieldWrong, SecretRefused,
+        KeyChangeInvalid (rotate keys with `rotate`) or an EncodingError before anything is
+        written; LogFrozen once a fork of this log is on record; WriteFailed, Corrupt, StoreError
+        after which the log is stopped and must be opened again; LogStopped.
         """
         if not 0 < len(drafts) <= ENTRIES_PER_COMMIT_MAX:
             raise NothingToAppend(expected=f"1 … {ENTRIES_PER_COMMIT_MAX}", actual=len(drafts))
+        for draft in drafts:
+            if is_log_rotation(draft.kind, draft.body):
+                raise KeyChangeInvalid("the new key must come with it")
+        for kept in secrets:
+            _check_opens(drafts[kept.draft].body, kept.field, kept.secret)
         with self._lock:
             self._check_running()
-            signed = self._signed(drafts, now_us)
-            self._stopped = True
-            committed = self._commit(signed)
-            self._stopped = False
-            return committed
+            first = self._commits.size
+            stored = [
+                (first + kept.draft, kept.field, kept.secret.salt, kept.secret.value)
+                for kept in secrets
+            ]
+            return self._commit(drafts, now_us, stored)
 
-    def _signed(self, drafts: Sequence[Draft], now_us: int) -> list[Row]:
-        rows: list[Row] = []
-        prev = self._last_leaf
-        for seq, draft in enumerate(drafts, start=self._frontier.size):
-            raw = sign_entry(
-                draft,
-                identity=self._identity,
-                seq=seq,
-                prev=prev,
-                time_us=now_us,
-                log=self._log_key,
-            )
-            prev = leaf_hash(raw)
-            rows.append(Row(seq, prev, draft.kind, study_of(draft.body), raw))
-        return rows
+    def freeze(self, form: str, proof: bytes, now_us: int, *, actor: str = "node") -> Committed:
+        """Record that this log told two histories; it takes no more entries after that.
 
-    def _commit(self, rows: Sequence[Row]) -> Committed:
-        """Steps (1) to (4) of the commit protocol."""
-        before = self._frontier.size
-        frontier = self._frontier.copy()
-        nodes: list[Node] = []
-        for row in rows:
-            nodes += frontier.append(row.leaf)
-        head = self._signed_head(frontier, before)
-        self._writing.write_commit(rows, nodes, head)
-        # What counts is what another connection reads back, not what this one believes.
-        seen = self._frontier.copy()
-        stored = reread_commit(self._database, self._identity, seen, self._last_leaf, head)
-        record = record_of(head)
-        try:
-            self._heads.append(record)
-        except OSError as error:
-            raise WriteFailed(str(error)) from error
-        self._frontier, self._last_leaf, self._released = seen, stored[-1].leaf, record
-        return Committed(stored, self.checkpoint, self.note)
-
-    def _signed_head(self, frontier: Frontier, previous_size: int) -> StoredHead:
-        root = frontier.root()
-        text = Checkpoint(self._identity.origin, frontier.size, root).text
-        signature = self._log_key.sign(text.encode())
-        return StoredHead(frontier.size, root, signature, previous_size)
-
-    def put_peer_head(self, log_id: bytes, note: bytes, size: int, root: bytes) -> None:
-        """Keep the head of another log if it is larger than the one held.
-
-        The caller has verified `note`; here it must only state this size and root.
-        Raises: NoteError, PeerHeadConflict (same size, another root: a fork), LogStopped,
-        WriteFailed.
+        form: K1 … K4; proof: SHA-256 of the fork proof's file. Appending a `fork.found` entry
+        that names this log does the same. Raises: like `append`.
         """
-        _check_states(note, size, root)
+        return self.append([fork_draft(self.log_id, form, proof, actor)], now_us)
+
+    def rotate(
+        self, new: Signer, statement: bytes, now_us: int, *, actor: str = "node"
+    ) -> Committed:
+        """Replace the log key: the last entry under the old key, the first head under the new.
+
+        statement: the identity key's, from `sign_rotation`. Keep the new key in a file before:
+        from here on the log opens with it alone. Raises: KeyChangeInvalid, and like `append`.
+        """
         with self._lock:
             self._check_running()
-            held = next((head for head in self.peer_heads() if head.log_id == log_id), None)
-            if held and held.size == size and held.root != root:
-                raise PeerHeadConflict(f"size {size}", expected=held.root, actual=root)
-            if held is None or held.size < size:
-                self._writing.write_peer_head(log_id, size, root, note)
+            draft = rotation_draft(self._identity, new.public_key, statement, actor)
+            identity = rotated(self._identity, self._commits.size, draft.body)
+            return self._commit([draft], now_us, rotation=(identity, new))
+
+    def _commit(
+        self,
+        drafts: Sequence[Draft],
+        now_us: int,
+        kept: Sequence[StoredSecret] = (),
+        rotation: tuple[LogIdentity, Signer] | None = None,
+    ) -> Committed:
+        identity, next_key = rotation or (self._identity, None)
+        stored, released = self._commits.commit(
+            drafts, identity, now_us, kept=kept, next_key=next_key
+        )
+        # In this order, as other threads read both: the new keys fit the old head, too.
+        self._identity = identity
+        self._released = released
+        for entry in stored:
+            self._frozen = self._frozen or frozen_by(identity, entry)
+            if entry.kind in OWN_KINDS:
+                self._own_seqs.add(entry.seq)
+            if erased := redaction_in(entry.kind, entry.body):
+                self._redacted.add(erased)
+        return Committed(stored, self.checkpoint, self.note)
 
     def put_secret(self, seq: int, field: str, salt: bytes, value: bytes) -> None:
         """Keep the erasable value behind a commitment of entry `seq`.
 
-        Raises: SecretRefused, NoSuchEntry, LogStopped, WriteFailed.
+        Raises: SecretRefused (out of bounds, not what the entry committed to, or redacted),
+        NoSuchEntry, LogStopped, WriteFailed.
         """
-        check_secret(field, salt, value)
         with self._lock:
-            self._check_running()
-            if not 0 <= seq < self._released.size:
-                raise NoSuchEntry(expected=f"0 … {self._released.size - 1}", actual=seq)
+            self._commits.check_running()
+            if (seq, field) in self._redacted:
+                raise SecretRefused(f"{field[:80]} of entry {seq} was redacted")
+            _check_opens(self.entry(seq).body, field, Secret(salt, value))
             self._writing.write_secret(seq, field, salt, value)
 
-    def erase_secret(self, seq: int, field: str) -> None:
-        """Delete a value for good, from the write-ahead log, too. The entry stays valid.
+    def redact(
+        self, seq: int, field: str, *, basis: str, now_us: int, actor: str = "node"
+    ) -> Committed | None:
+        """Erase a secret for good, with the entry that says so. The entry it belongs to stays.
 
-        Raises: ErasureIncomplete (a reader is open: erase again later), LogStopped, WriteFailed.
+        basis: a code for the legal ground. None if it was on record before: then only what was
+        left in the write-ahead log is erased. Raises: SecretMissing (nothing of this name),
+        ErasureIncomplete (a reader is open: redact again later), and like `append`.
         """
         with self._lock:
-            self._check_running()
-            if not self._writing.erase_secret(seq, field):
+            committed = None
+            if (seq, field) not in self._redacted:
+                self._check_running()
+                if self._database.secret(seq, field) is None:
+                    raise SecretMissing(f"entry {seq}, {field[:80]}")
+                draft = redaction_draft(seq, field, basis, actor)
+                committed = self._commit([draft], now_us)
+            if not self._writing.empty_wal():
                 raise ErasureIncomplete(f"entry {seq}, {field[:80]}")
+            return committed
 
     def _check_running(self) -> None:
-        if self._stopped:
-            raise LogStopped
+        self._commits.check_running()
+        if self._frozen:
+            raise LogFrozen(f"entry {self._frozen.seq}, proof {self._frozen.proof.hex()}")
 
     def close(self) -> None:
         """Close the files and release the lock; closing twice is fine."""
         with self._lock:
-            self._stopped = True
-            super().close()
-            # The connection that may write closes last, so that it empties the write-ahead log.
-            self._writing.close()
-            self._heads.close()
+            self._commits.close()
 
 
-def _check_states(note: bytes, size: int, root: bytes) -> None:
-    """The held note must be the evidence of exactly this size and root."""
-    stated = Checkpoint.parse(note_text(note))
-    if (stated.size, stated.root) != (size, root):
-        raise CheckpointMalformed("the note states another head", expected=size, actual=stated.size)
+def _check_opens(body: Mapping[str, Value], field: str, secret: Secret) -> None:
+    """Raises SecretRefused unless the secret is within bounds and fits its commitment, if any."""
+    check_secret(field, secret.salt, secret.value)
+    commitment = commitment_in(body, field)
+    if commitment is not None and not opens(commitment, field, secret.salt, secret.value):
+        raise SecretRefused(f"{field} is not what the entry commits to")

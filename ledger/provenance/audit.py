@@ -19,6 +19,7 @@ from ledger.provenance.findings import (
 )
 from ledger.provenance.kinds import TrainDone
 from ledger.provenance.rules import CHECKS
+from ledger.provenance.scope import Selection, select, words_of
 from ledger.provenance.sections import (
     Happening,
     Rejection,
@@ -42,11 +43,24 @@ NOT_COVERED = (
     "same history of this log, and bounds on its clock. That takes the other sites' heads, "
     "cosignatures and logs."
 )
+COVERED_IN_PART = (
+    "Compared with what {count} other sites' ledgers and {heads} heads held by others say. What "
+    "the other sites did not hand over was not looked at."
+)
+
+
+LIMITED = (
+    " The whole log was checked, but only {scope} is told here; {count} findings concern other "
+    "things and are left out."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """Everything an audit found out; `context` names things for people."""
+    """Everything an audit found out; `context` names things for people.
+
+    scope: what the audit was limited to, in words, empty for everything; left_out: how many
+    findings lie outside of it."""
 
     context: AuditContext
     log_id: bytes
@@ -64,6 +78,8 @@ class AuditReport:
     incidents: tuple[Happening, ...]
     limits: tuple[str, ...] = LIMITS
     not_covered: str = NOT_COVERED
+    scope: str = ""
+    left_out: int = 0
 
 
 def audit(
@@ -79,7 +95,8 @@ def audit(
     replay: None leaves out averaging again. Raises nothing for what a log may contain."""
     tools = Tools(remembering(epsilon_of), replay)
     timeline = Timeline(entries)
-    checks = tuple(answer(check, check.look(timeline, context, tools)) for check in CHECKS)
+    selection = select(timeline, context.scope)
+    checks, left_out = _checked(timeline, context, tools, selection)
     findings = tuple(found for check in checks for found in check.findings)
     exit_code = worst_of(context.verification.exit_code, *(found.exit_code for found in findings))
     return AuditReport(
@@ -92,12 +109,37 @@ def audit(
         verdict=_verdict(timeline, context, exit_code, checks),
         findings=findings,
         checks=checks,
-        budgets=spendings(timeline, context, tools.epsilon_of),
-        decisions=decisions(timeline, context),
-        releases=releases(timeline),
-        rejections=rejections(timeline),
-        incidents=incidents(timeline, context),
+        budgets=selection.budgets(spendings(timeline, context, tools.epsilon_of)),
+        decisions=selection.told(decisions(timeline, context)),
+        releases=selection.releases(releases(timeline)),
+        rejections=selection.rejections(rejections(timeline)),
+        incidents=selection.told(incidents(timeline, context)),
+        not_covered=_not_covered(context, left_out),
+        scope=words_of(context.scope, context),
+        left_out=left_out,
     )
+
+
+def _checked(
+    timeline: Timeline, context: AuditContext, tools: Tools, selection: Selection
+) -> tuple[tuple[CheckResult, ...], int]:
+    """Every check over the whole log, with the findings that were asked for; how many others."""
+    answers = [
+        selection.check(answer(check, check.look(timeline, context, tools), context.demand))
+        for check in CHECKS
+    ]
+    return tuple(result for result, _ in answers), sum(left_out for _, left_out in answers)
+
+
+def _not_covered(context: AuditContext, left_out: int) -> str:
+    peers = context.peers
+    said = NOT_COVERED
+    if peers is not None:
+        said = COVERED_IN_PART.format(count=len(peers.sound), heads=len(peers.heads))
+    scope = words_of(context.scope, context)
+    if scope:
+        said += LIMITED.format(scope=scope, count=left_out)
+    return said
 
 
 def _verdict(
@@ -109,6 +151,8 @@ def _verdict(
     """The whole result in one sentence."""
     name = context.site_name(context.site)
     counts = f"{timeline.size} entries, {len(timeline.of(TrainDone))} trainings"
+    scope = words_of(context.scope, context)
+    counts += f"; only {scope}" if scope else ""
     failed = [check for check in checks if check.verdict is Verdict.FAILED]
     count = sum(len(check.findings) for check in failed)
     match exit_code:

@@ -71,6 +71,24 @@ class Bytes(Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class SignatureOrNone(Plain):
+    """An Ed25519 signature, or no bytes where there is none."""
+
+    def check(self, field: str, value: Any) -> None:
+        if value != b"":
+            Bytes(64).check(field, value)
+
+
+@dataclass(frozen=True, slots=True)
+class DigestOrNone(Plain):
+    """A SHA-256, or no bytes where there is none."""
+
+    def check(self, field: str, value: Any) -> None:
+        if value != b"":
+            Bytes(32).check(field, value)
+
+
+@dataclass(frozen=True, slots=True)
 class Integer(Plain):
     """An integer of `lowest` to `highest`, never a bool."""
 

@@ -3,13 +3,15 @@
 Responsible for the shape of a result. Knows no rule."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
 from ledger.log import ExitCode, Verification
 from ledger.provenance.kinds import AggDone
+from ledger.provenance.peers import PeerEvidence
 from ledger.provenance.timeline import Timeline
+from ledger.provenance.witnessing import Witnessing
 
 APPROVER_ROLES = frozenset({"data-owner"})
 """Who may approve a study unless the site's policy names other roles."""
@@ -48,6 +50,24 @@ Replay = Callable[[AggDone, Mapping[bytes, Path]], Replayed]
 digests. ValueError when the recorded rule refuses the inputs."""
 
 
+class Demand(Enum):
+    """What an audit asks of the evidence."""
+
+    WHAT_IS_THERE = "what is there"
+    """Judge what was handed over; the report says what was not."""
+    EVERYTHING = "everything"
+    """Whatever could not be looked at is missing evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is told of an audit: of one study, one released model, from a time on. Empty: all."""
+
+    study: bytes = b""
+    model: bytes = b""
+    since_us: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class AuditContext:
     """What an audit needs besides the entries. Names are for people; digests decide.
@@ -63,8 +83,14 @@ class AuditContext:
     dataset_names: Mapping[bytes, str] = field(default_factory=dict)
     approver_roles: frozenset[str] = APPROVER_ROLES
     blob: BlobReader | None = None
-    recomputed_max: int = RECOMPUTED_MAX
-    """How often ε is recomputed per dataset at most: one recomputation takes about 50 ms."""
+    peers: PeerEvidence | None = None
+    """What other sites hold; None leaves out every check that compares with them."""
+    witnessing: Witnessing | None = None
+    """Who vouches for the log, for people to read; None where that was not looked at."""
+    recomputed_max: int | None = RECOMPUTED_MAX
+    """Places per dataset where an ε that takes seconds is computed again; None: all of them."""
+    demand: Demand = Demand.WHAT_IS_THERE
+    scope: Scope = Scope()
 
     def site_name(self, site: bytes) -> str:
         return self.names.get(site) or f"site {site.hex()[:12]}"
@@ -127,6 +153,8 @@ class Looked:
     notes: tuple[str, ...] = ()
     applies: bool = True
     """False when the audit was not given what this check needs."""
+    missing: int = 0
+    """How many things of this sort could not be looked at: what a strict audit asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +179,24 @@ class CheckResult:
     notes: tuple[str, ...]
 
 
-def answer(check: Check, looked: Looked) -> CheckResult:
+NOT_CHECKED = Rule(
+    "evidence.not_checked",
+    "Audit again with the other sites' ledgers (`--peers`) and with `--replay`, where the models "
+    "are kept.",
+    ExitCode.EVIDENCE_INCOMPLETE,
+)
+NOT_AT_HAND = Rule(
+    "evidence.not_at_hand",
+    "Ask whoever keeps them (the members, a backup of the home), then audit again.",
+    ExitCode.EVIDENCE_INCOMPLETE,
+)
+
+
+def answer(check: Check, looked: Looked, demand: Demand = Demand.WHAT_IS_THERE) -> CheckResult:
     """The verdict: one broken rule fails a check, missing evidence leaves it incomplete."""
-    if not looked.applies:
-        verdict = Verdict.NOT_CHECKED
-    elif not looked.findings:
-        verdict = Verdict.PASSED
-    elif all(found.exit_code is ExitCode.EVIDENCE_INCOMPLETE for found in looked.findings):
-        verdict = Verdict.INCOMPLETE
-    else:
-        verdict = Verdict.FAILED
+    if demand is Demand.EVERYTHING:
+        looked = _asked_strictly(check, looked)
+    verdict = verdict_of(looked.findings) if looked.applies else Verdict.NOT_CHECKED
     return CheckResult(
         check.id,
         check.title,
@@ -170,6 +206,28 @@ def answer(check: Check, looked: Looked) -> CheckResult:
         looked.findings,
         looked.notes,
     )
+
+
+def verdict_of(findings: Sequence[AuditFinding]) -> Verdict:
+    """What the findings of a check that was made come to."""
+    if not findings:
+        return Verdict.PASSED
+    if all(found.exit_code is ExitCode.EVIDENCE_INCOMPLETE for found in findings):
+        return Verdict.INCOMPLETE
+    return Verdict.FAILED
+
+
+def _asked_strictly(check: Check, looked: Looked) -> Looked:
+    """The same, with a finding for what could not be looked at."""
+    if not looked.applies:
+        found = NOT_CHECKED.broken(None, f"This was not checked: {check.title}.")
+    elif looked.missing:
+        found = NOT_AT_HAND.broken(
+            None, f"{check.title}: {looked.missing} {looked.unit} could not be looked at."
+        )
+    else:
+        return looked
+    return replace(looked, findings=(*looked.findings, found), applies=True)
 
 
 def look_with(

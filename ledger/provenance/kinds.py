@@ -26,16 +26,20 @@ from ledger.provenance.records_site import (
     ForkFound,
     KeyCompromised,
     KeyRotated,
+    LogRecovered,
     NodeOfflineStart,
     PeerHead,
     PeerMisbehaved,
     PolicyChanged,
     Redacted,
     RosterChanged,
+    SpendingAccepted,
+    SpendingUnknown,
 )
 from ledger.provenance.records_study import (
     DatasetRegistered,
     DatasetRevoked,
+    ModelAdopted,
     StudyApproved,
     StudyClosed,
     StudyProposed,
@@ -60,6 +64,8 @@ __all__ = [
     "KeyCompromised",
     "KeyRotated",
     "KindError",
+    "LogRecovered",
+    "ModelAdopted",
     "ModelReleased",
     "NodeOfflineStart",
     "PeerHead",
@@ -70,6 +76,8 @@ __all__ = [
     "Redacted",
     "RosterChanged",
     "RoundSkipped",
+    "SpendingAccepted",
+    "SpendingUnknown",
     "StudyApproved",
     "StudyClosed",
     "StudyProposed",
@@ -92,6 +100,7 @@ Record = (
     | DatasetRevoked
     | StudyProposed
     | StudyApproved
+    | ModelAdopted
     | StudyRefused
     | StudyRevoked
     | StudyClosed
@@ -114,6 +123,9 @@ Record = (
     | ClockAnomaly
     | NodeOfflineStart
     | AuditRun
+    | LogRecovered
+    | SpendingUnknown
+    | SpendingAccepted
 )
 
 

@@ -15,7 +15,9 @@ from ledger.provenance.fields import (
     Integer,
     Many,
     Micro,
+    OneOf,
     Round,
+    Seq,
     SeqOrNone,
     check_fields,
     decimal_of,
@@ -87,6 +89,22 @@ class StudyApproved(Kind):
             raise FieldError("eps_study_u", "as many values as eps_table_u", self.eps_study_u)
         if list(self.eps_table_u) != sorted(self.eps_table_u) or not self.eps_table_u:
             raise FieldError("eps_table_u", "at least one value, none falling", self.eps_table_u)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAdopted(Kind):
+    """A study builds on a model that another study released; recorded with the approval.
+
+    use: what it is taken for. hash: as in that study's `model.released`, which is entry of_seq in
+    the log of of_site."""
+
+    KIND: ClassVar[str] = "model.adopted"
+    study: Digest
+    use: Annotated[str, OneOf(("start", "evaluate", "standardise"))]
+    hash: Digest
+    of_study: Digest
+    of_site: Digest
+    of_seq: Seq
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,20 @@ not be computed; times are microseconds UTC; a `seq` is an entry's number in the
                    trainings, unreleased, unprotected, recomputed_at: [{seq, declared_u, epsilon}],
                    studies: [{study, name, trainings, planned, declared_u, epsilon_recomputed,
                               mechanism, sigma, q, steps, clip, delta}]}]
-    decisions    [{seq, time_us, actor, sentence}]
+    decisions    [{seq, time_us, actor, sentence, kind, study, ds}]       "": concerns none
     releases     [{seq, time_us, study, name, round, hash, distance,
                    contributors: [{site, name, kept, clipped, dropped}],
-                   averages: [{seq, round, out_hash, own_hash, own_weight_u, train_seq,
+                   averages: [{seq, time_us, round, out_hash, own_hash, own_weight_u, train_seq,
+                               ds, eps_u (−1: nothing trained),
                                inputs: [{site, log_id, seq, hash, weight_u, verdict}]}]}]
     rejections   [{study, name, sender, sender_name, verdict, reason, count, round_first,
                    round_last}]
-    incidents    [{seq, time_us, actor, sentence}]
+    incidents    [{seq, time_us, actor, sentence, kind, study, ds}]
     not_detectable  [sentence]
     not_covered  sentence
+    scope        {study, model (hex; "": all), since_us (0: all), left_out}   left_out: findings
+    witnesses    null (not looked at) or {size, cosigned: [{witness, time_us}],
+                  peers: [{name, size, seen_us, cosigned_us}], forks}          0 µs: never
 
 verdict of a check: "passed", "failed", "incomplete" or "not checked". cap_u is −1 where no cap is
 on record."""
@@ -32,9 +36,11 @@ import math
 from collections.abc import Iterable
 
 from ledger.provenance.audit import AuditReport
+from ledger.provenance.fields import MICRO
 from ledger.provenance.findings import AuditContext
 from ledger.provenance.sections import Happening, Rejection, Release, Step
 from ledger.provenance.spending import DatasetSpending, StudySpending
+from ledger.provenance.witnessing import Witnessing
 
 SCHEMA = "p2pfl-audit/1"
 Json = dict[str, object]
@@ -42,8 +48,13 @@ Json = dict[str, object]
 
 def to_json(report: AuditReport) -> str:
     """The report as JSON text, the same for the same report."""
+    return json.dumps(document_of(report), ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def document_of(report: AuditReport) -> Json:
+    """The report as what JSON can hold."""
     context, root = report.context, report.context.verification.root
-    document: Json = {
+    return {
         "schema": SCHEMA,
         "exit_code": int(report.exit_code),
         "exit_name": report.exit_code.name.lower(),
@@ -88,8 +99,35 @@ def to_json(report: AuditReport) -> str:
         "incidents": _happenings(report.incidents),
         "not_detectable": list(report.limits),
         "not_covered": report.not_covered,
+        "scope": {
+            "study": context.scope.study.hex(),
+            "model": context.scope.model.hex(),
+            "since_us": context.scope.since_us,
+            "left_out": report.left_out,
+        },
+        "witnesses": _witnesses(context.witnessing),
     }
-    return json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def _witnesses(witnessing: Witnessing | None) -> Json | None:
+    if witnessing is None:
+        return None
+    return {
+        "size": witnessing.size,
+        "cosigned": [
+            {"witness": by.witness, "time_us": by.time_s * MICRO} for by in witnessing.cosigned
+        ],
+        "peers": [
+            {
+                "name": peer.name,
+                "size": peer.size,
+                "seen_us": peer.seen_us,
+                "cosigned_us": peer.cosigned_us,
+            }
+            for peer in witnessing.peers
+        ],
+        "forks": witnessing.forks,
+    }
 
 
 def _number(value: float | None) -> float | None:
@@ -138,7 +176,15 @@ def _study(spending: StudySpending, context: AuditContext) -> Json:
 
 def _happenings(happenings: Iterable[Happening]) -> list[Json]:
     return [
-        {"seq": at.seq, "time_us": at.time_us, "actor": at.actor, "sentence": at.sentence}
+        {
+            "seq": at.seq,
+            "time_us": at.time_us,
+            "actor": at.actor,
+            "sentence": at.sentence,
+            "kind": at.kind,
+            "study": at.study.hex(),
+            "ds": at.ds.hex(),
+        }
         for at in happenings
     ]
 
@@ -183,11 +229,14 @@ def _release(release: Release, context: AuditContext) -> Json:
 def _step(step: Step) -> Json:
     return {
         "seq": step.seq,
+        "time_us": step.time_us,
         "round": step.round,
         "out_hash": step.out_hash.hex(),
         "own_hash": step.own_hash.hex(),
         "own_weight_u": step.own_weight_u,
         "train_seq": step.train_seq,
+        "ds": step.ds.hex(),
+        "eps_u": step.eps_u,
         "inputs": [
             {
                 "site": used.site.hex(),

@@ -4,11 +4,11 @@ Nothing is wider than `width` columns; long lists are cut and say so, the JSON h
 
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 
 from ledger.provenance.audit import AuditReport
 from ledger.provenance.fields import MICRO
 from ledger.provenance.findings import AuditContext, CheckResult, Verdict
+from ledger.provenance.moments import moment_of
 from ledger.provenance.sections import Happening, Rejection, Release
 from ledger.provenance.spending import DatasetSpending, StudySpending
 
@@ -34,6 +34,7 @@ def to_text(report: AuditReport, width: int = 80) -> str:
         _releases,
         _rejections,
         _incidents,
+        _witnesses,
         _limits,
     )
     blocks = ["\n".join(section(report, width)) for section in sections]
@@ -47,13 +48,18 @@ def _head(report: AuditReport, width: int) -> Iterator[str]:
     yield "=" * min(len(title), width)
     yield from _wrapped(report.verdict, width)
     yield ""
-    facts = (
+    facts: tuple[tuple[str, str], ...] = (
         ("exit code", f"{int(report.exit_code)} ({_words(report.exit_code.name)})"),
-        ("audited", _moment(context.now_us)),
+        ("audited", moment_of(context.now_us)),
         ("log", context.origin or report.log_id.hex()),
-        ("entries", f"{report.entries}, {_moment(report.first_us)} to {_moment(report.last_us)}"),
+        (
+            "entries",
+            f"{report.entries}, {moment_of(report.first_us)} to {moment_of(report.last_us)}",
+        ),
         ("root hash", root.hex() if root is not None else "cannot be computed"),
     )
+    if report.scope:
+        facts = (*facts, ("told", f"only {report.scope}"))
     for name, value in facts:
         yield from _wrapped(value, width, first=f"{name:<11}", rest=" " * 11)
 
@@ -147,7 +153,7 @@ def _story(title: str, happenings: Sequence[Happening], width: int) -> Iterator[
         return
     yield from _titled(f"{title} ({len(happenings)})", width)
     for at in happenings[:LINES_MAX]:
-        first = f"{_moment(at.time_us)}  "
+        first = f"{moment_of(at.time_us)}  "
         text = f"{at.sentence} [entry {at.seq}, {at.actor}]"
         yield from _wrapped(text, width, first, " " * 4)
     yield from _cut(len(happenings), width)
@@ -196,6 +202,21 @@ def _rejection(rejection: Rejection, context: AuditContext) -> tuple[str, ...]:
         str(rejection.count),
         rejection.verdict + (f": {rejection.reason}" if rejection.reason else ""),
     )
+
+
+def _witnesses(report: AuditReport, width: int) -> Iterator[str]:
+    """Who vouches for this history; nothing where that was not looked at."""
+    seen = report.context.witnessing
+    if seen is None:
+        return
+    yield from _titled("Who vouches for this history", width)
+    if not seen.cosigned:
+        yield from _wrapped("No other site has cosigned this ledger.", width)
+    for one in seen.cosigned:
+        said = f"{one.witness} cosigned the head of {seen.size} entries"
+        yield from _wrapped(f"{said}, {moment_of(one.time_s * MICRO)}", width, "  - ", "    ")
+    if seen.size < report.entries:
+        yield from _wrapped(f"{report.entries - seen.size} entries are not cosigned yet.", width)
 
 
 def _limits(report: AuditReport, width: int) -> Iterator[str]:
@@ -260,12 +281,3 @@ def _computed(epsilon: float | None) -> str:
 
 def _words(name: str) -> str:
     return name.lower().replace("_", " ")
-
-
-def _moment(time_us: int) -> str:
-    """A time for people; a clock that was absurdly wrong is shown as it is."""
-    try:
-        at = datetime.fromtimestamp(time_us // MICRO, UTC)
-    except (ValueError, OverflowError, OSError):
-        return f"{time_us} µs"
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -6,9 +6,12 @@ Responsible for collecting facts from the timeline. Judges nothing."""
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ledger.log import Checkpoint, Previous
+from ledger.log.notes import note_text
 from ledger.provenance.fields import MICRO
 from ledger.provenance.findings import AuditContext
 from ledger.provenance.kinds import (
+    GENESIS_KIND,
     AggDone,
     ClockAnomaly,
     DatasetRegistered,
@@ -16,6 +19,7 @@ from ledger.provenance.kinds import (
     ForkFound,
     KeyCompromised,
     KeyRotated,
+    ModelAdopted,
     ModelReleased,
     NodeOfflineStart,
     PeerMisbehaved,
@@ -34,17 +38,22 @@ from ledger.provenance.kinds import (
     UpdatePublished,
     UpdateReceived,
 )
-from ledger.provenance.timeline import Timeline
+from ledger.provenance.timeline import Logged, Timeline
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One line of a story: where in the log, when, who acted, what."""
+    """One line of a story: where in the log, when, who acted, what.
+
+    study, ds: what it concerns, empty where it concerns none."""
 
     seq: int
     time_us: int
     actor: str
     sentence: str
+    kind: str
+    study: bytes = b""
+    ds: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,10 @@ class Ingredient:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One average on the way to a released model."""
+    """One average on the way to a released model.
+
+    ds, eps_u: what the own update was trained on and this study's ε after it; empty and −1 where
+    nothing was trained."""
 
     seq: int
     round: int
@@ -83,6 +95,9 @@ class Step:
     own_weight_u: int
     train_seq: int
     inputs: tuple[Ingredient, ...]
+    time_us: int
+    ds: bytes
+    eps_u: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +127,16 @@ class Release:
 def decisions(timeline: Timeline, context: AuditContext) -> tuple[Happening, ...]:
     """Who decided what on datasets and studies, in order."""
     return tuple(
-        Happening(logged.seq, logged.time_us, logged.actor, sentence)
+        _happening(logged, sentence)
         for logged in timeline.logged
         if (sentence := _decision(logged.record, context))
     )
+
+
+def _happening(logged: Logged[Record], sentence: str) -> Happening:
+    record = logged.record
+    study, ds = getattr(record, "study", b""), getattr(record, "ds", b"")
+    return Happening(logged.seq, logged.time_us, logged.actor, sentence, record.KIND, study, ds)
 
 
 def _decision(record: Record, context: AuditContext) -> str:
@@ -142,6 +163,11 @@ def _decision(record: Record, context: AuditContext) -> str:
                 f"{role or 'nobody named'} ({meaning or 'no meaning stated'}): {planned} rounds, "
                 f"{privacy}"
             )
+        case ModelAdopted(study=study, use=use, hash=digest, of_site=site, of_seq=seq):
+            return (
+                f"{context.study_name(study)} builds on model {digest.hex()[:12]} ({use}), "
+                f"released by entry {seq} of {context.site_name(site)}"
+            )
         case StudyRefused(study=study, reason=reason):
             return f"{context.study_name(study)} refused{_because(reason)}"
         case StudyRevoked(study=study, reason=reason):
@@ -163,11 +189,23 @@ def _because(reason: str) -> str:
 
 def incidents(timeline: Timeline, context: AuditContext) -> tuple[Happening, ...]:
     """Gaps and events that somebody should look at."""
-    return tuple(
-        Happening(logged.seq, logged.time_us, logged.actor, sentence)
+    begun_again = () if timeline.previous is None else (_incarnation(timeline.previous),)
+    return begun_again + tuple(
+        _happening(logged, sentence)
         for logged in timeline.logged
         if (sentence := _incident(logged.record, context))
     )
+
+
+def _incarnation(logged: Logged[Previous]) -> Happening:
+    """A log that goes on from another one: which, and what was lost between the two."""
+    previous = logged.record
+    size = Checkpoint.parse(note_text(previous.note)).size if previous.note else 0
+    witnessed = f"its last witnessed head has {size} entries" if size else "no head was witnessed"
+    lost = size - previous.missing_from
+    gap = f"entries {previous.missing_from} to {size - 1} of it are lost" if lost else "none lost"
+    sentence = f"this log goes on from log {previous.log_id.hex()[:12]}; {witnessed}, {gap}"
+    return Happening(logged.seq, logged.time_us, logged.actor, sentence, GENESIS_KIND)
 
 
 def _incident(record: Record, context: AuditContext) -> str:
@@ -178,6 +216,9 @@ def _incident(record: Record, context: AuditContext) -> str:
             return f"{context.site_name(site)} broke the protocol {count} times{_because(reason)}"
         case RosterChanged(version=version, members=members):
             return f"roster version {version} with {members} members in force"
+        case ForkFound(log_id=log_id, form=form, witness=witness) if witness:
+            who = context.site_name(witness)
+            return f"{who} cosigned two histories of log {log_id.hex()[:12]} (proof {form})"
         case ForkFound(log_id=log_id, form=form):
             return f"log {log_id.hex()[:12]} showed two histories (proof {form})"
         case KeyRotated(key=key):
@@ -242,14 +283,16 @@ def _steps(timeline: Timeline, study: bytes, model: bytes, seq: int) -> Iterator
             if average:
                 averages.append(average)
         elif average and average.record.out_hash == model:
-            yield _step(timeline, average.seq, average.record)
+            yield _step(timeline, average)
             model = average.record.own.hash
 
 
-def _step(timeline: Timeline, seq: int, record: AggDone) -> Step:
+def _step(timeline: Timeline, average: Logged[AggDone]) -> Step:
+    record = average.record
     published = timeline.at(record.own.seq, UpdatePublished)
+    trained = timeline.at(published.record.train_seq, TrainDone) if published else None
     return Step(
-        seq=seq,
+        seq=average.seq,
         round=record.round,
         out_hash=record.out_hash,
         own_hash=record.own.hash,
@@ -259,6 +302,9 @@ def _step(timeline: Timeline, seq: int, record: AggDone) -> Step:
             Ingredient(used.site, used.log_id, used.seq, used.hash, used.weight_u, verdict)
             for used, verdict in zip(record.inputs, record.verdicts, strict=True)
         ),
+        time_us=average.time_us,
+        ds=trained.record.ds if trained else b"",
+        eps_u=trained.record.eps_u if trained else -1,
     )
 
 

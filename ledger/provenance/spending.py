@@ -5,8 +5,9 @@ total on record: a table made later covers the full plan of every study approved
 the totals of several studies need not rise one after the other.
 
 ε is recomputed over the dataset's whole history, trainings that were never released included, at
-a bounded number of places: after the newest training, after each study's last one, and between
-them at even distances."""
+every place where it has a closed form (full batches), else at a bounded number of places unless
+all are asked for: after the newest training, after each study's last one, and between them at
+even distances."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ from ledger.provenance.kinds import (
     DatasetRegistered,
     DpTerms,
     PrivacySpent,
+    SpendingAccepted,
+    SpendingUnknown,
     StudyApproved,
     TrainDone,
     UpdatePublished,
@@ -27,6 +30,8 @@ from ledger.provenance.timeline import Logged, Timeline
 
 Spent: TypeAlias = TrainDone | PrivacySpent
 """What costs ε."""
+CLOSED_FORM = frozenset({"none", "gaussian"})
+"""Mechanisms of which ε takes microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,8 @@ class _Accounts:
         }
         trained = [logged for logged in self.spent if isinstance(logged.record, TrainDone)]
         recomputed = tuple(self._recompute())
-        declared_u = max((logged.record.eps_total_u for logged in self.spent), default=0)
+        on_record_u = max((logged.record.eps_total_u for logged in self.spent), default=0)
+        declared_u = max(on_record_u, self._decided_u())
         return DatasetSpending(
             ds=self.ds,
             delta=self.delta,
@@ -133,6 +139,14 @@ class _Accounts:
             studies=tuple(self._studies()),
         )
 
+    def _decided_u(self) -> int:
+        """What counts by decision: the whole cap while it is unknown what was spent."""
+        unknown = [x.seq for x in self.timeline.of(SpendingUnknown) if x.record.ds == self.ds]
+        decided = [x for x in self.timeline.of(SpendingAccepted) if x.record.ds == self.ds]
+        if unknown and not (decided and decided[-1].seq > unknown[-1]):
+            return max(0, self.cap_u)
+        return decided[-1].record.eps_total_u if decided else 0
+
     def _recompute(self) -> Iterator[Recomputed]:
         declared_u = 0
         places = self._places()
@@ -144,22 +158,31 @@ class _Accounts:
 
     def _places(self) -> frozenset[int]:
         """Where ε is recomputed; the newest places first, should there be too many."""
+        most = self._recomputed_max()
+        if most is None:
+            return frozenset(range(len(self.spent)))
         ends = {logged.record.study: place for place, logged in enumerate(self.spent)}
-        wanted = sorted(ends.values(), reverse=True)[: self.context.recomputed_max]
-        free = self.context.recomputed_max - len(wanted)
+        wanted = sorted(ends.values(), reverse=True)[:most]
+        free = most - len(wanted)
         if free > 0 and self.spent:
             step = max(1, math.ceil(len(self.spent) / free))
             wanted += range(step - 1, len(self.spent), step)
         return frozenset(wanted)
 
+    def _recomputed_max(self) -> int | None:
+        """None: everywhere."""
+        is_quick = all(logged.record.dp.mech in CLOSED_FORM for logged in self.spent)
+        return None if is_quick else self.context.recomputed_max
+
     def _studies(self) -> Iterator[StudySpending]:
         by_study: dict[bytes, list[Logged[Spent]]] = {}
         for logged in self.spent:
             by_study.setdefault(logged.record.study, []).append(logged)
+        most = self._recomputed_max()
         for place, (study, spent) in enumerate(by_study.items()):
             trained = [x.record for x in spent if isinstance(x.record, TrainDone)]
             approval = self.timeline.approval_before(study, self.timeline.size)
-            few = place < self.context.recomputed_max
+            few = most is None or place < most
             yield StudySpending(
                 study=study,
                 trainings=len(trained),

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from ledger.log import Entry, LedgerError
+from ledger.log import Entry, LedgerError, Previous
+from ledger.log.genesis import parse_genesis
 from ledger.provenance.kinds import (
     GENESIS_KIND,
     DatasetRegistered,
@@ -50,6 +51,11 @@ class Timeline:
         self.log_id = b""
         self.first_us = 0
         self.last_us = 0
+        self.leaves: list[bytes] = []
+        self.previous: Logged[Previous] | None = None
+        """The log that this one goes on from, as its first entry says."""
+        self.times: dict[int, int] = {}
+        """µs UTC by entry number, in the log's order."""
         self.problems: list[KindError] = []
         self.unreadable: LedgerError | None = None
         self.logged: list[Logged[Record]] = []
@@ -66,8 +72,11 @@ class Timeline:
         if not self.size:
             self.log_id, self.first_us = entry.log_id, entry.time_us
         self.size += 1
+        self.leaves.append(entry.leaf)
+        self.times[entry.seq] = entry.time_us
         self.last_us = entry.time_us
         if entry.kind == GENESIS_KIND and entry.seq == 0:
+            self.previous = _goes_on_from(entry)
             return
         try:
             record = parse(entry)
@@ -112,6 +121,14 @@ class Timeline:
     def registration_before(self, ds: bytes, seq: int) -> Logged[DatasetRegistered] | None:
         """The newest registration of a dataset, revoked since or not."""
         return _last_before([x for x in self.of(DatasetRegistered) if x.record.ds == ds], seq)
+
+
+def _goes_on_from(entry: Entry) -> Logged[Previous] | None:
+    try:
+        previous = parse_genesis(entry.raw).previous
+    except LedgerError:
+        return None  # the log's own verification tells of it
+    return Logged(entry.seq, entry.time_us, entry.actor, previous) if previous else None
 
 
 def _seq(logged: Logged[Any]) -> int:

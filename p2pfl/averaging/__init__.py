@@ -5,6 +5,7 @@ Pure mathematics: no I/O, no clock, no randomness that is not a public seed.
 
 from p2pfl.averaging.errors import AveragingError
 from p2pfl.averaging.evidence import Averaged, Evidence, Verdict
+from p2pfl.averaging.passes import prepare
 from p2pfl.averaging.registry import (
     DEFAULT_RULE,
     RULES,
@@ -13,6 +14,7 @@ from p2pfl.averaging.registry import (
     average,
     resolve_parameters,
 )
+from p2pfl.averaging.running import Spread, spread_of
 
 __all__ = [
     "DEFAULT_RULE",
@@ -22,7 +24,10 @@ __all__ = [
     "Evidence",
     "Parameter",
     "Rule",
+    "Spread",
     "Verdict",
     "average",
+    "prepare",
     "resolve_parameters",
+    "spread_of",
 ]

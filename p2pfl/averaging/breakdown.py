@@ -59,6 +59,19 @@ def breakdown(graph: Mapping[bytes, tuple[bytes, ...]], weights: Weights, f: int
     return _judged(n, f, fewest, mu2, b)
 
 
+def spectral_gap(weights: Weights) -> float:
+    """1 − the second-largest |eigenvalue| of the mixing matrix: how fast differences disappear.
+
+    In a round of plain mixing without training they shrink to 1 − gap of what they were, or less.
+    0: they may never disappear; 1: gone after one round. weights: from `all_mixing_weights_u`.
+    """
+    directed = _weight_matrix(sorted(weights), weights)
+    # π_i w_ij = π_j w_ji: the matrix has the eigenvalues of a symmetric one, as in `_mu2`.
+    mixing = np.sqrt(directed * directed.T) + np.diag(1.0 - directed.sum(axis=1))
+    sizes = np.sort(np.abs(np.linalg.eigvalsh(mixing)))
+    return max(0.0, 1.0 - float(sizes[-2])) if len(sizes) > 1 else 1.0
+
+
 def _judged(n: int, f: int, fewest: int, mu2: float, b: float) -> Breakdown:
     who = "1 Byzantine site" if f == 1 else f"{f} Byzantine sites"
     figures = f"b = {b:.2f}, μ2 = {mu2:.2f}"

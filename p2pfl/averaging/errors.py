@@ -63,12 +63,13 @@ class WrongShape(AveragingError):
 
 
 class NotFinite(AveragingError):
-    """An input holds NaN or infinity. `neighbour` is its row, None for the own model."""
+    """The own model holds NaN or infinity: nothing can be averaged around it."""
 
-    def __init__(self, neighbour: int | None) -> None:
-        self.neighbour = neighbour
-        whose = "the own model" if neighbour is None else f"neighbour {neighbour}"
-        super().__init__(f"{whose} holds a value that is NaN or infinite: expected finite numbers")
+    def __init__(self) -> None:
+        super().__init__(
+            "the own model holds a value that is NaN or infinite: expected finite numbers; "
+            "train again from the last model that was averaged"
+        )
 
 
 class WeightOutOfRange(AveragingError):

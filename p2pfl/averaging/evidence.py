@@ -1,5 +1,6 @@
 """What an averaging step hands back: the new model, and what was done with each neighbour."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,14 +13,16 @@ class Verdict(StrEnum):
     KEPT = "kept"
     CLIPPED = "clipped"
     DROPPED = "dropped"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One neighbour, as the rule saw it.
 
-    distance: from the point the rule compares with (the own model; for gm_clip and
-    geometric_median the centre of the neighbourhood), in units of the parameters.
+    distance: from the point the rule compares with (the own model; for gm_clip,
+    geometric_median and centered_clipping the centre of the neighbourhood), in units of the
+    parameters; infinite for a model that was refused: NaN, infinity or the wrong shape.
     factor: 0…1, how much of the neighbour's say was left.
     """
 
@@ -42,6 +45,9 @@ def evidence_of(distances: Wide, factors: Wide) -> tuple[Evidence, ...]:
         Evidence(distance, factor, _verdict(factor))
         for distance, factor in zip(distances.tolist(), factors.tolist(), strict=True)
     )
+
+
+REFUSAL = Evidence(math.inf, 0.0, Verdict.REFUSED)
 
 
 def _verdict(factor: float) -> Verdict:

@@ -48,9 +48,9 @@ def geometric_median_of(gram: Wide, weights: Wide, steps: int) -> Centre:
     smoothing = max(SMOOTHING * scale, SMALLEST)
     coefficients = _normalised(weights / np.maximum(typical, smoothing))
     for _ in range(steps):
-        distances = _distances_to(gram, coefficients)
+        distances = distances_to(gram, coefficients)
         coefficients = _normalised(weights / np.maximum(distances, smoothing))
-    return Centre(coefficients, _distances_to(gram, coefficients))
+    return Centre(coefficients, distances_to(gram, coefficients))
 
 
 def _normalised(values: Wide) -> Wide:
@@ -63,7 +63,8 @@ def _pairwise_distances(gram: Wide) -> Wide:
     return _root(squares[:, np.newaxis] + squares[np.newaxis, :] - 2.0 * gram)
 
 
-def _distances_to(gram: Wide, coefficients: Wide) -> Wide:
+def distances_to(gram: Wide, coefficients: Wide) -> Wide:
+    """‖x_j − c‖ of every member, c = Σ coefficients[j] x_j with coefficients that sum to 1."""
     # Products and sums instead of @: a matrix product's bits may depend on the BLAS.
     towards = np.add.reduce(gram * coefficients, axis=1)
     square_of_centre = np.add.reduce(towards * coefficients)

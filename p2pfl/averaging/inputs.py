@@ -1,46 +1,40 @@
 """Checked inputs of an averaging step: the only door through which foreign vectors come in.
 
-Knows shapes, types and weights; must not know rules. Models may be memory-mapped: they are read
-in chunks of coordinates and never copied whole.
+Knows shapes, types and weights; must not know rules. Models may be memory-mapped: nothing here
+reads their values, and nothing copies them whole. A peer's model of the wrong shape is left out
+here; one with NaN or infinity is left out by `rules`, when the first pass has met it.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from p2pfl.averaging.errors import (
-    NotFinite,
-    NoWeightForSelf,
-    WeightOutOfRange,
-    WrongShape,
-    WrongType,
-)
+from p2pfl.averaging.errors import NoWeightForSelf, WeightOutOfRange, WrongShape, WrongType
 
 Vector = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
 Neighbours = npt.NDArray[np.float32] | Sequence[Vector]
 """float32[m, d], or m vectors float32[d] (each may be its own memory map)."""
 
-# Fixed, because the order of a sum is part of its result: the same inputs must give the same bits
-# on every machine. 4,096 coordinates of a dozen models in float64 fit a core's second-level cache.
-CHUNK_COORDINATES = 4096
-
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Own model and neighbours, checked.
+    """Own model and the neighbours that are averaged.
 
-    own: float32[d], finite. rows: m vectors float32[d], finite. weights: float64[m], in (0, 1).
-    own_weight: 1 − Σ weights, above 0.
+    own: float32[d]. rows: m vectors float32[d]. weights: float64[m], in (0, 1). own_weight:
+    1 − Σ weights, above 0. places: which of the given neighbours each row is. given: how many
+    neighbours were given, those left out included.
     """
 
     own: Vector
     rows: tuple[Vector, ...]
     weights: Wide
     own_weight: float
+    places: tuple[int, ...]
+    given: int
 
     @property
     def members(self) -> int:
@@ -52,11 +46,25 @@ class Inputs:
         """float64[N], own weight first; sums to 1."""
         return np.concatenate(([self.own_weight], self.weights))
 
+    def without(self, rows: Collection[int]) -> "Inputs":
+        """The same without some rows: what their weights were goes to the own model."""
+        kept = [at for at in range(len(self.rows)) if at not in rows]
+        weights = self.weights[kept]
+        return Inputs(
+            self.own,
+            tuple(self.rows[at] for at in kept),
+            weights,
+            1.0 - math.fsum(weights.tolist()),
+            tuple(self.places[at] for at in kept),
+            self.given,
+        )
+
 
 def check_inputs(own: Vector, neighbours: Neighbours, weights: Vector) -> Inputs:
-    """Refuse what no rule may see; returns views, copies nothing.
+    """Refuse what no rule may see; leave out neighbours of the wrong shape; copy nothing.
 
-    Raises: WrongType, WrongShape, NotFinite, WeightOutOfRange, NoWeightForSelf.
+    Raises: WrongType, WrongShape (own model, weights, or a matrix that does not fit),
+    WeightOutOfRange, NoWeightForSelf.
     """
     own_vector = _float32(own, "own model")
     if own_vector.ndim != 1 or own_vector.size == 0:
@@ -72,16 +80,16 @@ def check_inputs(own: Vector, neighbours: Neighbours, weights: Vector) -> Inputs
     total = math.fsum(checked_weights.tolist())
     if total >= 1.0:
         raise NoWeightForSelf(total)
-    _require_finite(own_vector, None)
-    for index, row in enumerate(rows):
-        _require_finite(row, index)
-    return Inputs(own_vector, rows, checked_weights.astype(np.float64), 1.0 - total)
-
-
-def chunks(coordinates: int) -> Iterator[slice]:
-    """The fixed cutting of d coordinates into slices."""
-    for start in range(0, coordinates, CHUNK_COORDINATES):
-        yield slice(start, min(start + CHUNK_COORDINATES, coordinates))
+    everything = Inputs(
+        _readable(own_vector),
+        rows,
+        checked_weights.astype(np.float64),
+        1.0 - total,
+        tuple(range(len(rows))),
+        len(rows),
+    )
+    misshapen = [at for at, row in enumerate(rows) if row.shape != own_vector.shape]
+    return everything.without(misshapen) if misshapen else everything
 
 
 def _rows(neighbours: Neighbours, d: int) -> tuple[Vector, ...]:
@@ -89,12 +97,8 @@ def _rows(neighbours: Neighbours, d: int) -> tuple[Vector, ...]:
         matrix = _float32(neighbours, "neighbours")
         if matrix.ndim != 2 or matrix.shape[1] != d:
             raise WrongShape("neighbours", f"(m, {d})", matrix.shape)
-        return tuple(matrix)
-    rows = tuple(_float32(row, f"neighbour {index}") for index, row in enumerate(neighbours))
-    for index, row in enumerate(rows):
-        if row.shape != (d,):
-            raise WrongShape(f"neighbour {index}", f"({d},)", row.shape)
-    return rows
+        return tuple(_readable(row) for row in matrix)
+    return tuple(_readable(_float32(row, f"neighbour {at}")) for at, row in enumerate(neighbours))
 
 
 def _float32(value: object, what: str) -> Vector:
@@ -106,7 +110,6 @@ def _float32(value: object, what: str) -> Vector:
     return value.view(np.ndarray)
 
 
-def _require_finite(vector: Vector, neighbour: int | None) -> None:
-    for part in chunks(vector.size):
-        if not np.isfinite(vector[part]).all():
-            raise NotFinite(neighbour)
+def _readable(vector: Vector) -> Vector:
+    """The vector itself where its values lie one after the other, as they do in files."""
+    return np.require(vector, requirements=["C", "A"])

@@ -41,37 +41,59 @@ class Rule:
     summary: str
 
 
-_BYZANTINE = Parameter("byzantine", 0.2, 0.0, 0.49)
-_STEPS = Parameter("steps", 8, 1, 64)
+_BYZANTINE = Parameter("byzantine", rules.BYZANTINE, 0.0, 0.49)
+_STEPS = Parameter("steps", rules.STEPS, 1, 64)
+_MEDIAN_STEPS = Parameter("steps", rules.STEPS_CONVERGED, 1, 1000)
+_CLIPPING_STEPS = Parameter("steps", rules.CLIPPING_STEPS, 1, 64)
+_RADIUS = Parameter("radius", 0.0, 0.0, 1e30)
+_AFTER_MIXING = "nnm+"
+
+
+def _plain(name: str, summary: str, *parameters: Parameter) -> Rule:
+    function: Callable[..., Averaged] = getattr(rules, name)
+    return Rule(name, function, parameters, _BYZANTINE in parameters, summary)
+
 
 _ROWS = (
-    Rule("gossip", rules.gossip, (), False, "weighted mean, no defence"),
-    Rule("gm_clip", rules.gm_clip, (_STEPS,), False, "clip around the geometric median"),
-    Rule("cs_plus", rules.cs_plus, (_BYZANTINE,), True, "clip around the own model"),
-    Rule(
-        "cs_redescending",
-        rules.cs_redescending,
-        (_BYZANTINE,),
-        True,
-        "cs_plus that ignores the very far; for sparse graphs",
+    _plain("gossip", "weighted mean, no defence"),
+    _plain("mean", "plain mean per coordinate, weights ignored; for exact sums"),
+    _plain("gm_clip", "clip around the geometric median", _STEPS),
+    _plain("cs_plus", "clip around the own model", _BYZANTINE),
+    _plain("cs_redescending", "cs_plus that ignores the very far; for sparse graphs", _BYZANTINE),
+    _plain("clipped_gossip", "clip at a radius from the spread", _BYZANTINE, _RADIUS),
+    _plain("nna", "mean of the models nearest to the own one", _BYZANTINE),
+    _plain("trimmed_mean", "mean without the ends, per coordinate", _BYZANTINE),
+    _plain("median", "median per coordinate, weights ignored"),
+    _plain("geometric_median", "point nearest to all models together", _MEDIAN_STEPS),
+    _plain("krum", "the most central model, weights ignored", _BYZANTINE),
+    _plain("multi_krum", "mean of the most central models", _BYZANTINE),
+    _plain(
+        "centered_clipping",
+        "clip around a centre that moves",
+        _BYZANTINE,
+        _RADIUS,
+        _CLIPPING_STEPS,
     ),
-    Rule(
-        "trimmed_mean",
-        rules.trimmed_mean,
-        (_BYZANTINE,),
-        True,
-        "mean without the ends, per coordinate",
-    ),
-    Rule("median", rules.median, (), False, "median per coordinate, weights ignored"),
-    Rule(
-        "geometric_median",
-        rules.geometric_median,
-        (_STEPS,),
-        False,
-        "point nearest to all models together",
-    ),
+    _plain("nnm", "mix with the nearest, then trimmed_mean", _BYZANTINE),
 )
-RULES: Mapping[str, Rule] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def _mixed(row: Rule) -> Rule:
+    """The same rule after nearest-neighbour mixing; both take the one declared share."""
+    own_parameters = tuple(p for p in row.parameters if p != _BYZANTINE)
+    return Rule(
+        _AFTER_MIXING + row.name,
+        rules.after_mixing(row.name, row.needs_byzantine_share),
+        (_BYZANTINE, *own_parameters),
+        True,
+        f"mix with the nearest, then {row.name}",
+    )
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {row.name: row for row in (*_ROWS, *(_mixed(row) for row in _ROWS if row.name != "nnm"))}
+)
+"""The fourteen rules, then nnm+RULE for each of the others."""
 
 
 def average(

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 from math import isqrt
 
-from p2pfl.averaging.breakdown import Breakdown, Claim, breakdown
+from p2pfl.averaging.breakdown import Breakdown, Claim, breakdown, spectral_gap
 from p2pfl.averaging.errors import GraphError, ShareCapTooLow, UnknownSite, UnknownTopology
 
 Graph = Mapping[bytes, tuple[bytes, ...]]
@@ -35,6 +35,7 @@ __all__ = [
     "capped_shares_u",
     "mixing_weights_u",
     "neighbours",
+    "spectral_gap",
     "uniform_shares_u",
 ]
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +51,14 @@ def say_wrapped(text: str, *, width: int = 80) -> None:
     say(textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False))
 
 
+def as_typed(path: Path) -> str:
+    """A path as a person would type it where they stand."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (OSError, ValueError):
+        return str(path)
+
+
 def say_json(value: object) -> None:
     """A result as JSON, indented, keys as the result's fields."""
     from p2pfl.runtime.jsonable import to_json
@@ -70,6 +78,14 @@ def say_fields(fields: Sequence[tuple[str, str]], *, width: int = 80) -> None:
             say(" " * left + line)
 
 
+def own_first(names: Iterable[str], home: Home) -> list[str]:
+    """Sites by name, this one before all others."""
+    from p2pfl.runtime.config import read_config
+
+    own = read_config(home.config).name if home.config.is_file() else ""
+    return sorted(names, key=lambda name: (name != own, name))
+
+
 def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table of at most 80 columns; coloured on a terminal, plain when piped."""
     from rich.console import Console
@@ -79,7 +95,10 @@ def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*headers, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    console.print(table, width=min(80, console.width) if console.is_terminal else 80)
+    with console.capture() as printed:
+        console.print(table, width=min(80, console.width) if console.is_terminal else 80)
+    for line in printed.get().splitlines():
+        say(line.rstrip())
 
 
 def short(digest: bytes) -> str:

@@ -36,7 +36,10 @@ def demo(
         Path | None, typer.Option(help="Folder with the four UCI heart-disease files.")
     ] = None,
     home: Annotated[
-        Path | None, typer.Option(help="Folder for the hospitals' homes [default: temporary].")
+        Path | None,
+        typer.Option(
+            help="Folder for the hospitals' homes [default: temporary].", show_default=False
+        ),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the homes afterwards.")] = False,
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
@@ -44,10 +47,11 @@ def demo(
     """Hospitals train together on this machine: real nodes, real libp2p, real ledgers."""
     from p2pfl.cli.demo_stage import DemoTerms
 
+    _check_names(rule, plan)
     epsilon = _epsilon(privacy)
     if data is not None and sites != 4:
         raise typer.BadParameter("the heart-disease data has 4 hospitals", param_hint="--sites")
-    with _folder(home, keep=keep) as folder:
+    with demo_folder(home, keep=keep) as folder:
         where = data.absolute() if data is not None else None
         _run(DemoTerms(folder, sites, rounds, seed, rule, plan, epsilon, where), keep, json)
 
@@ -79,6 +83,17 @@ def _run(terms: DemoTerms, keep: bool, json_file: Path | None) -> None:
         demo_result.write_json(json_file, result)
 
 
+def _check_names(rule: str, plan: str) -> None:
+    """Before anything is made. Raises typer.BadParameter."""
+    from p2pfl.core.manifest import RULES
+    from p2pfl.runtime.policy import PLANS
+
+    for option, given, known in (("--rule", rule, RULES), ("--plan", plan, PLANS)):
+        if given not in known:
+            listed = ", ".join(known)
+            raise typer.BadParameter(f'is "{given}", expected one of {listed}', param_hint=option)
+
+
 def _epsilon(privacy: str) -> float | None:
     if privacy == "none":
         return None
@@ -96,7 +111,7 @@ def _epsilon(privacy: str) -> float | None:
 
 
 @contextlib.contextmanager
-def _folder(home: Path | None, *, keep: bool) -> Iterator[Path]:
+def demo_folder(home: Path | None, *, keep: bool) -> Iterator[Path]:
     """The folder for the homes: a fresh one, or that of an earlier demonstration, emptied."""
     if home is None:
         folder = Path(tempfile.mkdtemp(prefix="p2pfl-demo-"))

@@ -32,6 +32,8 @@ class Watched:
     is_complete: bool = False
     has_ended: bool = False
     position: int = 0
+    is_segmentation: bool = False
+    """Then rounds are told by Dice, and not by AUC."""
 
     def read_log(self) -> bool:
         """Take in new lines of the node's log; True if there were any."""
@@ -64,13 +66,18 @@ class Watched:
         if not self.rounds or (self.has_ended and not self.is_complete):
             return f"{self.site.name:<12} {self.state[:66]}"
         done = self.rounds[-1]
-        auc = "  –  " if done["auc"] is None else f"{done['auc']:.3f}"
         eps = f"ε {done['eps_total_u'] / 1e6:.2f}" if done["eps_total_u"] else "no DP"
         work = f"loss {done['loss']:6.3f}" if done["phase"] == "training" else "mixing only"
         return (
             f"{self.site.name:<12} round {done['round'] + 1:>3}/{done['rounds']}  "
-            f"{work}  AUC {auc}  heard {done['heard']}/{done['expected']}  {eps}"
+            f"{work}  {self._score(done)}  heard {done['heard']}/{done['expected']}  {eps}"
         )
+
+    def _score(self, done: dict[str, Any]) -> str:
+        """On the own hold-out."""
+        if self.is_segmentation:
+            return f"Dice {done['accuracy']:.3f}"
+        return "AUC   –  " if done["auc"] is None else f"AUC {done['auc']:.3f}"
 
 
 @contextlib.contextmanager

@@ -74,19 +74,19 @@ def set_stage(terms: DemoTerms, say: Say) -> Stage:
     say(f"Data: {what}, {count} patients of {len(sites)} hospitals")
     for site in sites:
         say(f"  {site.name:<14}{site.patients:>4} patients")
-    _found(sites, terms, say)
-    _sign_roster(sites, terms, say)
+    found_homes(sites, terms, say)
+    sign_roster(sites, terms, say)
     for site in sites:
-        _register(site, schema, say if site is sites[0] else _quiet)
+        _register(site, schema, say if site is sites[0] else quiet)
     manifest, study = _propose(sites[0], terms, say)
-    shown = json.loads(command(sites[0].home, "study", "show", study, "--json", say=_quiet))
+    shown = json.loads(command(sites[0].home, "study", "show", study, "--json", say=quiet))
     for site in sites:
         is_first = site is sites[0]
         if not is_first:
             proposal = str(manifest.with_suffix(".study"))
-            command(site.home, "study", "import", proposal, say=say if site is sites[1] else _quiet)
+            command(site.home, "study", "import", proposal, say=say if site is sites[1] else quiet)
         approving = ("study", "approve", study[:12], "--data", DATASET)
-        command(site.home, *approving, say=say if is_first else _quiet)
+        command(site.home, *approving, say=say if is_first else quiet)
     return Stage(sites, study, manifest, shown["robustness"], shown["privacy"])
 
 
@@ -111,7 +111,7 @@ def command(home: Path | None, *words: str, say: Say) -> str:
     return printed.getvalue()
 
 
-def _quiet(_line: str) -> None:
+def quiet(_line: str) -> None:
     """The same command for the next hospital is not worth another line."""
 
 
@@ -179,25 +179,25 @@ def free_addresses(count: int) -> list[str]:
         return [f"127.0.0.1:{opened.getsockname()[1]}" for opened in sockets]
 
 
-def _found(sites: Sequence[DemoSite], terms: DemoTerms, say: Say) -> None:
+def found_homes(sites: Sequence[DemoSite], terms: DemoTerms, say: Say) -> None:
     for site in sites:
         words = ["init", "--name", site.name, "--listen", site.address]
         words += ["--consortium", CONSORTIUM]
         if terms.epsilon is None:
             words.append("--allow-no-privacy")
-        command(site.home, *words, say=say if site is sites[0] else _quiet)
+        command(site.home, *words, say=say if site is sites[0] else quiet)
 
 
-def _sign_roster(sites: Sequence[DemoSite], terms: DemoTerms, say: Say) -> None:
+def sign_roster(sites: Sequence[DemoSite], terms: DemoTerms, say: Say) -> None:
     roster = terms.folder / "consortium.roster"
     cards = [str(site.home / f"{site.name}.card") for site in sites]
     command(sites[0].home, "roster", "create", *cards, "--out", str(roster), say=say)
     for site in sites:
         is_first = site is sites[0]
-        command(site.home, "roster", "sign", str(roster), say=say if is_first else _quiet)
+        command(site.home, "roster", "sign", str(roster), say=say if is_first else quiet)
     for site in sites[:-1]:  # the last signature put the roster into force where it was given
         is_first = site is sites[0]
-        command(site.home, "roster", "install", str(roster), say=say if is_first else _quiet)
+        command(site.home, "roster", "install", str(roster), say=say if is_first else quiet)
 
 
 def _register(site: DemoSite, schema: Path, say: Say) -> None:

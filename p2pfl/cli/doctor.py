@@ -49,6 +49,7 @@ def _machine(home: Home) -> list[Examination]:
 
     return [
         ("python", machine.check_python),
+        ("confinement", machine.check_confinement),
         ("torch", machine.check_torch),
         ("libp2p", machine.check_libp2p),
         ("memory", machine.check_memory),
@@ -64,6 +65,7 @@ def _home(home: Home) -> list[Examination]:
     from p2pfl.runtime.commands import doctoring
     from p2pfl.runtime.commands import doctoring_home as look
     from p2pfl.runtime.commands import doctoring_network as network
+    from p2pfl.runtime.commands import doctoring_witnesses as witnesses
 
     if not home.config.is_file():
         missing = doctoring.warn(
@@ -78,6 +80,7 @@ def _home(home: Home) -> list[Examination]:
         ("config", lambda: look.check_configuration(home)),
         ("keys", lambda: look.check_keys(home)),
         ("ledger", lambda: look.check_ledger(home)),
+        ("witnesses", lambda: witnesses.check_witnesses(home, now_us=now_us())),
         ("blobs", lambda: look.check_blobs(home, os.urandom)),
         ("data", lambda: look.check_datasets(home)),
         ("roster", lambda: network.check_roster(home)),

@@ -1,4 +1,4 @@
-"""`p2pfl ledger`: verify, audit, show, head. All of them read a snapshot beside a running node."""
+"""`p2pfl ledger`: verify, show, head. All of them read a snapshot beside a running node."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from typing import Annotated
 
 import typer
 
+from p2pfl.cli import (
+    ledger_audit,
+    ledger_export,
+    ledger_prove,
+    ledger_recovery,
+    ledger_witnesses,
+)
 from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_fields, say_json
 
 app = typer.Typer(
@@ -15,6 +22,11 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Verify, audit and read this site's ledger.",
 )
+app.add_typer(ledger_export.app, name="export")
+ledger_witnesses.register(app)
+ledger_audit.register(app)
+ledger_prove.register(app)
+ledger_recovery.register(app)
 
 
 class Signatures(Enum):
@@ -25,13 +37,6 @@ class Signatures(Enum):
     NONE = "none"
 
 
-class Format(Enum):
-    """How a report is printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 @app.command()
 def verify(
     context: typer.Context,
@@ -40,9 +45,12 @@ def verify(
     json: JsonOption = False,
 ) -> int:
     """Verify bytes, chain, tree, heads and signatures. Exit codes: 0 clean, 10 broken, 11 lost."""
+    from p2pfl.cli.progress import working
     from p2pfl.runtime.commands import ledger_reading as reading
 
-    checked = reading.verify_from(opened_home(context), reading.SigCheck(sigs.value), start)
+    home = opened_home(context)
+    with working("Verifying every entry …"):
+        checked = reading.verify_from(home, reading.SigCheck(sigs.value), start)
     if json:
         say_json(
             {
@@ -57,26 +65,9 @@ def verify(
         place = "" if finding.seq is None else f"entry {finding.seq}: "
         say(f"{finding.code.value:<18}{place}{finding.detail}")
     root = checked.root.hex() if checked.root else "not computable"
-    say(f"{checked.size} entries, {len(checked.findings)} findings, root {root}")
+    say(f"{checked.size} entries, {len(checked.findings)} findings, root")
+    say(root)
     return int(checked.exit_code)
-
-
-@app.command()
-def audit(
-    context: typer.Context,
-    replay: Annotated[bool, typer.Option(help="Compute every average again.")] = True,
-    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TEXT,
-    json: JsonOption = False,
-) -> int:
-    """Check every rule: approvals, budgets, artefacts, averages. Exit codes: see `verify`, and 13
-    rule violated, 14 evidence incomplete."""
-    from ledger.provenance import report
-    from p2pfl.runtime.commands import ledger_reading as reading
-
-    found = reading.run_audit(opened_home(context), replay=replay, now_us=now_us())
-    as_json = json or format_ is Format.JSON
-    say((report.to_json(found) if as_json else report.to_text(found)).rstrip("\n"))
-    return int(found.exit_code)
 
 
 @app.command()
@@ -101,15 +92,17 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Entries in plain words."""
+    from p2pfl.cli.progress import paged
     from p2pfl.runtime.commands import ledger_reading as reading
 
     found = reading.ledger_show(opened_home(context), start, count)
     if json:
         say_json(found)
         return
-    for entry in found:
-        say(f"{entry.seq}  {entry.time}  {entry.kind}  by {entry.actor}")
-        say_fields([(f"    {key}", _words(value)) for key, value in entry.body.items()])
+    with paged(sum(1 + len(entry.body) for entry in found)):
+        for entry in found:
+            say(f"{entry.seq}  {entry.time}  {entry.kind}  by {entry.actor}")
+            say_fields([(f"    {key}", _words(value)) for key, value in entry.body.items()])
 
 
 @app.command("accept-clock")

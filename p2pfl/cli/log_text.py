@@ -24,11 +24,11 @@ def day_of(line: LogLine) -> str:
     return printable(line.time[_DAY])
 
 
-def shown(line: LogLine) -> str:
-    """Clock and sentence, wrapped to 80 columns."""
+def shown(line: LogLine, *, of_one_study: bool = False) -> str:
+    """Clock and sentence, wrapped to 80 columns. of_one_study: nobody has to be told which."""
     clock = printable(line.time[_CLOCK])
     return textwrap.fill(
-        sentence(line),
+        sentence(line, of_one_study=of_one_study),
         WIDTH,
         initial_indent=f"{clock}  ",
         subsequent_indent=" " * (len(clock) + 2),
@@ -36,13 +36,13 @@ def shown(line: LogLine) -> str:
     )
 
 
-def sentence(line: LogLine) -> str:
+def sentence(line: LogLine, *, of_one_study: bool = False) -> str:
     """What happened, without the time."""
-    study = line.text("study")[:8]
+    study = "" if of_one_study else line.text("study")[:6]
     of_study = f"{printable(study)}: " if study else ""
     match line.event:
         case "round_done":
-            return of_study + round_words(line)
+            return of_study + round_words(line, gap="  " if of_one_study else " ")
         case "node_ready":
             return f"the node listens on {printable(line.text('listen'))}"
         case "node_stopped":
@@ -59,8 +59,8 @@ def sentence(line: LogLine) -> str:
             return f"{printable(event)} {fields}".rstrip()
 
 
-def round_words(line: LogLine) -> str:
-    """The progress of a round, in a few columns."""
+def round_words(line: LogLine, *, gap: str) -> str:
+    """The progress of a round, in a few columns with a gap between them."""
     auc, loss, eps = (line.number(name) for name in ("auc", "loss", "eps_total_u"))
     number = (line.number("round") or 0) + 1
     phase = line.text("phase")
@@ -70,10 +70,8 @@ def round_words(line: LogLine) -> str:
     spent = f"ε {(eps or 0) / 1e6:.3f}" if eps or phase != "training" else "no DP"
     heard = f"heard {line.fields.get('heard', '?')}/{line.fields.get('expected', '?')}"
     took = f"{line.number('round_s') or 0:.2f} s"
-    return (
-        f"round {number:.0f}/{line.number('rounds') or 0:.0f}  {work}  {score}  {heard}  "
-        f"{spent}  {took}"
-    )
+    rounds = line.number("rounds") or 0
+    return gap.join([f"round {number:.0f}/{rounds:.0f}", work, score, heard, spent, took])
 
 
 def printable(text: str) -> str:

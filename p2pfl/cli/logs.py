@@ -53,8 +53,9 @@ def logs(
 class Printer:
     """Prints lines, and the date where it changes."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, of_one_study: bool = False) -> None:
         self._as_json = as_json
+        self._of_one_study = of_one_study
         self._day = ""
 
     def show(self, line: LogLine) -> None:
@@ -67,7 +68,7 @@ class Printer:
         if log_text.day_of(line) != self._day:
             self._day = log_text.day_of(line)
             say(f"{self._day} (UTC)")
-        say(log_text.shown(line))
+        say(log_text.shown(line, of_one_study=self._of_one_study))
 
 
 def _follow(home: Home, count: int, event: str, shown: Printer) -> None:

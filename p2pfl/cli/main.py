@@ -23,6 +23,7 @@ EXIT_INTERRUPTED: Final = 130
 
 FAMILIES: Final = {
     "demo": "Four hospitals train together on this machine, start to audit.",
+    "demo-tumour": "Five hospitals learn together to mark synthetic brain tumours.",
     "init": "Create this site's home: keys, ledger, configuration, policy.",
     "roster": "Who belongs to the consortium.",
     "data": "Register and withdraw datasets; data never leaves the site.",
@@ -36,7 +37,9 @@ FAMILIES: Final = {
     "doctor": "Check this machine and this site's home.",
     "version": "Versions of this program and what it stands on.",
 }
-"""Command → one line of help. Each lives in `p2pfl.cli.<command>` as `app`."""
+"""Command → one line of help. Each lives in `p2pfl.cli.<command>`, - as _, as `app`."""
+DEMOS: Final = ("demo", "demo-tumour")
+"""They have a --home of their own, and --json names a file."""
 
 
 class Families(TyperGroup):
@@ -50,7 +53,9 @@ class Families(TyperGroup):
         """Load one family; typer asks for it when it is called or completed."""
         if cmd_name not in FAMILIES:
             return None
-        module = importlib.import_module(f"p2pfl.cli.{cmd_name}")
+        module = importlib.import_module(f"p2pfl.cli.{cmd_name.replace('-', '_')}")
+        # Completion is installed once for all of p2pfl; typer offers it to each app of its own.
+        module.app._add_completion = False
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command
@@ -70,8 +75,8 @@ def _command_of(args: Sequence[str]) -> str:
 
 
 def _home_first(args: Sequence[str]) -> list[str]:
-    """Move `--home DIR` to the front; `demo` has a --home of its own, `--` ends options."""
-    if _command_of(args) == "demo":
+    """Move `--home DIR` to the front; demonstrations have their own --home, `--` ends options."""
+    if _command_of(args) in DEMOS:
         return list(args)
     moved: list[str] = []
     rest: list[str] = []
@@ -141,7 +146,7 @@ def _explain(error: Exception, arguments: Sequence[str]) -> int:
     if known is None:
         return _report_bug(error, arguments)
     # There --json names the file of the results.
-    if "--json" in arguments and _command_of(arguments) != "demo":
+    if "--json" in arguments and _command_of(arguments) not in DEMOS:
         import json
 
         content = {"message": known.message, "fix": known.fix, "exit_code": known.exit_code}

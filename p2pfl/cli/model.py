@@ -14,8 +14,10 @@ from p2pfl.cli.context import (
     say_fields,
     say_json,
     say_table,
+    say_wrapped,
     short,
 )
+from p2pfl.cli.model_show import show
 
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.models import Scores
@@ -47,7 +49,7 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
         return
     with paged(len(found) + 4):
         say_table(
-            ("study", "name", "round", "SHA-256", "distance", "entry"),
+            ("study", "name", "rounds", "SHA-256", "distance", "entry"),
             [
                 (
                     short(model.study),
@@ -65,12 +67,18 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
         say("To hand one on: p2pfl model export STUDY --out DIR")
 
 
+app.command()(show)
+
+
 @app.command()
 def evaluate(
     context: typer.Context,
     study: _StudyArgument,
     data: Annotated[
-        str, typer.Option(help="A registered dataset [default: the study's own hold-out].")
+        str,
+        typer.Option(
+            help="A registered dataset [default: the study's own hold-out].", show_default=False
+        ),
     ] = "",
     file: Annotated[
         Path | None, typer.Option(help="A CSV file with the study's columns and target.")
@@ -125,7 +133,10 @@ def predict(
     file: Annotated[Path, typer.Argument(help="A CSV file with the study's columns.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The CSV file to write.")],
     id_column: Annotated[
-        str, typer.Option("--id", help="Column to copy [default: rows are numbered].")
+        str,
+        typer.Option(
+            "--id", help="Column to copy [default: rows are numbered].", show_default=False
+        ),
     ] = "",
     json: JsonOption = False,
 ) -> None:
@@ -168,7 +179,7 @@ def export(
     if json:
         say_json(done)
         return
-    say(f"{out} holds {', '.join(done.files)}.")
+    say_wrapped(f"{out} holds {', '.join(done.files)}.")
     facts = done.facts
     say_fields(
         [

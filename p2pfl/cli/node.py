@@ -27,6 +27,12 @@ def start(
     background: Annotated[
         bool, typer.Option("--background", help="Return once it listens; it goes on by itself.")
     ] = False,
+    offline_ok: Annotated[
+        bool,
+        typer.Option(
+            "--offline-ok", help="Go on, on record, if no other site can be asked about the ledger."
+        ),
+    ] = False,
 ) -> None:
     """Run the node until Ctrl-C or SIGTERM (with --background: until `node stop`).
 
@@ -34,7 +40,7 @@ def start(
     if background:
         from p2pfl.cli.node_background import start_in_background
 
-        start_in_background(opened_home(context))
+        start_in_background(opened_home(context), offline_ok=offline_ok)
         return
     from p2pfl.runtime.commands.starting import check_start
     from p2pfl.runtime.node import run_node
@@ -43,7 +49,7 @@ def start(
     for other in check_start(home, now_us=now_us()):
         where = " ".join(other.addresses)
         _echo(f"will dial {other.name} at {where}" if where else f"{other.name} dials us")
-    asyncio.run(run_node(home, _echo))
+    asyncio.run(run_node(home, _echo, offline_ok=offline_ok))
 
 
 @app.command()
@@ -56,11 +62,18 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         say_json(told)
         return
+    if told["read_only"]:
+        say(f"READ-ONLY: {told['read_only']}")
     connected = ", ".join(site["name"] for site in told["connected"]) or "nobody"
     say_fields(
         [
             ("connected", f"{connected} ({len(told['connected'])} of {told['members'] - 1})"),
             *[("not reached", line) for line in _not_reached(home, told)],
+            *[("two histories", f"{name}: nothing of it is taken") for name in told["forked"]],
+            *[
+                ("false witness", f"{name}: its cosignatures count no more")
+                for name in told["false_witnesses"]
+            ],
             ("ledger", f"{told['ledger_entries']} entries"),
             ("memory", f"{told['memory_peak_kib'] / 1024:.0f} MB at most so far"),
             *[

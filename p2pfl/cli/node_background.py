@@ -21,7 +21,7 @@ CONSOLE_BYTES_MAX: Final = 1 << 20
 SAID_BYTES_MAX: Final = 1 << 16
 
 
-def start_in_background(home: Home) -> None:
+def start_in_background(home: Home, *, offline_ok: bool = False) -> None:
     """Start the node and return once it listens. Raises OperatorError with the node's own words.
 
     It outlives this terminal; what it would print goes to logs/console.log.
@@ -35,12 +35,13 @@ def start_in_background(home: Home) -> None:
     if console.is_file() and console.stat().st_size > CONSOLE_BYTES_MAX:
         console.replace(console.with_name("console.log.1"))
     log = Follower(home.node_log, from_start=False)
+    offline = ["--offline-ok"] if offline_ok else []
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     with open(os.open(console, flags, 0o600), "ab") as output:
         said_before = output.tell()
         # Our own program, started as its user would start it.
         process = subprocess.Popen(  # noqa: S603
-            [*program(), "--home", str(home.path), "node", "start"],
+            [*program(), "--home", str(home.path), "node", "start", *offline],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

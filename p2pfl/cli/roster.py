@@ -12,6 +12,7 @@ from p2pfl.cli.context import (
     JsonOption,
     now_us,
     opened_home,
+    own_first,
     say,
     say_json,
     say_table,
@@ -19,6 +20,7 @@ from p2pfl.cli.context import (
 
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.founding import RosterSeen
+    from p2pfl.runtime.home import Home
 
 app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Who belongs to the consortium."
@@ -39,7 +41,22 @@ def create(
     home = opened_home(context)
     consortium = read_config(home.config).consortium
     request = founding.RosterCreate(tuple(path.absolute() for path in cards), out.absolute())
-    _tell(founding.roster_create(home, consortium, request), as_json=json)
+    _tell(founding.roster_create(home, consortium, request), home, as_json=json)
+
+
+@app.command()
+def renew(
+    context: typer.Context,
+    cards: Annotated[list[Path], typer.Argument(help="Members' new card files.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The roster file to write.")],
+    json: JsonOption = False,
+) -> None:
+    """Make the next roster with members' new cards, after a lost ledger; everyone signs it."""
+    from p2pfl.runtime.commands import founding
+
+    home = opened_home(context)
+    request = founding.RosterRenew(tuple(path.absolute() for path in cards), out.absolute())
+    _tell(founding.roster_renew(home, request), home, as_json=json)
 
 
 @app.command()
@@ -51,14 +68,15 @@ def sign(
     """Add this site's signature; the last one needed puts the roster into force here."""
     from p2pfl.runtime.commands import catalogue, founding
 
+    home = opened_home(context)
     seen = catalogue.perform(
-        opened_home(context),
+        home,
         catalogue.ROSTER_SIGN,
         founding.RosterFile(file.absolute()),
         now_us=now_us,
         random_bytes=os.urandom,
     )
-    _tell(seen, as_json=json)
+    _tell(seen, home, as_json=json)
 
 
 @app.command()
@@ -70,14 +88,15 @@ def install(
     """Put a roster that every founder signed into force at this site."""
     from p2pfl.runtime.commands import catalogue, founding
 
+    home = opened_home(context)
     seen = catalogue.perform(
-        opened_home(context),
+        home,
         catalogue.ROSTER_INSTALL,
         founding.RosterCopies(tuple(file.absolute() for file in files)),
         now_us=now_us,
         random_bytes=os.urandom,
     )
-    _tell(seen, as_json=json)
+    _tell(seen, home, as_json=json)
 
 
 @app.command()
@@ -85,15 +104,17 @@ def show(context: typer.Context, json: JsonOption = False) -> None:
     """The roster in force."""
     from p2pfl.runtime.commands import founding
 
-    _tell(founding.roster_show(opened_home(context)), as_json=json)
+    home = opened_home(context)
+    _tell(founding.roster_show(home), home, as_json=json)
 
 
-def _tell(seen: RosterSeen, *, as_json: bool) -> None:
+def _tell(seen: RosterSeen, home: Home, *, as_json: bool) -> None:
     if as_json:
         say_json(seen)
         return
     say(f"{seen.consortium}, version {seen.version}, digest")
     say(seen.digest.hex())
+    members = {member.name: member for member in seen.members}
     say_table(
         ("name", "fingerprint", "address", "signed"),
         [
@@ -103,11 +124,12 @@ def _tell(seen: RosterSeen, *, as_json: bool) -> None:
                 " ".join(member.addresses) or "dials only",
                 "yes" if member.signed else "no",
             )
-            for member in sorted(seen.members, key=lambda member: member.name)
+            for member in map(members.__getitem__, own_first(members, home))
         ],
     )
     if seen.missing:
-        say(f"Not signed yet by {', '.join(seen.missing)}: `p2pfl roster sign {seen.path.name}`")
+        missing = ", ".join(own_first(seen.missing, home))
+        say(f"Not signed yet by {missing}: `p2pfl roster sign {seen.path.name}`")
     elif seen.installed:
         say("In force at this site.")
     else:

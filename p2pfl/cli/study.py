@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli import study_new, study_watch
+from p2pfl.cli import study_new, study_plans, study_watch
 from p2pfl.cli.context import (
     JsonOption,
+    as_typed,
     chosen_home,
     day,
     now_us,
     opened_home,
+    own_first,
     say,
     say_fields,
     say_json,
     say_table,
+    say_wrapped,
     short,
 )
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from p2pfl.runtime.commands.decisions import Decided
     from p2pfl.runtime.commands.studies import StudyKept
     from p2pfl.runtime.commands.study_words import StudySummary
+    from p2pfl.runtime.home import Home
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -34,6 +38,7 @@ app = typer.Typer(
     help="Draft, propose, read and decide on studies.",
 )
 app.command("new")(study_new.new)
+app.command("plans")(study_plans.plans)
 app.command("dry-run")(study_watch.dry_run)
 app.command("watch")(study_watch.watch)
 app.command("results")(study_watch.results)
@@ -53,7 +58,8 @@ def validate(
     from p2pfl.runtime.home import Home
 
     request = studies.StudyFile(file.absolute())
-    _tell(studies.study_validate(Home(chosen_home(context)), request), as_json=json)
+    home = Home(chosen_home(context))
+    _tell(studies.study_validate(home, request), home, as_json=json)
 
 
 @app.command()
@@ -62,21 +68,28 @@ def propose(
     file: Annotated[Path, typer.Argument(help="The manifest.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Proposal file for other sites [default: FILE.study]."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Proposal file for other sites [default: FILE.study].",
+            show_default=False,
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
     """Propose a study: record it here and seal it for the others."""
+    from p2pfl.cli.progress import working
     from p2pfl.runtime.commands import catalogue, studies
 
     target = (out or file.with_suffix(".study")).absolute()
-    kept = catalogue.perform(
-        opened_home(context),
-        catalogue.STUDY_PROPOSE,
-        studies.StudyPropose(file.absolute(), target),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    with working("Checking and recording the study …"):
+        kept = catalogue.perform(
+            opened_home(context),
+            catalogue.STUDY_PROPOSE,
+            studies.StudyPropose(file.absolute(), target),
+            now_us=now_us,
+            random_bytes=os.urandom,
+        )
     _tell_kept(kept, as_json=json)
 
 
@@ -87,21 +100,24 @@ def import_(
     json: JsonOption = False,
 ) -> None:
     """Take over a study that another site proposed."""
+    from p2pfl.cli.progress import working
     from p2pfl.runtime.commands import catalogue, studies
 
-    kept = catalogue.perform(
-        opened_home(context),
-        catalogue.STUDY_IMPORT,
-        studies.StudyFile(file.absolute()),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    with working("Checking and recording the study …"):
+        kept = catalogue.perform(
+            opened_home(context),
+            catalogue.STUDY_IMPORT,
+            studies.StudyFile(file.absolute()),
+            now_us=now_us,
+            random_bytes=os.urandom,
+        )
     _tell_kept(kept, as_json=json)
 
 
 @app.command("list")
 def list_(context: typer.Context, json: JsonOption = False) -> None:
     """All studies known at this site."""
+    from p2pfl.cli.progress import paged
     from p2pfl.runtime.commands import studies
 
     found = studies.study_list(opened_home(context))
@@ -111,20 +127,21 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
     if not found:
         say("No studies yet: `p2pfl study new`, or `p2pfl study import` another site's.")
         return
-    say_table(
-        ("study", "name", "proposer", "here", "rounds", "expires"),
-        [
-            (
-                short(line.study),
-                line.name,
-                line.proposer,
-                line.standing,
-                f"{line.rounds_done}/{line.rounds}",
-                day(line.expires_s),
-            )
-            for line in found
-        ],
-    )
+    with paged(len(found) + 1):
+        say_table(
+            ("study", "name", "proposer", "here", "rounds", "expires"),
+            [
+                (
+                    short(line.study),
+                    line.name,
+                    line.proposer,
+                    line.standing,
+                    f"{line.rounds_done}/{line.rounds}",
+                    day(line.expires_s),
+                )
+                for line in found
+            ],
+        )
 
 
 @app.command()
@@ -132,7 +149,8 @@ def show(context: typer.Context, study: _IdArgument, json: JsonOption = False) -
     """What a study asks for and promises, in words."""
     from p2pfl.runtime.commands import studies
 
-    _tell(studies.study_show(opened_home(context), study), as_json=json)
+    home = opened_home(context)
+    _tell(studies.study_show(home, study), home, as_json=json)
 
 
 @app.command()
@@ -141,27 +159,33 @@ def approve(
     study: _IdArgument,
     data: Annotated[str, typer.Option(help="The dataset it may train on.")],
     role: Annotated[
-        str, typer.Option(help="In which role you approve [default: the policy's first].")
+        str,
+        typer.Option(
+            help="In which role you approve [default: the policy's first].", show_default=False
+        ),
     ] = "",
     approver: Annotated[
         str,
         typer.Option(
             "--by",
             help="Who approves; kept erasable, recorded as a commitment [default: you].",
+            show_default=False,
         ),
     ] = "",
     json: JsonOption = False,
 ) -> None:
     """Let a study train on a dataset; its whole planned ε is reserved."""
+    from p2pfl.cli.progress import working
     from p2pfl.runtime.commands import catalogue, decisions
 
-    decided = catalogue.perform(
-        opened_home(context),
-        catalogue.STUDY_APPROVE,
-        decisions.StudyApprove(study, data, approver or getpass.getuser(), role),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    with working("Adding up what the study will spend …"):
+        decided = catalogue.perform(
+            opened_home(context),
+            catalogue.STUDY_APPROVE,
+            decisions.StudyApprove(study, data, approver or getpass.getuser(), role),
+            now_us=now_us,
+            random_bytes=os.urandom,
+        )
     _tell_decided(decided, as_json=json)
 
 
@@ -192,7 +216,7 @@ def revoke(
     reason: _ReasonOption = "withdrawn",
     json: JsonOption = False,
 ) -> None:
-    """Take an approval back: training stops at once, nothing more is released."""
+    """Take an approval back: training stops, nothing more is released."""
     from p2pfl.runtime.commands import catalogue, decisions
 
     decided = catalogue.perform(
@@ -214,7 +238,9 @@ def steer(
     ],
     json: JsonOption = False,
 ) -> None:
-    """Change training arguments of your own study, inside the ranges its manifest names."""
+    """Change training arguments of a study you proposed.
+
+    Inside the ranges that its manifest names; every site follows and records it."""
     from p2pfl.runtime.commands import catalogue, steering
 
     steered = catalogue.perform(
@@ -232,16 +258,20 @@ def steer(
     say("Every site that takes part follows from its next round on, and records it.")
 
 
-def _tell(seen: StudySummary, *, as_json: bool) -> None:
+def _tell(seen: StudySummary, home: Home, *, as_json: bool) -> None:
     if as_json:
         say_json(seen)
         return
+    sites = ", ".join(own_first(seen.sites, home))
     proposed = f", proposed by {seen.proposer}" if seen.proposer else ""
     say_fields(
         [
             ("study", f"{seen.name}{proposed}; here: {seen.standing}"),
             ("id", seen.study.hex()),
-            ("sites", f"{', '.join(seen.sites)}; {seen.sites_min} approvals start it"),
+            (
+                "sites",
+                f"{sites}; {seen.sites_min} approvals start it",
+            ),
             (
                 "rounds",
                 f"{seen.rounds} with training, {seen.consensus_rounds} without at the end; "
@@ -260,9 +290,13 @@ def _tell_kept(kept: StudyKept, *, as_json: bool) -> None:
     if as_json:
         say_json(kept)
         return
-    say(f"{kept.name}, proposed by {kept.proposer}, is on record: {kept.study.hex()}")
+    say(f"{kept.name}, proposed by {kept.proposer}, is on record:")
+    say(kept.study.hex())
+    for warning in kept.warnings:
+        say_wrapped(f"{warning}.")
     if kept.proposal:
-        say(f"For the other sites: {kept.proposal} (a running node also tells them itself).")
+        say(f"For the other sites: {as_typed(kept.proposal)}")
+        say("A running node also tells them by itself.")
     say(f"Next: p2pfl study show {short(kept.study)}, then approve or refuse it.")
 
 

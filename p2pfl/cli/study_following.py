@@ -40,7 +40,7 @@ def watch_study(home: Home, prefix: str, *, as_json: bool) -> int:
     Raises OperatorError if the study is unknown, or no node runs that could go on with it.
     """
     from p2pfl.runtime.commands.opening import read_history
-    from p2pfl.runtime.commands.studies import find_study, read_manifest
+    from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
     from p2pfl.runtime.node_log import Follower, last_lines, log_lines
 
     # The log's end is marked before the ledger is read: an end between the two is seen in one.
@@ -119,7 +119,7 @@ def _screen(manifest: Manifest, past: list[LogLine], *, as_json: bool) -> Iterat
 
     from p2pfl.cli.logs import Printer, flush
 
-    printer = Printer(as_json=as_json)
+    printer = Printer(as_json=as_json, of_one_study=True)
     console = Console(highlight=False, markup=False)
     if as_json or not console.is_terminal:
 

@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_json, say_wrapped
+from p2pfl.cli.context import (
+    JsonOption,
+    as_typed,
+    now_us,
+    opened_home,
+    say,
+    say_json,
+    say_wrapped,
+)
 
 if TYPE_CHECKING:
     from p2pfl.core.manifest import Scalar
+    from p2pfl.runtime.commands.study_drafting import StudyDrafted
 
 
 def new(
@@ -19,11 +28,10 @@ def new(
     out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write.")],
     name: Annotated[str, typer.Option(help="Name of the study: a-z, 0-9, -.")] = "study",
     schema: Annotated[
-        Path | None, typer.Option(help="TOML with [data] [default: the dataset's].")
+        Path | None,
+        typer.Option(help="TOML with [data] [default: the dataset's].", show_default=False),
     ] = None,
-    plan: Annotated[
-        str, typer.Option(help="tabular-logistic or tabular-mlp.")
-    ] = "tabular-logistic",
+    plan: Annotated[str, typer.Option(help="See `p2pfl study plans`.")] = "tabular-logistic",
     argument: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the plan, repeatable.")
     ] = None,
@@ -31,41 +39,95 @@ def new(
     consensus_rounds: Annotated[int, typer.Option(help="Rounds without, at the end.")] = 3,
     privacy: Annotated[str, typer.Option(help="gaussian or none.")] = "gaussian",
     epsilon: Annotated[float, typer.Option(help="ε over the whole study.")] = 3.0,
-    delta: Annotated[str, typer.Option(help="δ [default: the dataset's].")] = "",
+    delta: Annotated[
+        str,
+        typer.Option(
+            help="δ [default: the dataset's].",
+            show_default=False,
+        ),
+    ] = "",
     clip_norm: Annotated[float, typer.Option(help="Largest norm of one contribution.")] = 2.0,
     unit: Annotated[str, typer.Option(help="patient or record.")] = "patient",
     sampling_rate: Annotated[
-        float, typer.Option(help="Share of patients per step [default: chosen].")
+        float,
+        typer.Option(help="Share of patients per step [default: chosen].", show_default=False),
     ] = 0.0,
-    steps_per_round: Annotated[int, typer.Option(help="Private steps [default: chosen].")] = 0,
+    steps_per_round: Annotated[
+        int,
+        typer.Option(help="Private steps [default: chosen].", show_default=False),
+    ] = 0,
     rule: Annotated[str, typer.Option(help="Averaging rule.")] = "gm_clip",
     rule_parameter: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the rule, repeatable.")
     ] = None,
     topology: Annotated[str, typer.Option(help="Who averages with whom.")] = "complete",
     degree: Annotated[int, typer.Option(help="Neighbours, for random-regular.")] = 0,
+    redraw_rounds: Annotated[
+        int,
+        typer.Option(help="Rounds of one drawing [default: never anew].", show_default=False),
+    ] = 0,
+    guard: Annotated[str, typer.Option(help="none, or holdout: refuse harmful steps.")] = "none",
     weighting: Annotated[str, typer.Option(help="patients or uniform.")] = "patients",
     share_max: Annotated[float, typer.Option(help="Largest weight share of a site.")] = 0.5,
     byzantine: Annotated[float, typer.Option(help="Weight share that may lie.")] = 0.2,
-    sites_min: Annotated[int, typer.Option(help="Approvals to start [default: all].")] = 0,
-    neighbours_min: Annotated[int, typer.Option(help="Neighbours a round needs [default: 2].")] = 0,
+    sites_min: Annotated[
+        int,
+        typer.Option(help="Approvals to start [default: all].", show_default=False),
+    ] = 0,
+    neighbours_min: Annotated[
+        int,
+        typer.Option(
+            help="Neighbours a round needs [default: 2].",
+            show_default=False,
+        ),
+    ] = 0,
     round_deadline: Annotated[float, typer.Option(help="Seconds to wait for neighbours.")] = 30.0,
     expires_days: Annotated[int, typer.Option(help="Days until the study ends anyway.")] = 365,
     seed: Annotated[int, typer.Option(help="Of everything that is not noise.")] = 1,
-    patients_min: Annotated[int, typer.Option(help="Patients a site needs [default: schema].")] = 0,
-    holdout: Annotated[float, typer.Option(help="Share held out [default: schema].")] = 0.0,
+    patients_min: Annotated[
+        int,
+        typer.Option(
+            help="Patients a site needs [default: schema].",
+            show_default=False,
+        ),
+    ] = 0,
+    holdout: Annotated[
+        float,
+        typer.Option(
+            help="Share held out [default: schema].",
+            show_default=False,
+        ),
+    ] = 0.0,
+    go_on_from: Annotated[
+        str,
+        typer.Option(
+            "--continue", help="Study whose released model is trained further.", show_default=False
+        ),
+    ] = "",
+    evaluate: Annotated[
+        str,
+        typer.Option(help="Study whose released model is tried.", show_default=False),
+    ] = "",
+    part: Annotated[str, typer.Option(help="With --evaluate: holdout or all.")] = "holdout",
+    standardise: Annotated[
+        str,
+        typer.Option(help="Study whose statistics scale the columns.", show_default=False),
+    ] = "",
     json: JsonOption = False,
 ) -> None:
-    """Write a complete manifest; sites, noise and the initial model are filled in and said."""
+    """Write a complete manifest from a few words.
+
+    Sites, noise and the initial model are filled in, and said."""
+    from p2pfl.cli.progress import working
     from p2pfl.core.manifest import RULES, TOPOLOGIES
-    from p2pfl.runtime.commands import study_drafting
+    from p2pfl.runtime.commands import study_drafting, study_request
     from p2pfl.runtime.commands.opening import read_history
     from p2pfl.runtime.policy import PLANS
 
     _one_of("--plan", plan, " ".join(PLANS))
     _one_of("--rule", rule, " ".join(RULES))
     _one_of("--topology", topology, " ".join(TOPOLOGIES))
-    request = study_drafting.StudyNew(
+    request = study_request.StudyNew(
         out=out.absolute(),
         data=data,
         name=name,
@@ -88,6 +150,8 @@ def new(
             Literal["patients", "uniform"], _one_of("--weighting", weighting, "patients uniform")
         ),
         share_max=share_max,
+        redraw_rounds=redraw_rounds,
+        guard=cast(Literal["none", "holdout"], _one_of("--guard", guard, "none holdout")),
         byzantine=byzantine,
         rule_parameters=_pairs("--rule-parameter", rule_parameter),
         sites_min=sites_min,
@@ -97,19 +161,28 @@ def new(
         seed=seed,
         patients_min=patients_min,
         holdout=holdout,
+        go_on_from=go_on_from,
+        evaluate=evaluate,
+        part=cast(Literal["holdout", "all"], _one_of("--part", part, "holdout all")),
+        standardise=standardise,
     )
     home = opened_home(context)
     now_s = now_us() // 1_000_000
-    drafted = study_drafting.study_new(home, read_history(home), request, now_s=now_s)
+    with working("Choosing the noise, making the initial model …"):
+        drafted = study_drafting.study_new(home, read_history(home), request, now_s=now_s)
     if json:
         say_json(drafted)
-        return
-    say(f"{drafted.file} is written; its id will be")
+    else:
+        _tell(drafted)
+
+
+def _tell(drafted: StudyDrafted) -> None:
+    say(f"{as_typed(drafted.file)} is written; its id:")
     say(drafted.study.hex())
     for choice in drafted.choices:
         say_wrapped(f"{choice}.")
     say(f"The initial model has {drafted.parameters} parameters and is kept here.")
-    say(f"Next: p2pfl study validate {drafted.file}, then propose it.")
+    say(f"Next: p2pfl study validate {as_typed(drafted.file)}")
 
 
 def _one_of(option: str, value: str, choices: str) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from p2pfl.cli.context import (
     JsonOption,
+    now_us,
     opened_home,
     say,
     say_fields,
@@ -18,6 +19,7 @@ from p2pfl.cli.context import (
 )
 
 if TYPE_CHECKING:
+    from p2pfl.runtime.commands.study_neighbours import NeighbourSeen
     from p2pfl.runtime.commands.study_rehearsing import DryRunSeen
     from p2pfl.runtime.commands.study_results import ResultsSeen, RoundSeen
 
@@ -33,8 +35,18 @@ def watch(context: typer.Context, study: _IdArgument, json: JsonOption = False) 
     return watch_study(opened_home(context), study, as_json=json)
 
 
-def results(context: typer.Context, study: _IdArgument, json: JsonOption = False) -> None:
-    """What came of a study here: every round, the privacy spent, the model, what to do next."""
+def results(
+    context: typer.Context,
+    study: _IdArgument,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the rounds for TensorBoard instead.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """What came of a study here: rounds, privacy, model, next steps."""
+    if tensorboard:
+        _write_tensorboard(context, study, json)
+        return
     from p2pfl.cli.progress import paged
     from p2pfl.runtime.commands.study_results import study_results
 
@@ -44,6 +56,17 @@ def results(context: typer.Context, study: _IdArgument, json: JsonOption = False
         return
     with paged(len(found.rounds_seen) + 12):
         _tell_results(found)
+
+
+def _write_tensorboard(context: typer.Context, study: str, json: bool) -> None:
+    from p2pfl.runtime.commands.tensorboard import write_tensorboard
+
+    done = write_tensorboard(opened_home(context), study, now_s=now_us() / 1e6)
+    if json:
+        say_json(done)
+        return
+    say(f"{done.numbers} numbers of {done.name}: tensorboard --logdir {done.folder}")
+    say("Scores are computed from patients: the files are for people at this site.")
 
 
 def _tell_results(found: ResultsSeen) -> None:
@@ -58,6 +81,14 @@ def _tell_results(found: ResultsSeen) -> None:
         )
         say("heard: accepted updates (+ rejected, late). ε: of this study alone.")
         say("AUC, accuracy: on the own hold-out, from the log, for people here only.")
+    if found.neighbours:
+        say()
+        say_table(
+            ("neighbour", "averaged", "kept", "clipped", "dropped", "refused", "recently bent"),
+            [_neighbour_row(seen) for seen in found.neighbours],
+        )
+        say("Rounds. Bent: clipped or dropped, in the last ten. Evidence, no verdict: unusual")
+        say("patients look like this too, and an attacker that knows the rule need not.")
     spent = f"ε = {found.epsilon:.3f} at δ = {found.delta}"
     fields = [("privacy", spent if found.epsilon else "no ε spent: trained without, or not at all")]
     if found.steered:
@@ -67,8 +98,10 @@ def _tell_results(found: ResultsSeen) -> None:
         fields.append(("lies in", str(found.folder or "nowhere yet: start the node")))
     say()
     say_fields(fields)
-    for line in _next(found):
-        say(f"Next: {line}")
+    steps = _next(found)
+    width = max(len(command) for command, _ in steps)
+    for number, (command, what) in enumerate(steps):
+        say(f"{'      ' if number else 'Next: '}{command:<{width}}  {what}")
 
 
 def _round_row(seen: RoundSeen) -> tuple[str, ...]:
@@ -78,6 +111,8 @@ def _round_row(seen: RoundSeen) -> tuple[str, ...]:
         if count
     ]
     used = ", ".join(f"{count} {verdict}" for verdict, count in seen.verdicts.items())
+    if seen.guard_step is not None and seen.guard_step < 1.0:
+        used += f"; guard took {seen.guard_step:.0%}"
     return (
         str(seen.round + 1),
         "" if seen.phase == "training" else seen.phase,
@@ -90,21 +125,34 @@ def _round_row(seen: RoundSeen) -> tuple[str, ...]:
     )
 
 
-def _next(found: ResultsSeen) -> list[str]:
+def _neighbour_row(seen: NeighbourSeen) -> tuple[str, ...]:
+    return (
+        seen.name,
+        str(seen.averaged),
+        str(seen.kept),
+        str(seen.clipped),
+        str(seen.dropped),
+        str(seen.rejected + seen.late),
+        f"{seen.bent_recently:.0%}",
+    )
+
+
+def _next(found: ResultsSeen) -> list[tuple[str, str]]:
+    """Commands, and what each is for."""
     study = short(found.study)
     if found.model is not None:
         return [
-            f"p2pfl model evaluate {study}        how good it is on your patients",
-            f"p2pfl model export {study} -o DIR   to hand it on, with its proof",
-            "p2pfl ledger audit                 to check every round again",
+            (f"p2pfl model evaluate {study}", "how good it is on your patients"),
+            (f"p2pfl model export {study} -o DIR", "to hand it on, with its proof"),
+            ("p2pfl ledger audit", "to check every round again"),
         ]
     match found.standing:
         case "approved":
-            return [f"p2pfl study watch {study}   to follow it"]
+            return [(f"p2pfl study watch {study}", "to follow it")]
         case "undecided":
-            return [f"p2pfl study show {study}, then approve or refuse it"]
+            return [(f"p2pfl study show {study}", "then approve or refuse it")]
         case _:
-            return ["p2pfl ledger show   says what was decided and when"]
+            return [("p2pfl ledger show", "says what was decided and when")]
 
 
 def dry_run(

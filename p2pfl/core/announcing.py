@@ -3,7 +3,7 @@
 Knows no rounds under way: it looks at the ledger's fold alone, so a site that restarts, or has
 finished, still offers what slower neighbours need."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from gossip.identifiers import SiteId
 from gossip.messages import UpdateAnnounced
@@ -24,18 +24,18 @@ def offers(
     past: StudyHistory,
     models: Collection[ModelHash],
     note: bytes,
-    sites: tuple[SiteId, ...],
+    sites_at: Callable[[Round], tuple[SiteId, ...]],
 ) -> list[fx.Effect]:
-    """Offer the newest own updates to these sites, as long as this site takes part.
+    """Offer the newest own updates to each round's neighbours, as long as this site takes part.
 
     models: what is on disk; note: a signed head of the own log that covers every entry."""
-    if not sites or not (past.standing is Standing.APPROVED or past.is_complete):
+    if not (past.standing is Standing.APPROVED or past.is_complete):
         return []
     newest = sorted(past.published)[-OFFERED_ROUNDS:]
     return [
-        offer(manifest, past, round_, note, sites)
+        offer(manifest, past, round_, note, sites_at(round_))
         for round_ in newest
-        if past.published[round_].model in models
+        if past.published[round_].model in models and sites_at(round_)
     ]
 
 

@@ -9,10 +9,11 @@ from ledger.provenance import kinds
 from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core.history import History
-from p2pfl.core.refusals import NotTakingPart, Replayed
+from p2pfl.core.refusals import HeadKeyUnknown, NotTakingPart, Replayed
 
-EXCUSED = (Replayed, NotTakingPart)
-"""What honest sites do, too: repairs repeat messages, and a revocation takes time to arrive."""
+EXCUSED = (HeadKeyUnknown, NotTakingPart, Replayed)
+"""What honest sites do, too: repairs repeat messages, and a revocation takes time to arrive, as
+does a new log key."""
 
 DETAIL_SIGNS_MAX = 200
 

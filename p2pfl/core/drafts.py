@@ -17,6 +17,8 @@ from p2pfl.core.names import ModelHash, Round, StudyId
 NODE_ACTOR = "node"
 NOT_PUBLISHED = -1
 """Stands for "no entry": a consensus round has no training, a catch-up no own update."""
+GUARD_STEP = "guard_step"
+"""Among an average's parameters: how much of the step the hold-out guard took, 0 to 1."""
 DISTANCE_MAX = 1e99
 """Stands for a distance that is unknown or not finite."""
 
@@ -126,12 +128,18 @@ def averaging_drafts(
         own=kinds.InputRef(own.seq if own else NOT_PUBLISHED, effect.own),
         inputs=inputs,
         rule=effect.rule,
-        rule_params=dict(effect.rule_parameters),
+        rule_params=_parameters(effect, event),
         verdicts=event.verdicts,
         env_hash=event.env_hash,
         out_hash=event.model,
     )
     return (*passed, *received, done.draft(NODE_ACTOR))
+
+
+def _parameters(effect: fx.Average, event: ev.Averaged) -> dict[str, str]:
+    """What a replay needs to get the same model; the guard's step is part of it."""
+    guarded = {GUARD_STEP: event.guard_step} if event.guard_step else {}
+    return {**dict(effect.rule_parameters), **guarded}
 
 
 def skipped_draft(study: StudyId, round_: int, reason: str) -> Draft:

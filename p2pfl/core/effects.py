@@ -39,6 +39,15 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """Record that the own log told two histories: the last entry that it takes."""
+
+    study: None
+    form: str
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Mandate:
     """The approval in whose name a study writes: the entry with this sequence number."""
 
@@ -83,8 +92,8 @@ class KeepProposal:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepPeerHead:
-    """Remember the newest signed head of another site's log."""
+class HeadHeard:
+    """A signed head of another site's log was heard: its witness compares and keeps it."""
 
     study: None
     log_id: bytes
@@ -144,6 +153,8 @@ class Obtain:
     size_bytes: int
     parameters: int
     inline: bytes
+    value_max: float = 0.0
+    """No value may be larger; 0: any finite one may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +177,9 @@ class Average:
     own: ModelHash
     inputs: tuple[Input, ...]
     parameters: int
+    guard_base: ModelHash | None = None
+    """Take only so much of the step that the own hold-out finds it no worse than this model; None:
+    no guard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,10 +273,11 @@ StudyJob = OpenTraining | Train | Score | ReleaseModel | Obtain | FetchModel | A
 
 Effect = (
     Append
+    | Freeze
     | Offer
     | Withdraw
     | KeepProposal
-    | KeepPeerHead
+    | HeadHeard
     | FetchModel
     | OpenTraining
     | CloseTraining

@@ -55,11 +55,9 @@ class Ending:
     def farewell(self) -> list[fx.Effect]:
         """The close is on record."""
         distance = drafts.DISTANCE_MAX if self._distance is None else self._distance
-        sentence = f"study {self._manifest.study.name} is complete: the model is released"
+        sentence = f"study {self._manifest.study.name} is complete, its model released"
         if distance < drafts.DISTANCE_MAX:
-            sentence += (
-                f", its distance from the neighbours' models is {distance:.1e} of its own length"
-            )
+            sentence += f" (distance {distance:.1e})"
         fields = {"distance": drafts.decimal(distance), "study": self._study.hex()}
         return [
             fx.CloseTraining(self._study, now=False),

@@ -3,12 +3,23 @@
 An event states a fact. It never carries an open file, a socket or a callback."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from gossip.identifiers import SiteId
 from gossip.messages import Message
 from ledger.log import Entry
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import ModelHash, Round, StudyId
+
+
+class OwnLog(Enum):
+    """What is known of the own log."""
+
+    UNCONFIRMED = "unconfirmed"
+    """Started, and no peer has said yet which head it knows."""
+    CONFIRMED = "confirmed"
+    READ_ONLY = "read-only"
+    """A peer holds a signed head that this log does not contain: nothing is released any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +32,8 @@ class Begin:
     """Digests of the blobs that are on disk."""
     note: bytes
     """The signed head of the own log."""
-    heads: tuple["KnownHead", ...] = ()
-    """The newest heads of other sites' logs that are on disk."""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownHead:
-    """A signed head of another site's log, kept from before."""
-
-    log_id: bytes
-    size: int
-    root: bytes
+    own_log: OwnLog = OwnLog.CONFIRMED
+    """Unconfirmed where peers have to be asked before anything is released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,60 @@ class Appended:
     entries: tuple[Entry, ...]
     note: bytes
     """The signed head of the own log that covers them."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLogConfirmed:
+    """Other sites said which head of the own log they know, and the own log contains it."""
+
+    words: int = 0
+    """How many said so."""
+    needed: int = 0
+    """How many exclude a conspiracy: fewer, and no more could be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLogWords:
+    """So many sites said which head of the own log they know, and so many are needed."""
+
+    words: int
+    needed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    """Under which keys a member's log signs its heads: its own entries prove it."""
+
+    log_id: bytes
+    in_force: tuple[tuple[int, bytes], ...]
+    """(smallest size of heads, public key), ascending."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineStart:
+    """No site could be asked about the own log, and the operator had said to go on then."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLogBehind:
+    """Another site holds a head, signed by this site, of more entries than the own log has."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkFound:
+    """A proof that a log has two histories was verified and kept."""
+
+    log_id: bytes
+    form: str
+    """K1 … K4."""
+    proof: bytes
+    """SHA-256 of the proof's file."""
+    file: str = ""
+    """Its name in the home."""
+    witness: bytes = b""
+    """K4: the site that cosigned both histories; it alone is accused. Empty if it has left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +224,10 @@ class Averaged:
     distance: float
     """Largest distance between the own input and a neighbour's, relative to the own norm."""
     env_hash: bytes
+    guard_step: str = ""
+    """How much of the step the hold-out guard took, 0 to 1; empty: it did not look."""
+    median_distance: float = 0.0
+    """Median distance of a neighbour's model from the own input, in units of the parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +314,12 @@ Event = (
     | Delivered
     | PeerRefused
     | Appended
+    | OwnLogConfirmed
+    | OwnLogWords
+    | LogKeys
+    | OfflineStart
+    | OwnLogBehind
+    | ForkFound
     | ManifestKept
     | TimerFired
     | StudyEvent

@@ -2,12 +2,14 @@
 
 Knows nothing of training, the ledger or time: a deadline is something it is told of."""
 
+from collections.abc import Mapping
+
 from gossip.identifiers import SiteId
 from p2pfl.core import effects as fx
 from p2pfl.core.inbox import OFFERED_ROUNDS, Heard, Holding, Inbox
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import Round, StudyId
-from p2pfl.core.participants import Neighbourhood, neighbourhood, study_graph
+from p2pfl.core.participants import Neighbourhood, Neighbourhoods
 from p2pfl.core.refusals import NotANeighbour, WrongSize
 
 BEHIND_ROUNDS = 2
@@ -31,7 +33,6 @@ class Gathering:
 
     def __init__(self, me: SiteId, manifest: Manifest, bucket: int) -> None:
         self.me = me
-        self.buckets: dict[SiteId, int] = {me: bucket}
         self.connected: frozenset[SiteId] = frozenset()
         self.is_overdue = False
         self._newer: frozenset[SiteId] = frozenset()
@@ -42,13 +43,22 @@ class Gathering:
         self._missed: set[SiteId] = set()
         self._left: set[SiteId] = set()
         self._under_way: dict[tuple[Round, SiteId], Heard] = {}
-        self._graph = study_graph(manifest)
-        self._hood = neighbourhood(manifest, self._graph, me, self.buckets)
+        self._hoods = Neighbourhoods(manifest, me, bucket)
+        self._round = Round(0)
+
+    @property
+    def buckets(self) -> Mapping[SiteId, int]:
+        """Sites that approve at present, this one included, with their patient buckets."""
+        return self._hoods.buckets
 
     @property
     def hood(self) -> Neighbourhood:
-        """Neighbours and shares among the sites that approve at present."""
-        return self._hood
+        """Neighbours and shares of this round, among the sites that approve at present."""
+        return self._hoods.at(self._round)
+
+    def neighbours_at(self, round_: Round) -> tuple[SiteId, ...]:
+        """Whom this site averages with in a round: its update of that round goes to them."""
+        return self._hoods.at(round_).neighbours
 
     @property
     def held(self) -> int:
@@ -69,8 +79,7 @@ class Gathering:
             self._left.add(gone)
             self._under_way = {k: h for k, h in self._under_way.items() if k[1] != gone}
         self._left -= set(buckets)
-        self.buckets = {**buckets, self.me: self.buckets[self.me]}
-        self._hood = neighbourhood(self._manifest, self._graph, self.me, self.buckets)
+        self._hoods.sites_changed(buckets)
         return self._obtain_near(current)
 
     # -- announcements ---------------------------------------------------------------------------
@@ -80,7 +89,7 @@ class Gathering:
 
         One that overtakes its sender's approval is kept until that arrives.
         Raises an UpdateRefused."""
-        is_possible = heard.sender in self._graph.get(self.me, ()) and heard.sender != self.me
+        is_possible = self._hoods.is_possible(heard.round, heard.sender)
         if not is_possible or heard.sender in self._left:
             raise NotANeighbour("the sender is not averaged with here")
         expected = blob_size_bytes(self._manifest.study.parameters)
@@ -96,7 +105,7 @@ class Gathering:
 
     def enter(self, current: Round) -> list[fx.Effect]:
         """A round began: forget older ones, ask for what was announced for it before."""
-        self.is_overdue = False
+        self.is_overdue, self._round = False, current
         self._newer = self._stand_ins = frozenset()
         self._inbox.enter(current)
         return self._obtain_near(current)
@@ -141,7 +150,11 @@ class Gathering:
                 for site, h in self._inbox.newest().items()
                 if h.round > current + 1 and site not in busy
             ]
-        return [h for h in held if h.sender in self._hood.neighbours]
+        return [h for h in held if self._is_near(h)]
+
+    def _is_near(self, heard: Heard) -> bool:
+        """Whether its sender is a neighbour in the round it is for."""
+        return heard.sender in self.neighbours_at(heard.round)
 
     def _obtain(self, heard: Heard) -> fx.Effect:
         asked = self._inbox.mark(heard, Holding.OBTAINING)
@@ -154,6 +167,7 @@ class Gathering:
             heard.size_bytes,
             self._manifest.study.parameters,
             heard.inline,
+            self._manifest.value_max,
         )
 
     # -- enough? ---------------------------------------------------------------------------------
@@ -165,7 +179,7 @@ class Gathering:
         is furthest behind can then always go on, so that a study never stops with everybody
         waiting for what nobody offers any more."""
         held = {s: h for s, h in self._inbox.at(round_).items() if h.holding is Holding.READY}
-        present = {s: h for s, h in held.items() if s in self._hood.neighbours}
+        present = {s: h for s, h in held.items() if s in self.hood.neighbours}
         if len(present) >= self.enough:
             return present
         for site, heard in self._newer_than(round_).items():
@@ -175,7 +189,7 @@ class Gathering:
 
     def _newer_than(self, round_: Round) -> dict[SiteId, Heard]:
         stored = self._inbox.stored().items()
-        return {s: h for s, h in stored if h.round > round_ and s in self._hood.neighbours}
+        return {s: h for s, h in stored if h.round > round_ and s in self.hood.neighbours}
 
     def is_settled(self, round_: Round) -> bool:
         """Whether nothing more is worth waiting for.
@@ -187,7 +201,7 @@ class Gathering:
         gone_on = {s for s, h in self._inbox.newest().items() if h.round >= round_ + OFFERED_ROUNDS}
         expected = {
             s
-            for s in self._hood.neighbours
+            for s in self.hood.neighbours
             if (s in self.connected or s not in self._missed) and (s in held or s not in gone_on)
         }
         return self.is_overdue or (expected <= settled and bool(settled))
@@ -199,7 +213,7 @@ class Gathering:
         still bring the one that was missed."""
         newer = frozenset(self._newer_than(round_))
         self.is_overdue, self._stand_ins, self._newer = True, self._newer & newer, newer
-        self._missed |= set(self._hood.neighbours) - set(self.ready(round_))
+        self._missed |= set(self.hood.neighbours) - set(self.ready(round_))
         return self._obtain_near(round_)
 
     # -- left behind -----------------------------------------------------------------------------
@@ -211,7 +225,7 @@ class Gathering:
             h
             for h in newest
             if h.round >= current + BEHIND_ROUNDS
-            and h.sender in self._hood.neighbours
+            and self._is_near(h)
             and h.holding is not Holding.REJECTED
         )
         return ahead if len(ahead) >= self.enough else ()

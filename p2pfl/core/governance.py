@@ -125,6 +125,13 @@ class Governance:
         expires_s = float(proposal.manifest.study.expires_s)
         return [fx.Offer(study, f"steering/{study.hex()}", message, None, expires_s)]
 
+    def members_changed(self, before: Roster, after: Roster) -> None:
+        """Forget what sites decided in a log that they do not go on with."""
+        logs = {card.site: card.log_id for card in before.members}
+        for card in after.members:
+            if logs.get(card.site, card.log_id) != card.log_id:
+                self.decisions.forget(card.site)
+
     # -- decisions -------------------------------------------------------------------------------
 
     def decide(self, roster: Roster, sender: SiteId, message: StudyDecision) -> list[fx.Effect]:
@@ -180,14 +187,20 @@ class Governance:
     # -- questions -------------------------------------------------------------------------------
 
     def may_read(self, site: SiteId, model: bytes) -> bool:
-        """Whether a member may fetch a blob: initial models of studies that name it, and own
-        updates of those that this site takes part in, or finished. Nothing after a revocation."""
+        """Whether a member may fetch a blob: initial models and materials of studies that name
+        it, and own updates of those that this site takes part in, or finished. Nothing after a
+        revocation."""
         for study, proposal in self.proposals.items():
             if site not in proposal.manifest.study.sites:
                 continue
-            if model == proposal.manifest.study.initial_model:
+            past, manifest = self._history.study(study), proposal.manifest
+            # Naming another study's model opens it only where somebody here stands behind that.
+            is_ours = proposal.proposer == self.me or past.approval is not None
+            is_made_anew = manifest.material("start") is None
+            if model == manifest.study.initial_model and is_made_anew:
                 return True
-            past = self._history.study(study)
+            if model in manifest.named_models and is_ours:
+                return True
             dataset = self.dataset(past)
             is_released = past.standing is Standing.APPROVED or past.is_complete
             if dataset is None or dataset.revoked or not is_released:

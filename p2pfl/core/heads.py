@@ -4,9 +4,10 @@ from gossip.identifiers import SiteId
 from gossip.messages import HeadAdvertised
 from gossip.roster import Card, Roster
 from ledger.log import Checkpoint, KeyType, LedgerError, VerifierKey, note_verify, origin_of
+from ledger.log.errors import NoteUnsigned
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.refusals import BadHead, ForkedHead
+from p2pfl.core.refusals import BadHead, ForkedHead, HeadKeyUnknown
 
 HEAD_INTERVAL_S = 1.0
 HEAD_VALID_S = 1_200.0
@@ -17,18 +18,22 @@ class PeerHeads:
 
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[int, bytes]] = {}
+        self.keys: dict[bytes, tuple[tuple[int, bytes], ...]] = {}
+        """Log → (smallest size of heads, public key) of those that replaced their key."""
 
-    def remember(self, known: tuple[ev.KnownHead, ...]) -> None:
-        """Take over what is on disk."""
-        self._known |= {head.log_id: (head.size, head.root) for head in known}
+    def learn(self, event: ev.LogKeys) -> list[fx.Effect]:
+        """A log's keys, as its own entries prove them."""
+        self.keys[event.log_id] = event.in_force
+        return []
 
     def take(self, roster: Roster, sender: SiteId, note: bytes, entry_seq: int) -> list[fx.Effect]:
         """Check a member's head that has to cover an entry, and keep it if it is new.
 
         Raises BadHead, ForkedHead."""
         card = roster.member(sender)
-        checkpoint = check_head(card, roster.consortium, note, entry_seq)
-        kept = fx.KeepPeerHead(None, card.log_id, note, checkpoint.size, checkpoint.root)
+        in_force = self.keys.get(card.log_id, ((0, card.log_pk),))
+        checkpoint = check_head(card, roster.consortium, note, entry_seq, in_force)
+        kept = fx.HeadHeard(None, card.log_id, note, checkpoint.size, checkpoint.root)
         size, root = self._known.get(card.log_id, (-1, b""))
         if checkpoint.size == size and checkpoint.root != root:
             raise ForkedHead(kept)
@@ -63,18 +68,33 @@ class OwnHead:
         return [fx.Offer(None, "head", HeadAdvertised(note=self.note), None, now_s + HEAD_VALID_S)]
 
 
-def check_head(card: Card, consortium: str, note: bytes, entry_seq: int) -> Checkpoint:
+def check_head(
+    card: Card,
+    consortium: str,
+    note: bytes,
+    entry_seq: int,
+    in_force: tuple[tuple[int, bytes], ...],
+) -> Checkpoint:
     """The checkpoint a member signed; it has to cover the entry with this sequence number.
 
-    note: a C2SP signed note over the member's own log. Raises BadHead."""
+    note: a C2SP signed note over the member's own log. in_force: (smallest size, public key) of
+    its heads, ascending. Raises BadHead; HeadKeyUnknown, whose key may just have been replaced."""
     origin = origin_of(consortium, card.log_id)
+    keys = [VerifierKey(origin, KeyType.ED25519, public_key) for _, public_key in in_force]
     try:
-        key = VerifierKey(origin, KeyType.ED25519, card.log_pk)
-        checkpoint = Checkpoint.parse(note_verify(note, key).text)
+        verified = note_verify(note, *keys)
+        checkpoint = Checkpoint.parse(verified.text)
+    except NoteUnsigned as error:
+        if not note.startswith(f"{origin}\n".encode()):
+            raise BadHead("the head speaks of another log", expected=origin) from error
+        raise HeadKeyUnknown(f"the head of {card.name}'s log: {error}") from error
     except LedgerError as error:
         raise BadHead(f"the head of {card.name}'s log: {error}") from error
     if checkpoint.origin != origin:
         raise BadHead("the head speaks of another log", expected=origin, actual=checkpoint.origin)
+    first, due = [pair for pair in in_force if pair[0] <= checkpoint.size][-1]
+    if due not in {signature.key.public_key for signature in verified.signatures}:
+        raise BadHead(f"another key signs the heads of {card.name}'s log from size {first} on")
     if checkpoint.size <= entry_seq:
         raise BadHead(
             "the head does not cover the entry", expected=f"> {entry_seq}", actual=checkpoint.size

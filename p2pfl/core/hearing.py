@@ -1,5 +1,7 @@
 """What one study hears of its neighbours' updates, and the verdicts that go on record for them."""
 
+from gossip.identifiers import SiteId
+from gossip.messages import UpdateAnnounced
 from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
@@ -7,7 +9,7 @@ from p2pfl.core.gathering import Gathering
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.inbox import Heard
 from p2pfl.core.names import Round, StudyId
-from p2pfl.core.refusals import StaleRound
+from p2pfl.core.refusals import Equivocation, Replayed, StaleRound
 from p2pfl.core.training import RETRY_S
 from p2pfl.core.watch import Telling
 
@@ -52,3 +54,19 @@ class Hearing:
         self._judged = {p for p in self._judged if p not in self._past.received} | {place}
         draft = drafts.received_draft(self._study, heard, verdict, reason)
         return [fx.Append(self._study, (draft,))]
+
+
+def check_receipt(
+    past: StudyHistory, current: Round, sender: SiteId, message: UpdateAnnounced
+) -> None:
+    """What is on record about an update holds, also after a restart.
+
+    One that a catch-up accepted early is needed again when its round comes.
+    Raises Equivocation, Replayed."""
+    receipt = past.received.get((Round(message.round), sender))
+    if receipt is None:
+        return
+    if receipt.hash != message.hash:
+        raise Equivocation(f"round {message.round}: another update is on record")
+    if receipt.verdict != "accepted" or message.round < current:
+        raise Replayed(f"round {message.round}: its verdict is on record")

@@ -98,6 +98,13 @@ class DatasetHistory:
     revoked: bool = False
     spent_u: int = 0
     """ε of everything that was trained on it, in micro-units, rounded up."""
+    known_u: int = -1
+    """While it is unknown what was spent, and `spent_u` the whole cap: what is known; else −1."""
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the data manager has to decide how much was spent."""
+        return self.known_u >= 0
 
 
 class History:
@@ -111,6 +118,10 @@ class History:
         """Entry of another log → the one update that it stands for: study, round, sender."""
         self.misbehaved: dict[tuple[bytes, str], int] = {}
         """(site, broken rule) → the largest count on record."""
+        self.forks: dict[bytes, str] = {}
+        """Log → form of the first proof on record that it has two histories."""
+        self.false_witnesses: set[bytes] = set()
+        """Sites that are proved, on record, to have cosigned two histories of a log."""
         for entry in entries:
             self.apply(entry)
 
@@ -168,8 +179,16 @@ class History:
         match record:
             case kinds.PrivacySpent(ds=ds, eps_total_u=total_u):
                 self._spend(DatasetId(ds), total_u)
+            case kinds.SpendingUnknown(ds=ds):
+                self._exhaust(DatasetId(ds))
+            case kinds.SpendingAccepted(ds=ds, eps_total_u=total_u):
+                self._accept(DatasetId(ds), total_u)
             case kinds.PeerMisbehaved(site=site, reason=rule, count=count):
                 self.misbehaved[site, rule] = max(count, self.misbehaved.get((site, rule), 0))
+            case kinds.ForkFound(form="K4", witness=witness):
+                self.false_witnesses.add(witness)
+            case kinds.ForkFound(log_id=log_id, form=form):
+                self.forks.setdefault(log_id, form)
             case _:
                 pass
 
@@ -220,6 +239,19 @@ class History:
             # A table made later already covers the full plan of every study approved before it,
             # so the largest total on record bounds the spending of all of them.
             dataset.spent_u = max(dataset.spent_u, total_u)
+
+    def _exhaust(self, ds: DatasetId) -> None:
+        """What nobody knows counts as the whole cap."""
+        dataset = self.datasets.get(ds)
+        if dataset is not None and not dataset.is_unknown:
+            dataset.known_u = dataset.spent_u
+            dataset.spent_u = max(dataset.spent_u, dataset.terms.cap_u)
+
+    def _accept(self, ds: DatasetId, total_u: int) -> None:
+        """The data manager decided; never below what is known."""
+        dataset = self.datasets.get(ds)
+        if dataset is not None and dataset.is_unknown:
+            dataset.spent_u, dataset.known_u = max(dataset.known_u, total_u), -1
 
     def _steer(self, record: kinds.StudySteered, entry: Entry) -> None:
         study = self.study(StudyId(record.study))

@@ -22,6 +22,8 @@ from gossip.identifiers import Digest, SiteId
 from gossip.limits import MANIFEST_BYTES_MAX, MEMBERS_MAX
 from p2pfl.averaging import AveragingError, resolve_parameters, topology
 from p2pfl.core.errors import Inconsistent, MissingKey, OutOfRange
+from p2pfl.core.manifest_data import DATA_KEYS, read_data
+from p2pfl.core.manifest_materials import USES, check_materials, read_materials
 from p2pfl.core.manifest_table import Scalar, Table, parse_toml
 from p2pfl.core.manifest_terms import (
     NO_PRIVACY,
@@ -29,7 +31,9 @@ from p2pfl.core.manifest_terms import (
     CategoryColumn,
     Column,
     DataTerms,
+    Guard,
     Manifest,
+    Material,
     NumberColumn,
     PlanTerms,
     PrivacyTerms,
@@ -51,7 +55,9 @@ __all__ = [
     "CategoryColumn",
     "Column",
     "DataTerms",
+    "Guard",
     "Manifest",
+    "Material",
     "NumberColumn",
     "PlanTerms",
     "PrivacyTerms",
@@ -68,19 +74,25 @@ __all__ = [
 
 ROUNDS_MAX: Final = 1000
 """An approval records ε after each of them."""
-RULES: Final = (
+_PLAIN_RULES: Final = (
     "gossip",
+    "mean",
     "gm_clip",
     "cs_plus",
     "cs_redescending",
+    "clipped_gossip",
+    "nna",
     "trimmed_mean",
     "median",
     "geometric_median",
+    "krum",
+    "multi_krum",
+    "centered_clipping",
 )
+RULES: Final = (*_PLAIN_RULES, "nnm", *(f"nnm+{rule}" for rule in _PLAIN_RULES))
 TOPOLOGIES: Final = ("complete", "ring", "torus", "exponential", "random-regular", "custom")
 
-_SECTIONS: Final = ("study", "plan", "data", "privacy", "averaging")
-_DATA_KEYS: Final = ("kind", "patients_min", "holdout", "target", "columns")
+_SECTIONS: Final = ("study", "plan", "data", "privacy", "averaging", *USES)
 _STUDY_KEYS: Final = (
     "name",
     "rounds",
@@ -114,13 +126,13 @@ _AVERAGING_KEYS: Final = (
     "share_max",
     "byzantine",
     "parameters",
+    "redraw_rounds",
+    "guard",
 )
 _NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
 _ARGUMENT: Final = re.compile(r"[a-z0-9_]{1,40}")
-_COLUMN: Final = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,15})?(e-?[0-9]{1,2})?")
 _YEAR_2100_S: Final = 4_102_444_800
-_VALUE_BOUND: Final = 1e9
 
 
 def study_id_of(raw: bytes) -> StudyId:
@@ -137,9 +149,11 @@ def parse_manifest(raw: bytes) -> Manifest:
     root = Table(parse_toml(raw, bytes_max=MANIFEST_BYTES_MAX), "", _SECTIONS)
     study = _study(root.table("study", _STUDY_KEYS))
     plan = _plan(root.table("plan", ("name", "arguments", "ranges")))
-    data = _data(root.table("data", _DATA_KEYS))
+    data = read_data(root.table("data", DATA_KEYS))
     privacy = _privacy(root)
-    averaging = _averaging(root.table("averaging", _AVERAGING_KEYS), study)
+    averaging = _averaging(root.table("averaging", _AVERAGING_KEYS), study, privacy)
+    materials = read_materials(root)
+    check_materials(materials, study, plan, data)
     return Manifest(
         study=study,
         plan=plan,
@@ -148,6 +162,7 @@ def parse_manifest(raw: bytes) -> Manifest:
         averaging=averaging,
         raw=raw,
         study_id=study_id_of(raw),
+        materials=materials,
     )
 
 
@@ -157,32 +172,7 @@ def parse_data_section(raw: bytes) -> DataTerms:
     Raises ManifestError.
     """
     root = Table(parse_toml(raw, bytes_max=MANIFEST_BYTES_MAX), "", _SECTIONS)
-    return _data(root.table("data", _DATA_KEYS))
-
-
-def _data(table: Table) -> DataTerms:
-    target_table = table.table("target", ("column", "positive_above"))
-    target = Target(
-        column=_column_name(target_table, "column"),
-        positive_above=target_table.number("positive_above", -_VALUE_BOUND, _VALUE_BOUND),
-    )
-    columns: list[Column] = []
-    seen: set[str] = set()
-    for path, values in table.rows("columns", count_min=1, count_max=2000):
-        column = _column(path, values)
-        if column.name == target.column:
-            raise Inconsistent(path, f'names "{column.name}", which is the target')
-        if column.name in seen:
-            raise Inconsistent(path, f'names "{column.name}" a second time')
-        seen.add(column.name)
-        columns.append(column)
-    return DataTerms(
-        kind=cast(Literal["tabular"], table.choice("kind", ("tabular",))),
-        patients_min=table.integer("patients_min", 1, 10_000_000),
-        holdout=table.number("holdout", 0.05, 0.9),
-        target=target,
-        columns=tuple(columns),
-    )
+    return read_data(root.table("data", DATA_KEYS))
 
 
 def _study(table: Table) -> StudyTerms:
@@ -226,44 +216,6 @@ def _plan(table: Table) -> PlanTerms:
         arguments=arguments,
         ranges=ranges,
     )
-
-
-def _column_name(table: Table, key: str) -> str:
-    return table.text(key, _COLUMN, "1 to 64 signs, none of them a control sign")
-
-
-def _column(path: str, values: dict[str, object]) -> Column:
-    kind = Table(
-        {key: value for key, value in values.items() if key == "type"}, path, ("type",)
-    ).choice("type", ("number", "category"))
-    if kind == "category":
-        table = Table(values, path, ("name", "type", "categories", "missing"))
-        categories = table.numbers("categories", count_min=2, count_max=64, bound=_VALUE_BOUND)
-        if len(set(categories)) != len(categories):
-            raise Inconsistent(table.at("categories"), "has a value twice")
-        missing = _missing(table)
-        if set(missing) & set(categories):
-            raise Inconsistent(table.at("missing"), "has a value that is also a category")
-        return CategoryColumn(
-            name=_column_name(table, "name"), categories=categories, missing=missing
-        )
-    table = Table(values, path, ("name", "type", "range", "typical", "missing"))
-    low, high = table.numbers("range", count_min=2, count_max=2, bound=_VALUE_BOUND)
-    if not low < high:
-        raise OutOfRange(table.at("range"), expected="low below high", actual=[low, high])
-    return NumberColumn(
-        name=_column_name(table, "name"),
-        low=low,
-        high=high,
-        typical=table.number("typical", low, high),
-        missing=_missing(table),
-    )
-
-
-def _missing(table: Table) -> tuple[float, ...]:
-    if not table.has("missing"):
-        return ()
-    return table.numbers("missing", count_min=0, count_max=16, bound=_VALUE_BOUND)
 
 
 def _privacy(root: Table) -> PrivacyTerms:
@@ -315,7 +267,7 @@ def checked_delta(place: str, text: str) -> str:
     return text
 
 
-def _averaging(table: Table, study: StudyTerms) -> AveragingTerms:
+def _averaging(table: Table, study: StudyTerms, privacy: PrivacyTerms) -> AveragingTerms:
     n = len(study.sites)
     share_max = table.number("share_max", 0.0, 1.0)
     if share_max * n < 1.0 - 1e-5:
@@ -336,6 +288,8 @@ def _averaging(table: Table, study: StudyTerms) -> AveragingTerms:
         parameters=(
             table.scalars("parameters", _ARGUMENT, count_max=16) if table.has("parameters") else {}
         ),
+        redraw_rounds=_redraw_rounds(table, graph_kind),
+        guard=_guard(table, privacy),
     )
     _check_rule(table, terms)
     _check_graph(table, terms, study)
@@ -349,6 +303,25 @@ def _degree(table: Table, kind: str, n: int) -> int:
         return 0
     # More than half of the others is better served by "complete", and hard to draw.
     return table.integer("degree", 2, max(2, n // 2))
+
+
+def _redraw_rounds(table: Table, kind: str) -> int:
+    if not table.has("redraw_rounds"):
+        return 0
+    if kind != "random-regular":
+        raise Inconsistent(table.at("redraw_rounds"), f'means nothing with topology = "{kind}"')
+    return table.integer("redraw_rounds", 1, ROUNDS_MAX)
+
+
+def _guard(table: Table, privacy: PrivacyTerms) -> Guard:
+    chosen = table.choice("guard", ("none", "holdout")) if table.has("guard") else "none"
+    if chosen == "holdout" and privacy.is_private:
+        # Whether a step is taken would tell of patients whom no ε pays for.
+        raise Inconsistent(
+            table.at("guard"),
+            'looks at patients again: a private study cannot have it, write guard = "none"',
+        )
+    return cast(Guard, chosen)
 
 
 def _edges(table: Table, kind: str, study: StudyTerms) -> tuple[tuple[SiteId, SiteId], ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NewType
+from typing import Final, Literal, NewType
 
 from gossip.identifiers import Digest, SiteId
 from p2pfl.core.manifest_table import Scalar
@@ -19,7 +19,9 @@ StudyId = NewType("StudyId", bytes)
 Mechanism = Literal["none", "gaussian"]
 Sampling = Literal["full", "poisson"]
 Unit = Literal["patient", "record"]
+Intensity = Literal["zscore", "range"]
 AccountedMechanism = Literal["none", "gaussian", "poisson"]
+Guard = Literal["none", "holdout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,38 @@ class Target:
     column: str
     positive_above: float
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns it is read from."""
+        return (self.column,)
+
+    @property
+    def words(self) -> str:
+        """What is predicted, for people."""
+        return f"{self.column} > {self.positive_above:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class SurvivalTarget:
+    """What is predicted: how soon something happens to a patient.
+
+    time: a column with positive numbers in one unit at all sites; event: a column above 0 where it
+    happened then, 0 where the patient was last seen without it.
+    """
+
+    time: str
+    event: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns it is read from."""
+        return (self.time, self.event)
+
+    @property
+    def words(self) -> str:
+        """What is predicted, for people."""
+        return f"{self.time} until {self.event}"
+
 
 @dataclass(frozen=True, slots=True)
 class NumberColumn:
@@ -102,23 +136,77 @@ Column = NumberColumn | CategoryColumn
 
 
 @dataclass(frozen=True, slots=True)
-class DataTerms:
-    """[data]: what a site's table has to look like; it needs nothing computed from patients."""
+class Region:
+    """A part of an image that a model marks: the voxels with one of these labels.
 
-    kind: Literal["tabular"]
+    Regions may lie inside each other, as enhancing tumour lies in the whole tumour.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTerms:
+    """[data.images]: one set of images per patient, brought to one shape at every site.
+
+    Nothing in it is computed over patients: each volume is scaled by itself or by an agreed range.
+    """
+
+    modalities: tuple[str, ...]
+    """The study's own names, in the order of the model's input channels."""
+    modalities_min: int
+    """How many of them a patient needs; the others are zeros, and the model is told which."""
+    window: tuple[int, ...]
+    """Voxels a model sees at once, 2 or 3 numbers; 2: single slices."""
+    placement: Literal["centre", "patches"]
+    """The window's place: the volume's middle, or anywhere (and sliding where it is scored)."""
+    spacing: tuple[float, ...]
+    """Millimetres per voxel after resampling; empty: as they are."""
+    intensity: Intensity
+    """Each volume by its own mean and deviation, or by the agreed range."""
+    intensity_range: tuple[float, float]
+    """Low and high with "range", else zeros."""
+    regions: tuple[Region, ...]
+    """Empty where no masks are needed."""
+
+    @property
+    def channels(self) -> int:
+        """Model inputs per voxel: the modalities, and where some may be missing, which are."""
+        is_masked = self.modalities_min < len(self.modalities)
+        return len(self.modalities) * (2 if is_masked else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DataTerms:
+    """[data]: what a site's data has to look like; it needs nothing computed from patients."""
+
+    kind: Literal["tabular", "images"]
     patients_min: int
     holdout: float
     """Share of the patients that is never trained on."""
-    target: Target
+    target: Target | SurvivalTarget | None
+    """None where no column is predicted: segmentation, and models of the inputs themselves."""
     columns: tuple[Column, ...]
+    images: ImageTerms | None = None
+    """With kind "images" only."""
 
     @property
     def features(self) -> int:
-        """Number of model inputs after one-hot encoding."""
+        """Number of model inputs from columns after one-hot encoding."""
         return sum(
             len(column.categories) if isinstance(column, CategoryColumn) else 1
             for column in self.columns
         )
+
+    @property
+    def predicted(self) -> str:
+        """What a model says, for people."""
+        if self.target is not None:
+            return self.target.words
+        if self.images is not None and self.images.regions:
+            return ", ".join(region.name for region in self.images.regions)
+        return "nothing: it models its inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +273,41 @@ class AveragingTerms:
     byzantine: float
     """β, the weight share that is allowed to lie."""
     parameters: Mapping[str, Scalar]
+    redraw_rounds: int = 0
+    """A random graph is drawn anew after so many rounds; 0: never."""
+    guard: Guard = "none"
+    """Whether a mixing step that the own hold-out does not bear is halved or refused."""
+
+    def epoch_of(self, round_: int) -> int:
+        """Which drawing of the graph a round uses, from 0."""
+        return round_ // self.redraw_rounds if self.redraw_rounds else 0
+
+
+Use = Literal["start", "evaluate", "standardise"]
+"""What a released model is taken for: training goes on from it, it is tried on patients, or its
+numbers (means, variances) scale the columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """[start], [evaluate] or [standardise]: a model that another study released, and where that
+    is on record.
+    """
+
+    use: Use
+    model: Digest
+    """SHA-256 of its vector's file, as `model.released` names it."""
+    study: StudyId
+    site: SiteId
+    """Whose ledger says so."""
+    entry: int
+    """The number of that entry."""
+    parameters: int
+    """The length of its vector."""
+
+
+COUNTING_PLANS: Final = ("statistics", "evaluation")
+"""Plans that add up what each patient contributes, once, in place of training a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,3 +321,27 @@ class Manifest:
     averaging: AveragingTerms
     raw: bytes
     study_id: StudyId
+    materials: tuple[Material, ...] = ()
+    """Released models it builds on, each use at most once."""
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether sites add up patients' contributions in place of training a model."""
+        return self.plan.name in COUNTING_PLANS
+
+    @property
+    def value_max(self) -> float:
+        """Updates with a larger absolute value are refused; 0: any finite value may come.
+
+        Only a counting plan can say what no honest site exceeds."""
+        limit = self.plan.arguments.get("value_max", 0.0) if self.is_counting else 0.0
+        return 0.0 if isinstance(limit, bool | str) else float(limit)
+
+    @property
+    def named_models(self) -> frozenset[Digest]:
+        """Models that every site of the study has to have."""
+        return frozenset({self.study.initial_model, *(found.model for found in self.materials)})
+
+    def material(self, use: Use) -> Material | None:
+        """The released model that is taken for this use, if any is."""
+        return next((found for found in self.materials if found.use == use), None)

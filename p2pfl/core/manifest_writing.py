@@ -5,6 +5,7 @@ gives the same bytes, and therefore the same id, wherever it is written.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import assert_never
 
 import tomli_w
 
@@ -13,9 +14,13 @@ from p2pfl.core.manifest_terms import (
     CategoryColumn,
     Column,
     DataTerms,
+    ImageTerms,
+    Material,
     PlanTerms,
     PrivacyTerms,
     StudyTerms,
+    SurvivalTarget,
+    Target,
 )
 
 
@@ -26,6 +31,7 @@ def render_manifest(
     data: DataTerms,
     privacy: PrivacyTerms,
     averaging: AveragingTerms,
+    materials: tuple[Material, ...] = (),
 ) -> bytes:
     """The canonical TOML of a study. Free keys (arguments, ranges, parameters) are sorted."""
     document: dict[str, object] = {
@@ -38,8 +44,19 @@ def render_manifest(
         "data": _data(data),
         "privacy": _privacy(privacy),
         "averaging": _averaging(averaging, study),
+        **{material.use: _material(material) for material in materials},
     }
     return tomli_w.dumps(document).encode()
+
+
+def _material(material: Material) -> dict[str, object]:
+    return {
+        "model": material.model.hex(),
+        "study": material.study.hex(),
+        "site": material.site.hex(),
+        "entry": material.entry,
+        "parameters": material.parameters,
+    }
 
 
 def render_data(data: DataTerms) -> bytes:
@@ -64,16 +81,49 @@ def _study(study: StudyTerms) -> dict[str, object]:
 
 
 def _data(data: DataTerms) -> dict[str, object]:
-    return {
+    values: dict[str, object] = {
         "kind": data.kind,
         "patients_min": data.patients_min,
         "holdout": data.holdout,
-        "target": {
-            "column": data.target.column,
-            "positive_above": data.target.positive_above,
-        },
-        "columns": [_column(column) for column in data.columns],
     }
+    if data.target is not None or data.images is None:
+        values["target"] = _target(data.target)
+    if data.columns:
+        values["columns"] = [_column(column) for column in data.columns]
+    if data.images is not None:
+        values["images"] = _images(data.images)
+    return values
+
+
+def _target(target: Target | SurvivalTarget | None) -> object:
+    match target:
+        case Target(column=column, positive_above=above):
+            return {"column": column, "positive_above": above}
+        case SurvivalTarget(time=time, event=event):
+            return {"time": time, "event": event}
+        case None:
+            return "none"
+        case _:
+            assert_never(target)
+
+
+def _images(images: ImageTerms) -> dict[str, object]:
+    values: dict[str, object] = {
+        "modalities": list(images.modalities),
+        "modalities_min": images.modalities_min,
+        "window": list(images.window),
+        "placement": images.placement,
+        "intensity": images.intensity,
+    }
+    if images.spacing:
+        values["spacing"] = list(images.spacing)
+    if images.intensity == "range":
+        values["intensity_range"] = list(images.intensity_range)
+    if images.regions:
+        values["regions"] = [
+            {"name": region.name, "labels": list(region.labels)} for region in images.regions
+        ]
+    return values
 
 
 def _column(column: Column) -> dict[str, object]:
@@ -118,6 +168,11 @@ def _averaging(averaging: AveragingTerms, study: StudyTerms) -> dict[str, object
     if averaging.edges:
         place = {site: index for index, site in enumerate(study.sites)}
         values["edges"] = [[place[first], place[second]] for first, second in averaging.edges]
+    # Written only where they say something, so that earlier manifests keep their id.
+    if averaging.redraw_rounds:
+        values["redraw_rounds"] = averaging.redraw_rounds
+    if averaging.guard != "none":
+        values["guard"] = averaging.guard
     return values | {
         "weighting": averaging.weighting,
         "share_max": averaging.share_max,

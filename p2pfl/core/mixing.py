@@ -1,6 +1,6 @@
 """One averaging under way: what is asked for, and what goes on record when it has ended."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gossip.identifiers import SiteId
 from ledger.log import Draft
@@ -49,13 +49,15 @@ def round_mixing(
     hood: Neighbourhood,
     me: SiteId,
     round_: Round,
+    base: ModelHash,
     own: ModelHash,
     ready: dict[SiteId, Heard],
 ) -> Mixing:
-    """The averaging of a round around the own update."""
+    """The averaging of a round around the own update. base: what the round began from."""
     weights = weights_u(hood, me, tuple(ready))
     inputs = tuple(fx.Input(s, heard.model, weights[s]) for s, heard in ready.items())
-    effect = _effect(manifest, round_, own, inputs)
+    guard_base = base if manifest.averaging.guard == "holdout" else None
+    effect = replace(_effect(manifest, round_, own, inputs), guard_base=guard_base)
     return Mixing(effect, tuple(ready.values()), range(0))
 
 

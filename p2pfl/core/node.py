@@ -27,22 +27,17 @@ from p2pfl.core import events as ev
 from p2pfl.core.conduct import Conduct
 from p2pfl.core.governance import Governance
 from p2pfl.core.heads import OwnHead, PeerHeads
+from p2pfl.core.hearing import check_receipt
 from p2pfl.core.history import History, Standing
 from p2pfl.core.inbox import Heard, Holding
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
 from p2pfl.core.participants import Decisions, Proposal
 from p2pfl.core.phases import Phase
-from p2pfl.core.refusals import (
-    Equivocation,
-    ForkedHead,
-    NotTakingPart,
-    Replayed,
-    ReusedEntry,
-    UnknownStudy,
-)
+from p2pfl.core.refusals import ForkedHead, ForkedLog, NotTakingPart, ReusedEntry, UnknownStudy
 from p2pfl.core.rounds import StudyRun
 from p2pfl.core.steering import Steerings
+from p2pfl.core.witnessing_reactions import LogWatch, WitnessEvent
 
 
 class NodeCore:
@@ -60,6 +55,7 @@ class NodeCore:
         self._peer_heads = PeerHeads()
         self._models: set[ModelHash] = set()
         self._has_begun = False
+        self._logs = LogWatch(me, history)
 
     @property
     def roster(self) -> Roster:
@@ -68,9 +64,25 @@ class NodeCore:
 
     @roster.setter
     def roster(self, roster: Roster) -> None:
+        self._governance.members_changed(self._roster, roster)
         self._roster = roster
         for study, run in self.runs.items():
-            run.gathering.sites_changed(run.round, self._governance.approving(roster, study))
+            run.gathering.sites_changed(run.round, self._approving(study))
+
+    @property
+    def own_log(self) -> ev.OwnLog:
+        """Whether this site may release anything."""
+        return self._logs.gate.state
+
+    @property
+    def read_only_reason(self) -> str:
+        """Why nothing is recorded or released any more, and what helps; empty if all is well."""
+        return self._logs.gate.reason
+
+    @property
+    def accused(self) -> frozenset[SiteId]:
+        """Members whose logs are proved to have two histories: on record here."""
+        return self._logs.accused(self._roster)
 
     @property
     def proposals(self) -> Mapping[StudyId, Proposal]:
@@ -103,7 +115,7 @@ class NodeCore:
         effects = self._react(now_s, event)
         for study in sorted(self.runs):
             effects += self.runs[study].advance(now_s)
-        return effects
+        return self._logs.gate.passed(effects)
 
     def _react(self, now_s: float, event: ev.Event) -> list[fx.Effect]:
         match event:
@@ -119,6 +131,16 @@ class NodeCore:
                 return self._conduct.count(self.roster, site, rule, "")
             case ev.Appended():
                 return self._appended(now_s, event)
+            case ev.LogKeys():
+                return self._peer_heads.learn(event)
+            case (
+                ev.OwnLogConfirmed()
+                | ev.OwnLogWords()
+                | ev.OfflineStart()
+                | ev.OwnLogBehind()
+                | ev.ForkFound()
+            ):
+                return self._witnessed(event)
             case ev.ManifestKept(manifest=manifest, proposer=proposer):
                 return self._keep(now_s, manifest, proposer)
             case ev.TimerFired(key=key):
@@ -142,7 +164,7 @@ class NodeCore:
                 return run.obtain_failed(now_s, event)
             case ev.ModelReady(model=model):
                 self._models.add(model)
-                return []
+                return run.retry()
             case ev.Averaged():
                 log_ids = {bytes(card.site): card.log_id for card in self.roster.members}
                 return run.averaged(now_s, event, log_ids)
@@ -173,8 +195,7 @@ class NodeCore:
     def _begin(self, now_s: float, event: ev.Begin) -> list[fx.Effect]:
         self._models, self._has_begun = set(event.models), True
         self._own_head.note = event.note
-        self._peer_heads.remember(event.heads)
-        effects: list[fx.Effect] = []
+        effects = self._logs.begin(self.roster, event.own_log)
         for manifest in event.manifests:
             proposer = SiteId(self.history.study(StudyId(manifest.study_id)).proposer)
             effects += self._keep(now_s, manifest, proposer)
@@ -188,6 +209,25 @@ class NodeCore:
     def _set_connected(self, connected: frozenset[SiteId]) -> list[fx.Effect]:
         self.connected = connected
         return [e for study in sorted(self.runs) for e in self.runs[study].connected(connected)]
+
+    # -- the own log, and proofs against others ---------------------------------------------------
+
+    def _witnessed(self, event: WitnessEvent) -> list[fx.Effect]:
+        effects = self._logs.react(self.roster, event, len(self.connected))
+        if self._logs.is_closed:
+            for study in sorted(self.runs):
+                effects += self.runs.pop(study).stop("this site is read-only")
+        elif isinstance(event, ev.ForkFound):
+            effects += [e for run in self.runs.values() for e in self._sites_changed(run)]
+        return effects
+
+    def _approving(self, study: StudyId) -> dict[SiteId, int]:
+        """Other sites that take part, without those whose logs have two histories."""
+        approving, accused = self._governance.approving(self.roster, study), self.accused
+        return {site: bucket for site, bucket in approving.items() if site not in accused}
+
+    def _sites_changed(self, run: StudyRun) -> list[fx.Effect]:
+        return run.sites_changed(self._approving(run.id))
 
     # -- own decisions ---------------------------------------------------------------------------
 
@@ -238,7 +278,8 @@ class NodeCore:
         """Start a study that this site approves, or offer the last updates of a finished one."""
         past, proposal = self.history.study(study), self.proposals.get(study)
         is_wanted = past.standing is Standing.APPROVED or past.is_complete
-        if not self._has_begun or study in self.runs or proposal is None or not is_wanted:
+        is_up = self._has_begun and not self._logs.is_closed
+        if not is_up or study in self.runs or proposal is None or not is_wanted:
             return []
         dataset, manifest = self._governance.dataset(past), proposal.manifest
         if past.standing is Standing.APPROVED and (dataset is None or dataset.revoked):
@@ -250,7 +291,7 @@ class NodeCore:
         run = self.runs[study] = StudyRun(self.me, manifest, self.history, bucket, self._models)
         run.steering.heard = self.steerings.of(proposal)
         run.gathering.connected = self.connected
-        run.gathering.sites_changed(run.round, self._governance.approving(self.roster, study))
+        run.gathering.sites_changed(run.round, self._approving(study))
         return run.begin(now_s, self._own_head.note)
 
     # -- what others say -------------------------------------------------------------------------
@@ -285,7 +326,7 @@ class NodeCore:
         run = self.runs.get(StudyId(message.study))
         if run is None or not effects:
             return effects
-        return effects + run.sites_changed(self._governance.approving(self.roster, run.id))
+        return effects + self._sites_changed(run)
 
     def _steering(self, sender: SiteId, message: StudySteered) -> list[fx.Effect]:
         effects = self._governance.steer(self.roster, sender, message)
@@ -302,7 +343,9 @@ class NodeCore:
         run = self.runs.get(study)
         if run is None:
             raise self._why_not(study)
-        _check_receipt(run, sender, message)
+        if sender in self.accused:
+            raise ForkedLog("a proof that its log has two histories is on record")
+        check_receipt(run.past, run.round, sender, message)
         kept = self._peer_heads.take(self.roster, sender, message.head, message.entry_seq)
         heard = Heard(
             sender,
@@ -333,19 +376,6 @@ class NodeCore:
         is_known = self.history.received_leaves.get(heard.leaf, meant) == meant
         if not is_known or any(run.gathering.holds_leaf(heard.leaf) for run in others):
             raise ReusedEntry(f"round {heard.round}: its entry stands for another update")
-
-
-def _check_receipt(run: StudyRun, sender: SiteId, message: UpdateAnnounced) -> None:
-    """What is on record about an update holds, also after a restart.
-
-    One that a catch-up accepted early is needed again when its round comes."""
-    receipt = run.past.received.get((Round(message.round), sender))
-    if receipt is None:
-        return
-    if receipt.hash != message.hash:
-        raise Equivocation(f"round {message.round}: another update is on record")
-    if receipt.verdict != "accepted" or message.round < run.round:
-        raise Replayed(f"round {message.round}: its verdict is on record")
 
 
 def _digest(entry: Entry, field: str) -> bytes:

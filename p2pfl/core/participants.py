@@ -7,10 +7,14 @@ from gossip.identifiers import SiteId
 from gossip.messages import Decision, StudyDecision
 from p2pfl.averaging import resolve_parameters, topology
 from p2pfl.core.manifest import Manifest
-from p2pfl.core.names import StudyId
+from p2pfl.core.names import Round, StudyId
 
 UNKNOWN_STUDIES_MAX = 32
 """Decisions kept per site about studies whose manifest has not arrived yet."""
+
+
+HOODS_MAX = 4
+"""Graphs held at a time: the round's own, the next one's, and what neighbours ahead speak of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,11 @@ class Decisions:
         of_study[sender] = message
         self._forget_oldest_unknown(sender, known)
         return True
+
+    def forget(self, sender: SiteId) -> None:
+        """A site goes on in another log: its entries are numbered anew."""
+        for of_study in self._by_study.values():
+            of_study.pop(sender, None)
 
     def of(self, study: StudyId) -> Mapping[SiteId, StudyDecision]:
         """Site → newest decision."""
@@ -72,15 +81,17 @@ class Neighbourhood:
     shares_u: Mapping[bytes, int]
 
 
-def study_graph(manifest: Manifest) -> topology.Graph:
-    """Who would average with whom if every site of the manifest took part."""
+def study_graph(manifest: Manifest, epoch: int = 0) -> topology.Graph:
+    """Who would average with whom if every site of the manifest took part.
+
+    epoch: which drawing of a random graph that is drawn anew."""
     terms = manifest.averaging
     return topology.neighbours(
         terms.topology,
         manifest.study.sites,
         degree=terms.degree,
         seed=manifest.study.seed,
-        epoch=0,
+        epoch=epoch,
         edges=terms.edges,
     )
 
@@ -103,6 +114,44 @@ def neighbourhood(
     shares_u = topology.capped_shares_u(counted, cap)
     own = present.get(me, ())
     return Neighbourhood(present, tuple(SiteId(site) for site in own), shares_u)
+
+
+class Neighbourhoods:
+    """The neighbours of every round: a random graph may be drawn anew while a study runs."""
+
+    def __init__(self, manifest: Manifest, me: SiteId, bucket: int) -> None:
+        self.buckets: dict[SiteId, int] = {me: bucket}
+        self._manifest = manifest
+        self._me = me
+        self._linked: dict[int, frozenset[bytes]] = {}
+        """Epoch → who could be a neighbour: hardly any memory, and each graph is drawn once
+        however often a peer names its rounds."""
+        self._hoods: dict[int, Neighbourhood] = {}
+
+    def sites_changed(self, buckets: Mapping[SiteId, int]) -> None:
+        """`buckets` holds the other sites that approve."""
+        self.buckets = {**buckets, self._me: self.buckets[self._me]}
+        self._hoods.clear()
+
+    def is_possible(self, round_: Round, site: SiteId) -> bool:
+        """Whether a site may average with this one in a round, once it has approved."""
+        if not 0 <= round_ < self._manifest.study.rounds_total:
+            round_ = Round(0)  # refused by its number, later and by name
+        epoch = self._manifest.averaging.epoch_of(round_)
+        if epoch not in self._linked:
+            graph = study_graph(self._manifest, epoch)
+            self._linked[epoch] = frozenset(graph.get(self._me, ()))
+        return site in self._linked[epoch] and site != self._me
+
+    def at(self, round_: Round) -> Neighbourhood:
+        """Neighbours and shares in a round, among the sites that approve at present."""
+        epoch = self._manifest.averaging.epoch_of(round_)
+        if epoch not in self._hoods:
+            if len(self._hoods) >= HOODS_MAX:
+                self._hoods.pop(min(self._hoods))
+            graph = study_graph(self._manifest, epoch)
+            self._hoods[epoch] = neighbourhood(self._manifest, graph, self._me, self.buckets)
+        return self._hoods[epoch]
 
 
 def weights_u(hood: Neighbourhood, me: SiteId, alive: tuple[SiteId, ...]) -> dict[SiteId, int]:

@@ -33,6 +33,7 @@ def hindrance(
     round_: Round,
     *,
     has_base: bool,
+    has_materials: bool,
     present: int,
     process: Process,
 ) -> tuple[str, str] | None:
@@ -45,6 +46,8 @@ def hindrance(
     if present < terms.sites_min and not past.published:
         sentence = f"waits for approvals: {present} of {terms.sites_min} sites approve so far"
         return "approvals", sentence
+    if round_ < terms.rounds and not has_materials:
+        return "material", "waits for a released model that the study builds on, from a neighbour"
     if round_ < terms.rounds and process is not Process.OPEN:
         return "training", "waits for its training process to load plan and data"
     return None

@@ -4,7 +4,7 @@ These are values first (counted, recorded, shown) and exceptions second: only th
 package raise them, and the state machine catches every one."""
 
 from gossip.errors import PeerError
-from p2pfl.core.effects import KeepPeerHead
+from p2pfl.core.effects import HeadHeard
 
 
 class UpdateRefused(PeerError):
@@ -51,13 +51,21 @@ class BadHead(UpdateRefused):
     """The signed head of the sender's log is missing, forged or too small to cover the entry."""
 
 
+class HeadKeyUnknown(UpdateRefused):
+    """The head is signed by no key that is known of the sender's log: it may just be replaced."""
+
+
 class ForkedHead(BadHead):
     """Two signed heads of the sender's log have the same size and different roots."""
 
-    def __init__(self, evidence: KeepPeerHead) -> None:
+    def __init__(self, evidence: HeadHeard) -> None:
         self.evidence = evidence
         """The second of them, to be kept beside the first."""
         super().__init__(f"two histories of size {evidence.size}", actual=evidence.root.hex())
+
+
+class ForkedLog(UpdateRefused):
+    """The sender's log is proved to have two histories: nothing of it is believed any more."""
 
 
 class BadManifest(UpdateRefused):

@@ -50,7 +50,7 @@ class StudyRun:
         self._tell = Telling(self.id)
         self._ending = Ending(manifest, self._mandate, self._tell)
         self._hearing = Hearing(self.id, self.gathering, self.past, self._tell)
-        self._watch = RoundWatch(manifest)
+        self._watch = RoundWatch(manifest, bucket)
         self._note = b""
 
     @property
@@ -75,11 +75,9 @@ class StudyRun:
         expires_s = float(self.manifest.study.expires_s)
         if now_s >= expires_s:
             return []  # `advance` leaves
-        timer = fx.SetTimer(self.id, ev.Expiry(self.id), expires_s)
-        dataset = DatasetId(self.dataset.terms.ds)
         return [
-            timer,
-            *self._training.open(dataset),
+            fx.SetTimer(self.id, ev.Expiry(self.id), expires_s),
+            *self._open_training(),
             *self._base.fetch(),
             *self.gathering.enter(self.round),
         ]
@@ -134,8 +132,7 @@ class StudyRun:
             return self._catch_up(now_s)
         if self.round in self.past.published:
             return self._resume_round(now_s)
-        waiting = self._wait_before_round()
-        if waiting is not None:
+        if (waiting := self._wait_before_round()) is not None:
             return waiting
         self._watch.start(now_s)
         if self.round >= terms.rounds:
@@ -168,6 +165,7 @@ class StudyRun:
             self.past,
             self.round,
             has_base=self._base.is_here,
+            has_materials=self._base.has_materials,
             present=len(self.gathering.buckets),
             process=self._training.process,
         )
@@ -220,11 +218,14 @@ class StudyRun:
         return [shown, *again]
 
     def retry(self) -> list[fx.Effect]:
-        """A timer says: try again what failed."""
+        """A timer fired, or a model arrived: try again what failed or had to wait."""
         if self.phase in OVER:
             return []
-        reopen = self._training.open(DatasetId(self.dataset.terms.ds))
-        return reopen + self.gathering.obtain_again(self.round)
+        return self._open_training() + self.gathering.obtain_again(self.round)
+
+    def _open_training(self) -> list[fx.Effect]:
+        ds = DatasetId(self.dataset.terms.ds)
+        return self._training.open(ds) if self._base.has_materials else []
 
     # -- after an append -------------------------------------------------------------------------
 
@@ -255,8 +256,8 @@ class StudyRun:
 
     def offer_updates(self) -> list[fx.Effect]:
         """Tell the present neighbours of the newest own updates, which are on record by now."""
-        sites = self.gathering.hood.neighbours
-        return announcing.offers(self.manifest, self.past, self._base.here, self._note, sites)
+        sites_at = self.gathering.neighbours_at
+        return announcing.offers(self.manifest, self.past, self._base.here, self._note, sites_at)
 
     def _next_round(self, now_s: float) -> list[fx.Effect]:
         done = self.round
@@ -317,7 +318,8 @@ class StudyRun:
             sentence = f"heard {len(ready)} neighbours, needs {enough}; goes on by itself"
             return self._tell.waits("neighbours", sentence)
         own, hood = self.past.published[self.round].model, self.gathering.hood
-        mixing = round_mixing(self.manifest, hood, self._me, self.round, own, ready)
+        base = self._base.hash
+        mixing = round_mixing(self.manifest, hood, self._me, self.round, base, own, ready)
         return self._average(now_s, mixing)
 
     def _catch_up(self, now_s: float) -> list[fx.Effect]:
@@ -354,10 +356,10 @@ class StudyRun:
         assert self._mixing is not None, "averaging was asked for"
         self.phase = Phase.CLOSING
         self._base.here.add(event.model)
-        self._watch.now.averaged_s = now_s
+        told = self._watch.averaged(now_s, self._tell, event)
         self._ending.measured(event.distance)
         made = self._mixing.drafts(self.past, log_ids, event)
-        return [self._mandate.append(*made)]
+        return [*told, self._mandate.append(*made)]
 
     def averaging_failed(self, event: ev.AveragingFailed) -> list[fx.Effect]:
         """Averaging refused inputs that had passed every check: stop rather than guess."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from p2pfl.averaging.hiding import noise_share, noise_share_words, update_deviation
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.history import DatasetHistory
@@ -32,6 +33,18 @@ class Telling:
         return fx.Show(self._study, fx.Happened(name, sentence, tuple(sorted(fields.items()))))
 
 
+def noise_deviation(manifest: Manifest, patients: int) -> float:
+    """Deviation per parameter of the noise in an update of a site with so many patients.
+
+    0 without privacy, and where the plan's arguments do not say how far a step goes."""
+    privacy, arguments = manifest.privacy, manifest.plan.arguments
+    rate, momentum = arguments.get("learning_rate"), arguments.get("momentum", 0.9)
+    if not privacy.is_private or isinstance(rate, str | None) or isinstance(momentum, str):
+        return 0.0
+    gradient = privacy.noise_multiplier * privacy.clip_norm / (privacy.sampling_rate * patients)
+    return update_deviation(gradient, rate, momentum, privacy.steps_per_round)
+
+
 @dataclass(slots=True)
 class Stopwatch:
     """When the phases of one round ended, in the seconds of the events, and what was heard."""
@@ -59,14 +72,27 @@ class Stopwatch:
 class RoundWatch:
     """Measures the round under way; remembers the one before it until its score is known."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, bucket: int) -> None:
+        """bucket: this site's patients, rounded as others know them."""
         self.now = Stopwatch()
         self._manifest = manifest
+        self._bucket = bucket
+        self._told = False
         self._last: Stopwatch | None = None
 
     def start(self, now_s: float) -> None:
         """A round starts; what it leaves out takes no time."""
         self.now = Stopwatch(now_s, now_s, now_s)
+
+    def averaged(self, now_s: float, tell: Telling, event: ev.Averaged) -> list[fx.Effect]:
+        """The round is averaged. In a private study, once, how much of what was seen is noise."""
+        self.now.averaged_s = now_s
+        deviation = noise_deviation(self._manifest, self._bucket)
+        if not deviation or self._told or event.round >= self._manifest.study.rounds:
+            return []
+        self._told = True
+        share = noise_share(deviation, self._manifest.study.parameters, event.median_distance)
+        return [tell.happened("noise_share", noise_share_words(share), share=f"{share:.2f}")]
 
     def close(self, now_s: float) -> None:
         """The round's average is on record."""

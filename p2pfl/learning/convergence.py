@@ -33,7 +33,7 @@ def converged(manifest: Manifest, train: Prepared, start: Vector) -> Vector:
     """
     plan = plans.plan_named(manifest.plan.name)
     arguments = plan.arguments(manifest.plan.arguments)
-    module = plan.module(manifest.data.features, arguments)
+    module = plan.module(manifest.data, arguments)
     model = FlatModel(module, schema_of(manifest))
     features, labels = torch.from_numpy(train.features), torch.from_numpy(train.labels)
     l2 = max(arguments.weight_decay, L2_MIN)
@@ -41,7 +41,7 @@ def converged(manifest: Manifest, train: Prepared, start: Vector) -> Vector:
     def loss_and_gradient(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         model.load(values.astype(np.float32))
         model.gradient.zero_()
-        loss = plan.loss_sum(module(features), labels) / len(labels)
+        loss = plan.loss_sum(module(features), labels, arguments) / len(labels)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         total = float(loss.detach()) + l2 / 2.0 * float(values @ values)
         return total, model.gradient.numpy().astype(np.float64) + l2 * values

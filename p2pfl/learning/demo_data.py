@@ -28,12 +28,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import tomli_w
 from numpy.typing import NDArray
 
-from p2pfl.core.manifest_terms import CategoryColumn, Column, DataTerms
+from p2pfl.core.manifest_terms import DataTerms
+from p2pfl.core.manifest_writing import render_data
 from p2pfl.learning.demo_terms import (
     CANCER_PATIENT_COLUMN,
+    CANCER_TARGET,
     CANCER_TERMS,
     HEART_FILE_COLUMNS,
     HEART_PATIENT_COLUMN,
@@ -74,7 +75,7 @@ def cancer_sites(sites: int, seed: int) -> tuple[DemoSite, ...]:
     header = (
         CANCER_PATIENT_COLUMN,
         *(column.name for column in CANCER_TERMS.columns),
-        CANCER_TERMS.target.column,
+        CANCER_TARGET.column,
     )
     return tuple(
         DemoSite(
@@ -96,17 +97,7 @@ def heart_sites(folder: Path) -> tuple[DemoSite, ...]:
 
 def terms_toml(terms: DataTerms) -> bytes:
     """The [data] section of a manifest."""
-    section = {
-        "kind": terms.kind,
-        "patients_min": terms.patients_min,
-        "holdout": terms.holdout,
-        "target": {
-            "column": terms.target.column,
-            "positive_above": terms.target.positive_above,
-        },
-        "columns": [_column_toml(column) for column in terms.columns],
-    }
-    return tomli_w.dumps({"data": section}).encode()
+    return render_data(terms)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -212,23 +203,6 @@ def _write(site: DemoSite, path: Path) -> dict[str, object]:
         writer.writerow(site.header)
         writer.writerows(site.rows)
     return {"name": site.name, "csv": str(path), "patients": len(site.rows)}
-
-
-def _column_toml(column: Column) -> dict[str, object]:
-    if isinstance(column, CategoryColumn):
-        values: dict[str, object] = {
-            "name": column.name,
-            "type": "category",
-            "categories": list(column.categories),
-        }
-    else:
-        values = {
-            "name": column.name,
-            "type": "number",
-            "range": [column.low, column.high],
-            "typical": column.typical,
-        }
-    return {**values, "missing": list(column.missing)} if column.missing else values
 
 
 if __name__ == "__main__":

@@ -42,11 +42,12 @@ def _nuclei_columns() -> tuple[Column, ...]:
 
 
 CANCER_PATIENT_COLUMN: Final = "patient"
+CANCER_TARGET: Final = Target("malignant", 0.0)
 CANCER_TERMS: Final = DataTerms(
     kind="tabular",
     patients_min=16,
     holdout=HOLDOUT,
-    target=Target("malignant", 0.0),
+    target=CANCER_TARGET,
     columns=_nuclei_columns(),
 )
 

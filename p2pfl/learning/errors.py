@@ -58,6 +58,12 @@ class ModelRefused(LearningError):
     code: ClassVar[str] = "model"
 
 
+class StatisticsRefused(LearningError):
+    """Released statistics make no sense for these columns."""
+
+    code: ClassVar[str] = "statistics"
+
+
 class Diverged(LearningError):
     """Training ended in numbers that are not finite; nothing was written."""
 

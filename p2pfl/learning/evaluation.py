@@ -11,7 +11,8 @@ by its owner only; nothing here leaves the site. Must not know homes or ledgers.
   {request: "export", manifest, model, out}
      →  {tensors: [{name, shape}]}                        safetensors with the plan's tensors
 
-manifest, model, dataset, table, out: paths; `model` is a blob with the one tensor `vector`.
+manifest, model, dataset, table, out: paths; evaluate and predict also take `materials`, use → path
+of what the manifest builds on. `model` is a blob with the one tensor `vector`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from p2pfl.learning.datasets.table_file import read_csv
 from p2pfl.learning.datasets.tabular import Matrix, Prepared, encode_features, prepare
 from p2pfl.learning.errors import DataRefused, LearningError, RequestRefused
 from p2pfl.learning.flat_model import FlatModel
+from p2pfl.learning.materials import Materials
 from p2pfl.learning.scoring import score
+from p2pfl.learning.standardisation import Standards
 from p2pfl.learning.training import schema_of
 from p2pfl.learning.vector import Vector, read_vector
 
@@ -75,7 +78,7 @@ class Predictor:
         """vector: float32[d]. Raises PlanRefused, ModelRefused."""
         self._plan = plans.plan_named(manifest.plan.name)
         arguments = self._plan.arguments(manifest.plan.arguments)
-        module = self._plan.module(manifest.data.features, arguments)
+        module = self._plan.module(manifest.data, arguments)
         self._model = FlatModel(module, schema_of(manifest))
         self._model.load(vector)
 
@@ -175,7 +178,12 @@ def _evaluated(request: Request) -> dict[str, object]:
     # How many patients a site needs to train says nothing about how many a model is tried on.
     terms = manifest.data if part == "holdout" else replace(manifest.data, patients_min=1)
     column = str(request["patient_column"])
-    prepared = prepare(Path(str(request["dataset"])), terms, patient_column=column)
+    prepared = prepare(
+        Path(str(request["dataset"])),
+        terms,
+        patient_column=column,
+        standards=_standards(request, manifest),
+    )
     notes = prepared.notes
     if part == "holdout":
         _, prepared = split(prepared, manifest)
@@ -198,10 +206,19 @@ def _predicted(request: Request) -> dict[str, object]:
             )
     else:
         ids = [str(number) for number in range(1, len(table.rows) + 1)]
-    features, notes = encode_features(table, manifest.data.columns)
+    standards = _standards(request, manifest)
+    features, notes = encode_features(table, manifest.data.columns, standards)
     probability = probabilities(Predictor(manifest, vector).log_odds(features))
     write_predictions(Path(str(request["out"])), ids, probability, id_column=id_column)
     return {"rows": len(ids), "notes": list(notes)}
+
+
+def _standards(request: Request, manifest: Manifest) -> Standards | None:
+    """How released statistics scale the columns, where the study says so."""
+    paths = request["materials"]
+    if not isinstance(paths, Mapping):
+        raise RequestRefused('"materials" is no map')
+    return Materials.open(manifest, paths).standards
 
 
 def _exported(request: Request) -> dict[str, object]:

@@ -8,6 +8,7 @@ torch.optim.Optimizer would also load torch._dynamo, which takes 3 s.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import torch
 
@@ -15,24 +16,27 @@ from p2pfl.learning.errors import ModelRefused
 from p2pfl.learning.plans.arguments import Arguments
 from p2pfl.learning.vector import NamedShape, Schema, Vector
 
+ADAM_SQUARE_DECAY: Final = 0.999
+ADAM_EPSILON: Final = 1e-8
+CPU: Final = torch.device("cpu")
+
 
 class FlatModel:
     """`module` with its parameters laid one after the other, as the schema orders them."""
 
-    def __init__(self, module: torch.nn.Module, schema: Schema) -> None:
-        """Take over the module's parameters. Raises ModelRefused if they are not the schema's."""
-        found = Schema(
-            tuple(
-                NamedShape(name, tuple(parameter.shape))
-                for name, parameter in module.named_parameters()
-            )
-        )
+    def __init__(self, module: torch.nn.Module, schema: Schema, device: torch.device = CPU) -> None:
+        """Take over the module's parameters. Raises ModelRefused if they are not the schema's.
+
+        A frozen parameter (requires_grad False) stays as it is and is no part of the vector.
+        """
+        found = trained_schema(module)
         if found != schema:
             raise ModelRefused(f"the module's tensors {found} are not the plan's {schema}")
-        self.module = module
-        self.values = torch.zeros(schema.parameters)
-        self.gradient = torch.zeros(schema.parameters)
-        self.parameters = list(module.parameters())
+        self.module = module.to(device)
+        self.device = device
+        self.values = torch.zeros(schema.parameters, device=device)
+        self.gradient = torch.zeros(schema.parameters, device=device)
+        self.parameters = [one for one in module.parameters() if one.requires_grad]
         start = 0
         for parameter in self.parameters:
             end = start + parameter.numel()
@@ -46,20 +50,36 @@ class FlatModel:
 
     def vector(self) -> Vector:
         """The parameters as a copy, float32[d]."""
-        copied: Vector = self.values.numpy().copy()
+        copied: Vector = self.values.cpu().numpy().copy()
         return copied
 
 
-class WorkerMomentum:
-    """Gradient descent with a momentum buffer that outlives the round.
+def trained_schema(module: torch.nn.Module) -> Schema:
+    """The tensors of a module that are trained, in the order of the vector."""
+    return Schema(
+        tuple(
+            NamedShape(name, tuple(parameter.shape))
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        )
+    )
 
-    One step: m ← β·m + (g + λ·θ), θ ← θ − η·m, with g in `model.gradient`. The attributes are the
-    ones Opacus' DPOptimizer expects of the optimizer it wraps.
+
+class LocalOptimizer:
+    """Gradient descent whose buffers outlive the round: worker momentum, or Adam.
+
+    One step of "sgd": m ← β·m + (g + λ·θ), θ ← θ − η·m, with g in `model.gradient`. With "adam" the
+    weight decay is decoupled. The attributes are the ones Opacus' DPOptimizer expects of the
+    optimizer it wraps. Source: Karimireddy et al. 2021; Kingma & Ba 2015; Loshchilov & Hutter 2019.
     """
 
     def __init__(self, model: FlatModel) -> None:
         self._model = model
         self._buffer = torch.zeros_like(model.values)
+        self._square: torch.Tensor | None = None
+        self._steps = 0
+        self._base = torch.empty(0)
+        self.learning_rate = 0.0
         self.arguments = Arguments()
         self.param_groups: list[dict[str, Iterable[torch.nn.Parameter]]] = [
             {"params": model.parameters}
@@ -67,15 +87,22 @@ class WorkerMomentum:
         self.state: dict[str, object] = {}
         self.defaults: dict[str, object] = {}
 
-    def begin_round(self, arguments: Arguments) -> None:
-        """Take the round's arguments; forget the momentum if they say so."""
+    def begin_round(self, arguments: Arguments, factor: float = 1.0) -> None:
+        """Take the round's arguments; forget the momentum if they say so.
+
+        factor: what the schedule makes of the learning rate in this round.
+        """
         self.arguments = arguments
+        self.learning_rate = arguments.learning_rate * factor
+        if arguments.proximal:
+            self._base = self._model.values.clone()
         if arguments.momentum_reset:
             self.forget()
 
     def forget(self) -> None:
-        """Clear the momentum."""
+        """Clear the buffers."""
         self._buffer.zero_()
+        self._square, self._steps = None, 0
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         """Clear the gradient; the tensors stay, they are views."""
@@ -84,8 +111,29 @@ class WorkerMomentum:
     @torch.no_grad()
     def step(self) -> None:
         """Take one step with the gradient that is in place."""
-        gradient = self._model.gradient
-        if self.arguments.weight_decay:
-            gradient.add_(self._model.values, alpha=self.arguments.weight_decay)
-        self._buffer.mul_(self.arguments.momentum).add_(gradient)
-        self._model.values.add_(self._buffer, alpha=-self.arguments.learning_rate)
+        arguments, gradient = self.arguments, self._model.gradient
+        if arguments.proximal:
+            gradient.add_(self._model.values - self._base, alpha=arguments.proximal)
+        if arguments.optimiser == "adam":
+            self._adam_step(arguments, gradient)
+            return
+        if arguments.weight_decay:
+            gradient.add_(self._model.values, alpha=arguments.weight_decay)
+        self._buffer.mul_(arguments.momentum).add_(gradient)
+        moved = self._buffer
+        if arguments.optimiser == "nesterov":
+            moved = gradient.add_(self._buffer, alpha=arguments.momentum)
+        self._model.values.add_(moved, alpha=-self.learning_rate)
+
+    def _adam_step(self, arguments: Arguments, gradient: torch.Tensor) -> None:
+        if self._square is None:
+            self._square = torch.zeros_like(gradient)
+        self._steps += 1
+        first, second = arguments.momentum, ADAM_SQUARE_DECAY
+        self._buffer.mul_(first).add_(gradient, alpha=1.0 - first)
+        self._square.mul_(second).addcmul_(gradient, gradient, value=1.0 - second)
+        unbias = (1.0 - second**self._steps) ** 0.5 / (1.0 - first**self._steps)
+        if arguments.weight_decay:
+            self._model.values.mul_(1.0 - self.learning_rate * arguments.weight_decay)
+        scale = self._square.sqrt().add_(ADAM_EPSILON)
+        self._model.values.addcdiv_(self._buffer, scale, value=-self.learning_rate * unbias)

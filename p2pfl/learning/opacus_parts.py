@@ -30,6 +30,8 @@ import torch
 TESTED_VERSION: Final = "1.6.0"
 
 _PACKAGES: Final = ("opacus", "opacus.grad_sample", "opacus.optimizers")
+_RULES: Final = ("linear", "conv", "instance_norm", "group_norm", "layer_norm")
+"""Each registers how per-sample gradients of its layers are computed."""
 _ANNOTATION_ONLY: Final = "torch.distributed.tensor"
 
 
@@ -66,8 +68,14 @@ def _load_alone() -> tuple[Any, Any]:
 def _classes() -> tuple[Any, Any]:
     optimizer = importlib.import_module("opacus.optimizers.optimizer")
     grad_sample = importlib.import_module("opacus.grad_sample.grad_sample_module")
-    importlib.import_module("opacus.grad_sample.linear")  # registers the rule for linear layers
+    for rules in _RULES:
+        importlib.import_module(f"opacus.grad_sample.{rules}")
     return optimizer.DPOptimizer, grad_sample.GradSampleModule
+
+
+def prepare_convolutions() -> None:
+    """Load what Opacus' rule for convolutions asks torch for by name (1.5 s, no table needs it)."""
+    importlib.import_module("torch.distributed.fsdp")
 
 
 # Our inputs are data, so the hooks always fire without gradients towards the inputs.

@@ -6,20 +6,27 @@ Responsible for what each request does; knows nothing of frames or processes.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+import numpy as np
 import torch
 
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest, PrivacyTerms
 from p2pfl.learning import fingerprints, results
-from p2pfl.learning.datasets.holdout import split
-from p2pfl.learning.datasets.tabular import Prepared, prepare
+from p2pfl.learning.datasets.holdout import counted, split
+from p2pfl.learning.datasets.images import ImagePatients
+from p2pfl.learning.datasets.opening import open_patients
+from p2pfl.learning.datasets.patients import Patients
+from p2pfl.learning.datasets.tabular import Prepared
 from p2pfl.learning.errors import RequestRefused
 from p2pfl.learning.frames import Body
+from p2pfl.learning.materials import Materials
 from p2pfl.learning.plans.arguments import Scalar
+from p2pfl.learning.tallies.counting import Counter
 from p2pfl.learning.training import RandomBytes, Trainer
 from p2pfl.learning.vector import read_vector, write_vector
 
@@ -31,26 +38,44 @@ class OpenStudy:
     """A study with its data prepared and its trainer built."""
 
     manifest: Manifest
-    trainer: Trainer
-    training_set: Prepared
-    holdout: Prepared
+    trainer: Trainer | Counter
+    training_set: Patients
+    holdout: Patients
 
     @classmethod
     def open(cls, body: Body, *, random_bytes: RandomBytes) -> Self:
         """Prepare data and model.
 
-        body: manifest (TOML bytes), dataset (path), patient_column, denominator, threads.
-        Raises RequestRefused, ManifestError, DataRefused, PlanRefused, PrivacyRefused.
+        body: manifest (TOML bytes), dataset (path), patient_column, denominator, threads,
+        materials (use → path; may be missing). Raises RequestRefused, ManifestError, DataRefused,
+        PlanRefused, PrivacyRefused, StatisticsRefused.
         """
         torch.set_num_threads(_integer(body, "threads", 1, THREADS_MAX))
         manifest = parse_manifest(_bytes(body, "manifest"))
-        dataset = Path(_text(body, "dataset"))
-        prepared = prepare(dataset, manifest.data, patient_column=_text(body, "patient_column"))
+        materials = Materials.open(manifest, _paths(body))
+        prepared = open_patients(
+            Path(_text(body, "dataset")),
+            manifest.data,
+            patient_column=_text(body, "patient_column"),
+            standards=materials.standards,
+        )
+        denominator = _integer(body, "denominator", 0, 1 << 40)
+        if manifest.is_counting:
+            chosen = counted(prepared, manifest)
+            counter = Counter(
+                manifest,
+                chosen,
+                denominator=denominator,
+                materials=materials,
+                random_bytes=random_bytes,
+            )
+            nobody = prepared.rows(np.zeros(prepared.size, dtype=np.bool_))
+            return cls(manifest, counter, chosen, nobody)
         training_set, holdout = split(prepared, manifest)
         trainer = Trainer(
             manifest,
             training_set,
-            denominator=_integer(body, "denominator", 0, 1 << 40),
+            denominator=denominator,
             random_bytes=random_bytes,
         )
         return cls(manifest, trainer, training_set, holdout)
@@ -82,14 +107,34 @@ class OpenStudy:
             "accuracy": found.accuracy,
             "loss": found.loss,
             "n": found.n,
+            "measures": dict(found.measures),
         }
+
+    def compare(self, body: Body) -> Body:
+        """How the loss on the own hold-out rises from `base` to `mixed`, and what chance may do.
+
+        Raises RequestRefused in a private study: nobody pays for this look at patients.
+        """
+        if self.manifest.privacy.is_private:
+            raise RequestRefused("a private study has no hold-out guard")
+        d = self.trainer.schema.parameters
+        base, mixed = (read_vector(Path(_text(body, key)), d) for key in ("base", "mixed"))
+        rises = self.trainer.losses(mixed, self.holdout) - self.trainer.losses(base, self.holdout)
+        n = len(rises)
+        band = 2.0 * float(rises.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+        return {"change": float(rises.mean()), "band": band}
 
     def release(self, body: Body) -> Body:
         """Write the final model and the hold-out so that anyone can compute the score again."""
         model = read_vector(Path(_text(body, "model")), self.trainer.schema.parameters)
         model_path, holdout_path = Path(_text(body, "model_out")), Path(_text(body, "holdout_out"))
         results.write_model(model_path, model, self.trainer.schema, self.manifest)
-        results.write_holdout(holdout_path, self.holdout)
+        if self.manifest.is_counting:
+            return {"model_path": str(model_path), "holdout_path": ""}
+        if isinstance(self.holdout, ImagePatients):
+            results.write_holdout_names(holdout_path, self.holdout)
+        elif isinstance(self.holdout, Prepared):
+            results.write_holdout(holdout_path, self.holdout)
         return {"model_path": str(model_path), "holdout_path": str(holdout_path)}
 
 
@@ -133,6 +178,13 @@ def _integer(body: Body, key: str, low: int, high: int) -> int:
     if not low <= value <= high:
         raise RequestRefused(f'"{key}" is {value}, expected {low} to {high}')
     return value
+
+
+def _paths(body: Body) -> dict[str, object]:
+    value = body.get("materials", {})
+    if not isinstance(value, dict):
+        raise RequestRefused(f'"materials" is {type(value).__name__}, expected a map')
+    return {str(use): path for use, path in value.items()}
 
 
 def _scalars(body: Body) -> dict[str, Scalar]:

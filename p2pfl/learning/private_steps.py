@@ -20,9 +20,10 @@ import numpy as np
 import torch
 
 from p2pfl.core.manifest_terms import PrivacyTerms
+from p2pfl.learning.datasets.patients import Patients, Rows
 from p2pfl.learning.errors import PrivacyRefused
-from p2pfl.learning.flat_model import FlatModel, WorkerMomentum
-from p2pfl.learning.opacus_parts import DPOptimizer, GradSampleModule
+from p2pfl.learning.flat_model import FlatModel, LocalOptimizer
+from p2pfl.learning.opacus_parts import DPOptimizer, GradSampleModule, prepare_convolutions
 from p2pfl.learning.plans.plan import Plan
 from p2pfl.privacy.noise import GaussianStream
 
@@ -30,12 +31,16 @@ GRADIENT_VALUES_MAX = 1 << 24
 """Per-sample gradients held at once: 64 MiB of float32. Larger batches are done in pieces."""
 
 
+VOXELS_AT_ONCE = 1 << 18
+"""Of images' windows: each layer unfolds them for its per-sample gradients, 27 floats a voxel."""
+
+
 class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
     """Opacus' optimizer with noise from our stream and a public denominator."""
 
     def __init__(
         self,
-        momentum: WorkerMomentum,
+        local: LocalOptimizer,
         model: FlatModel,
         *,
         noise_multiplier: float,
@@ -43,7 +48,7 @@ class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no type
         denominator: float,
     ) -> None:
         super().__init__(
-            momentum,
+            local,
             noise_multiplier=noise_multiplier,
             max_grad_norm=clip_norm,
             expected_batch_size=None,
@@ -73,7 +78,7 @@ class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no type
         if self.stream is None:
             raise PrivacyRefused("a private step without a noise stream")
         summed = torch.cat([parameter.summed_grad.reshape(-1) for parameter in self.params])
-        noisy = summed.numpy().astype(np.float64)
+        noisy = summed.cpu().numpy().astype(np.float64)
         noisy += self.stream.normal(noisy.size, std=self.noise_multiplier * self.max_grad_norm)
         noisy /= self._denominator
         self._model.gradient.copy_(torch.from_numpy(noisy))
@@ -88,59 +93,97 @@ class PrivateSteps:
         self,
         plan: Plan,
         model: FlatModel,
-        momentum: WorkerMomentum,
+        local: LocalOptimizer,
         privacy: PrivacyTerms,
         *,
         denominator: int,
         gradient_values_max: int = GRADIENT_VALUES_MAX,
+        voxels: int = 0,
     ) -> None:
         """denominator: the public, rounded number of patients; gradient_values_max: held at once.
 
-        Raises PrivacyRefused.
+        voxels: of one patient's window, 0 for a table. Raises PrivacyRefused.
         """
+        _refuse_batch_norms(model.module)
         if denominator < 1:
             raise PrivacyRefused(f"the public number of patients is {denominator}, expected ≥ 1")
         self._plan = plan
+        self._model = model
+        self._local = local
         self._privacy = privacy
         self._piece = max(1, gradient_values_max // model.values.numel())
+        if plan.batch_default:  # volumes: their activations weigh more than their gradients
+            prepare_convolutions()
+            fitting = VOXELS_AT_ONCE // voxels if voxels else 0
+            self._piece = min(self._piece, max(plan.batch_default, fitting))
         self._sampled: Any = GradSampleModule(model.module, loss_reduction="sum")
         self.optimizer = NoisyOptimizer(
-            momentum,
+            local,
             model,
             noise_multiplier=privacy.noise_multiplier,
             clip_norm=privacy.clip_norm,
             denominator=denominator * privacy.sampling_rate,
         )
 
-    def run(self, features: torch.Tensor, labels: torch.Tensor, stream: GaussianStream) -> int:
-        """Take the round's steps. features: float32[n, p]; labels: float32[n]. Returns the steps.
+    def run(
+        self, patients: Patients, stream: GaussianStream, generator: np.random.Generator | None
+    ) -> tuple[int, float]:
+        """Take the round's steps. Returns their number, and the mean loss of whom they met.
 
-        stream: under a fresh key of the operating system, for this round alone.
+        stream: under a fresh key of the operating system, for this round alone; generator: of
+        places and augmentation. The mean loss stays at the site.
         """
         self.optimizer.stream = stream
+        met, total = 0, 0.0
         for _ in range(self._privacy.steps_per_round):
+            rows = np.arange(patients.size)
             if self._privacy.sampling == "poisson":
-                drawn = torch.from_numpy(stream.chosen(len(labels), self._privacy.sampling_rate))
-                self._step(features[drawn], labels[drawn])
-            else:
-                self._step(features, labels)
+                rows = np.flatnonzero(stream.chosen(patients.size, self._privacy.sampling_rate))
+            total += self._step(patients, rows, generator)
+            met += len(rows)
         self.optimizer.stream = None
-        return self._privacy.steps_per_round
+        return self._privacy.steps_per_round, total / max(1, met)
 
-    def _step(self, features: torch.Tensor, labels: torch.Tensor) -> None:
-        """One noisy step over a batch, which may be empty."""
-        for start, end, is_last in _pieces(len(labels), self._piece):
+    def _step(self, patients: Patients, rows: Rows, generator: np.random.Generator | None) -> float:
+        """One noisy step over some patients, who may be nobody. Returns the sum of their losses."""
+        total = 0.0
+        if len(rows) == 0:
+            self._noise_alone()
+        for start, end, is_last in _pieces(len(rows), self._piece):
             if not is_last:
                 self.optimizer.signal_skip_step(do_skip=True)
-            logits = self._sampled(features[start:end])
-            loss = self._plan.loss_sum(logits, labels[start:end])
+            batch = patients.batch(rows[start:end], generator)
+            inputs = (torch.from_numpy(part).to(self._model.device) for part in batch.inputs)
+            target = torch.from_numpy(batch.target).to(self._model.device)
+            outputs = self._sampled(*inputs)
+            loss = self._plan.loss_sum(outputs, target, self._local.arguments)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self.optimizer.step()
             self.optimizer.zero_grad()
+            total += float(loss.detach())
+        return total
+
+    def _noise_alone(self) -> None:
+        """A step in which nobody was drawn: the noise goes out all the same."""
+        for parameter in self.optimizer.params:
+            parameter.summed_grad = torch.zeros_like(parameter)
+        self.optimizer.add_noise()
+        self._local.step()
+        self.optimizer.zero_grad()
+
+
+def _refuse_batch_norms(module: torch.nn.Module) -> None:
+    """Whatever a plan's check believed: no layer may look at several patients at once."""
+    for name, part in module.named_modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+            raise PrivacyRefused(
+                f'the layer "{name}" is a batch norm, which computes with several patients at '
+                'once: use norm = "instance" or norm = "group"'
+            )
 
 
 def _pieces(n: int, size: int) -> Iterator[tuple[int, int, bool]]:
-    """Cut n samples into pieces (start, end, is_last) of at most `size`; at least one, if empty."""
-    starts = range(0, max(n, 1), size)
+    """Cut n samples into pieces (start, end, is_last) of at most `size`."""
+    starts = range(0, n, size)
     for start in starts:
         yield start, min(start + size, n), start == starts[-1]

@@ -183,12 +183,7 @@ def _answered(request: Mapping[str, object]) -> dict[str, object]:
 
 
 def _initial(manifest: Manifest) -> Vector:
-    return initial_model(
-        manifest.plan.name,
-        manifest.plan.arguments,
-        features=manifest.data.features,
-        seed=manifest.study.seed,
-    )
+    return initial_model(manifest)
 
 
 def _scored(score: Score) -> dict[str, float | None]:

@@ -5,7 +5,7 @@ on one site's data, and for saying how long they took. The models are thrown awa
 nothing is written, recorded or released. Loss and scores are computed from patients without
 paying for it, so they are for the people at the site alone.
 
-In:  {manifest: path, dataset: path, patient_column, denominator, rounds}
+In:  {manifest: path, dataset: path, patient_column, denominator, rounds, materials: use → path}
 Out: {parameters, patients_train, patients_holdout, notes, prepare_s,
       rounds: [{seconds, steps, loss, auc (null: one label only)}]}
 """
@@ -26,10 +26,13 @@ from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning.datasets.holdout import split
-from p2pfl.learning.datasets.tabular import Prepared, prepare
+from p2pfl.learning.datasets.opening import open_patients
+from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import LearningError, RequestRefused
 from p2pfl.learning.initial import initial_model
+from p2pfl.learning.materials import Materials
 from p2pfl.learning.training import RandomBytes, Trainer
+from p2pfl.learning.vector import Vector
 
 REQUEST_BYTES_MAX: Final = 1 << 20
 ROUNDS_MAX: Final = 100
@@ -37,25 +40,22 @@ ROUNDS_MAX: Final = 100
 
 def rehearse(
     manifest: Manifest,
-    train: Prepared,
-    holdout: Prepared,
+    train: Patients,
+    holdout: Patients,
     *,
     denominator: int,
     rounds: int,
     random_bytes: RandomBytes,
+    start: Vector | None = None,
 ) -> list[dict[str, object]]:
     """Work alone for some rounds, as the study's training process would, and score each model.
 
-    random_bytes: key source of the privacy noise, os.urandom unless results have to repeat.
+    random_bytes: key source of the privacy noise, os.urandom unless results have to repeat;
+    start: the released model that the study goes on from, if any.
     Raises PlanRefused, ModelRefused, PrivacyRefused, Diverged.
     """
     trainer = Trainer(manifest, train, denominator=denominator, random_bytes=random_bytes)
-    model = initial_model(
-        manifest.plan.name,
-        manifest.plan.arguments,
-        features=manifest.data.features,
-        seed=manifest.study.seed,
-    )
+    model = initial_model(manifest) if start is None else start
     done: list[dict[str, object]] = []
     for round_ in range(rounds):
         started_s = time.perf_counter()
@@ -92,7 +92,16 @@ def _answered(request: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(denominator, int):
         raise RequestRefused('"denominator" is not a whole number')
     column = str(request["patient_column"])
-    prepared = prepare(Path(str(request["dataset"])), manifest.data, patient_column=column)
+    paths = request["materials"]
+    if not isinstance(paths, Mapping):
+        raise RequestRefused('"materials" is no map')
+    materials = Materials.open(manifest, paths)
+    prepared = open_patients(
+        Path(str(request["dataset"])),
+        manifest.data,
+        patient_column=column,
+        standards=materials.standards,
+    )
     train, holdout = split(prepared, manifest)
     prepare_s = time.perf_counter() - started_s
     done = rehearse(
@@ -102,6 +111,7 @@ def _answered(request: Mapping[str, object]) -> dict[str, object]:
         denominator=denominator,
         rounds=rounds,
         random_bytes=os.urandom,
+        start=materials.start,
     )
     return {
         "parameters": manifest.study.parameters,

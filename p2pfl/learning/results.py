@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import io
 import json
 import sys
@@ -23,6 +24,7 @@ from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning import plans
 from p2pfl.learning.datasets.holdout import split
+from p2pfl.learning.datasets.images import ImagePatients
 from p2pfl.learning.datasets.tabular import Prepared, feature_names, prepare
 from p2pfl.learning.vector import Schema, Vector, read_vector, replace_file, unflatten
 
@@ -38,10 +40,19 @@ def write_model(path: Path, vector: Vector, schema: Schema, manifest: Manifest) 
         "plan": manifest.plan.name,
         "arguments": json.dumps(dict(sorted(manifest.plan.arguments.items()))),
         "study": manifest.study_id.hex(),
+        **_image_metadata(manifest),
         "columns": json.dumps(list(feature_names(manifest.data.columns))),
-        "target": f"{manifest.data.target.column} > {manifest.data.target.positive_above:g}",
+        "target": manifest.data.predicted,
     }
     replace_file(path, save(unflatten(vector, schema), metadata=metadata))
+
+
+def _image_metadata(manifest: Manifest) -> dict[str, str]:
+    """How images have to be prepared for the model."""
+    images = manifest.data.images
+    if images is None:
+        return {}
+    return {"images": json.dumps(dataclasses.asdict(images), sort_keys=True)}
 
 
 def write_holdout(path: Path, holdout: Prepared) -> None:
@@ -57,6 +68,15 @@ def write_holdout(path: Path, holdout: Prepared) -> None:
     replace_file(path, text.getvalue().encode())
 
 
+def write_holdout_names(path: Path, holdout: ImagePatients) -> None:
+    """Write which patients were held out, one name a line; their images stay where they are.
+
+    Raises OSError.
+    """
+    lines = ["patient", *(record.name for record in holdout.records)]
+    replace_file(path, ("\n".join(lines) + "\n").encode())
+
+
 def main(arguments: Sequence[str]) -> int:
     """Write both files from a manifest, a dataset and a model vector; print their paths as JSON."""
     parser = argparse.ArgumentParser(prog="p2pfl.learning.results")
@@ -66,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     manifest = parse_manifest(given.manifest.read_bytes())
     plan = plans.plan_named(manifest.plan.name)
-    schema = plan.schema(manifest.data.features, plan.arguments(manifest.plan.arguments))
+    schema = plan.schema(manifest.data, plan.arguments(manifest.plan.arguments))
     prepared = prepare(given.dataset, manifest.data, patient_column=given.patient_column)
     _, holdout = split(prepared, manifest)
     write_model(given.model_out, read_vector(given.model, schema.parameters), schema, manifest)

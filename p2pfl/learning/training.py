@@ -11,17 +11,22 @@ sampling come from a ChaCha20 stream under a fresh key of the operating system.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from p2pfl.core.manifest_terms import Manifest
-from p2pfl.learning import plans, scoring
-from p2pfl.learning.datasets.tabular import Prepared
+from p2pfl.learning import plans
+from p2pfl.learning.datasets.augmentation import augmentation_of
+from p2pfl.learning.datasets.patients import Batch, Patients, Rows
+from p2pfl.learning.device import best_device, mixed_precision
 from p2pfl.learning.errors import Diverged, ModelRefused
-from p2pfl.learning.flat_model import FlatModel, WorkerMomentum
+from p2pfl.learning.flat_model import FlatModel, LocalOptimizer
+from p2pfl.learning.local_work import LocalWork
 from p2pfl.learning.plans.arguments import Arguments, Scalar, steered
 from p2pfl.learning.scoring import Score
 from p2pfl.learning.vector import Schema, Vector
@@ -29,24 +34,17 @@ from p2pfl.privacy.noise import KEY_BYTES, GaussianStream
 
 RandomBytes = Callable[[int], bytes]
 
-
-@dataclass(frozen=True, slots=True)
-class LocalWork:
-    """What one round of local training ends with.
-
-    vector: float32[d]; loss: mean over the own training patients after the work, in nats (local
-    only, computed from patients); steps: gradient steps taken.
-    """
-
-    vector: Vector
-    loss: float
-    steps: int
+FLOOR: Final = 0.01
+"""What a falling schedule ends at."""
+POWER: Final = 0.9
+"""Of the polynomial schedule, as segmentation's reference recipes have it."""
+_COMPARED_MAX: Final = 2000
 
 
 def schema_of(manifest: Manifest) -> Schema:
     """The model's tensors. Raises PlanRefused, ModelRefused if d is not the manifest's."""
     plan = plans.plan_named(manifest.plan.name)
-    schema = plan.schema(manifest.data.features, plan.arguments(manifest.plan.arguments))
+    schema = plan.schema(manifest.data, plan.arguments(manifest.plan.arguments))
     if schema.parameters != manifest.study.parameters:
         raise ModelRefused(
             f"the plan's model has {schema.parameters} parameters, the manifest says "
@@ -65,7 +63,7 @@ class Trainer:
     def __init__(
         self,
         manifest: Manifest,
-        train: Prepared,
+        train: Patients,
         *,
         denominator: int,
         random_bytes: RandomBytes,
@@ -79,23 +77,26 @@ class Trainer:
         self._manifest = manifest
         self._plan = plans.plan_named(manifest.plan.name)
         self._arguments = self._plan.arguments(manifest.plan.arguments)
-        self._features = torch.from_numpy(train.features)
-        self._labels = torch.from_numpy(train.labels)
+        self._plan.check(manifest.data, self._arguments, manifest.privacy)
+        self._patients = train.augmented(augmentation_of(self._arguments))
         self._random_bytes = random_bytes
         self._site = hashlib.sha256(b"".join(train.patients)).digest()
-        module = self._plan.module(manifest.data.features, self._arguments)
-        self._model = FlatModel(module, self.schema)
-        self._momentum = WorkerMomentum(self._model)
+        module = self._plan.module(manifest.data, self._arguments)
+        self._model = FlatModel(module, self.schema, best_device())
+        self._local = LocalOptimizer(self._model)
         self._private = None
         if manifest.privacy.is_private:
             from p2pfl.learning.private_steps import PrivateSteps  # loads Opacus
 
+            images = manifest.data.images
+
             self._private = PrivateSteps(
                 self._plan,
                 self._model,
-                self._momentum,
+                self._local,
                 manifest.privacy,
                 denominator=denominator,
+                voxels=0 if images is None else math.prod(images.window),
             )
 
     def train(self, base: Vector, round_: int, changes: Mapping[str, Scalar]) -> LocalWork:
@@ -108,59 +109,131 @@ class Trainer:
         if base.shape != (self.schema.parameters,):
             raise ModelRefused(f"expected {self.schema.parameters} parameters, got {base.shape}")
         self._model.load(base)
-        self._momentum.begin_round(arguments)
+        factor = scheduled(arguments, round_, self._manifest.study.rounds)
+        self._local.begin_round(arguments, factor)
         if self._private is not None:
             stream = GaussianStream(self._random_bytes(KEY_BYTES))
-            steps = self._private.run(self._features, self._labels, stream)
+            # Images are drawn anew each time; a table's record is what it is.
+            is_drawn = self._plan.batch_default > 0
+            generator = _generator(self._random_bytes(KEY_BYTES)) if is_drawn else None
+            torch.manual_seed(int.from_bytes(self._random_bytes(8), "little"))
+            steps, loss = self._private.run(self._patients, stream, generator)
         else:
-            steps = self._plain_steps(arguments, round_)
+            steps, loss = arguments.local_steps, self._plain_steps(arguments, round_)
         vector = self._model.vector()
         if not np.isfinite(vector).all():
-            self._momentum.forget()
+            self._local.forget()
             raise Diverged(f"training in round {round_} ended in values that are not finite")
-        return LocalWork(vector, self._mean_loss(), steps)
+        if not self._plan.batch_default:  # one more pass over a table costs next to nothing
+            loss = self._mean_loss(arguments)
+        return LocalWork(vector, loss, steps)
 
-    def score(self, vector: Vector, on: Prepared) -> Score:
+    def score(self, vector: Vector, on: Patients) -> Score:
         """Score a model (float32[d]) on prepared patients."""
-        return scoring.score(self.log_odds(vector, on), on.labels)
+        self._model.load(vector)
+        self._model.module.eval()
+        try:
+            with torch.no_grad():
+                return self._plan.score(self._model.module, on, self._arguments)
+        finally:
+            self._model.module.train()
 
     @torch.no_grad()
-    def log_odds(self, vector: Vector, on: Prepared) -> Vector:
-        """Predict with a model (float32[d]). Returns float32[n]."""
+    def losses(self, vector: Vector, on: Patients) -> NDArray[np.float64]:
+        """Loss of a model (float32[d]) on each of the first prepared patients. Returns float64[n].
+
+        n: at most 2,000, enough to tell chance from change. Images are looked at in one place.
+        """
         self._model.load(vector)
-        logits = self._model.module(torch.from_numpy(on.features))
-        predicted: Vector = self._plan.log_odds(logits).numpy()
+        self._model.module.eval()
+        n, at_once = min(on.size, _COMPARED_MAX), self._plan.batch_default or _COMPARED_MAX
+        found = np.zeros(n)
+        try:
+            for start in range(0, n, at_once):
+                rows = np.arange(start, min(n, start + at_once))
+                outputs, target = self._outputs(on.batch(rows, None))
+                for row in range(len(rows)):
+                    one = slice(row, row + 1)
+                    loss = self._plan.loss_sum(outputs[one], target[one], self._arguments)
+                    found[start + row] = float(loss)
+        finally:
+            self._model.module.train()
+        return found
+
+    @torch.no_grad()
+    def log_odds(self, vector: Vector, on: Patients) -> Vector:
+        """Predict with a model (float32[d]). Returns float32[n]. Raises PlanRefused."""
+        self._model.load(vector)
+        outputs, _ = self._outputs(on.batch(None, None))
+        predicted: Vector = self._plan.log_odds(outputs).cpu().numpy()
         return predicted
 
-    def _plain_steps(self, arguments: Arguments, round_: int) -> int:
-        for batch in self._batches(arguments, round_):
-            features, labels = self._features, self._labels
-            if batch is not None:
-                features, labels = features[batch], labels[batch]
-            self._momentum.zero_grad()
-            loss = self._plan.loss_sum(self._model.module(features), labels) / len(labels)
+    def _plain_steps(self, arguments: Arguments, round_: int) -> float:
+        """Gradient steps over shuffled batches, or over everyone. Returns the mean of losses."""
+        seed = f"{self._manifest.study.seed}/{round_}/".encode() + self._site
+        order, places = _generator(seed), _generator(seed + b"/places")
+        torch.manual_seed(int(_generator(seed + b"/torch").integers(1 << 62)))  # dropout, latents
+        total = 0.0
+        for rows in self._batches(arguments, order):
+            batch = self._patients.batch(rows, places)
+            self._local.zero_grad()
+            with mixed_precision(arguments, self._model.device):
+                outputs, target = self._outputs(batch)
+                loss = self._plan.loss_sum(outputs, target, arguments) / len(target)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            self._momentum.step()
-        return arguments.local_steps
+            self._local.step()
+            total += float(loss.detach())
+        return total / arguments.local_steps
 
-    def _batches(self, arguments: Arguments, round_: int) -> Iterator[torch.Tensor | None]:
+    def _batches(
+        self, arguments: Arguments, generator: np.random.Generator
+    ) -> Iterator[Rows | None]:
         """The rows of each step, walking through shuffled epochs; None means all of them."""
-        n, size = len(self._labels), arguments.batch_size
-        if size == 0 or size >= n:
+        n, size = self._patients.size, arguments.batch_size or self._plan.batch_default
+        if size == 0 or (size >= n and not self._plan.batch_default):
             for _ in range(arguments.local_steps):
                 yield None
             return
-        seed = f"{self._manifest.study.seed}/{round_}/".encode() + self._site
-        words = np.frombuffer(hashlib.sha256(seed).digest(), dtype="<u4")
-        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(words.tolist())))
         order = np.empty(0, dtype=np.int64)
         for _ in range(arguments.local_steps):
-            if len(order) < size:
+            if len(order) < min(size, n):
                 order = generator.permutation(n)
-            yield torch.from_numpy(order[:size])
+            yield order[:size]
             order = order[size:]
 
+    def _outputs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model says to a batch, and what it should say."""
+        device = self._model.device
+        inputs = [torch.from_numpy(part).to(device) for part in batch.inputs]
+        return self._model.module(*inputs), torch.from_numpy(batch.target).to(device)
+
     @torch.no_grad()
-    def _mean_loss(self) -> float:
-        logits = self._model.module(self._features)
-        return float(self._plan.loss_sum(logits, self._labels)) / len(self._labels)
+    def _mean_loss(self, arguments: Arguments) -> float:
+        outputs, target = self._outputs(self._patients.batch(None, None))
+        return float(self._plan.loss_sum(outputs, target, arguments)) / len(target)
+
+
+def scheduled(arguments: Arguments, round_: int, rounds: int) -> float:
+    """What the schedule makes of the learning rate in a round: a factor in 0…1.
+
+    >>> from p2pfl.learning.plans.arguments import Arguments
+    >>> [scheduled(Arguments(warmup_rounds=2), round_, 10) for round_ in (0, 1, 5)]
+    [0.5, 1.0, 1.0]
+    """
+    if round_ < arguments.warmup_rounds:
+        return (round_ + 1) / arguments.warmup_rounds
+    if arguments.schedule == "constant":
+        return 1.0
+    left = max(1, rounds - arguments.warmup_rounds)
+    done = min(1.0, (round_ - arguments.warmup_rounds) / left)
+    shapes = {
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
+        "linear": 1.0 - done,
+        "polynomial": (1.0 - done) ** POWER,
+    }
+    return float(FLOOR + (1.0 - FLOOR) * shapes[arguments.schedule])
+
+
+def _generator(seed: bytes) -> np.random.Generator:
+    words = np.frombuffer(hashlib.sha256(seed).digest(), dtype="<u4")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words.tolist())))

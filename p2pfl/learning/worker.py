@@ -13,6 +13,7 @@ has `op` and `id`; the answer has the same `id` and its own `op`:
        →  trained  {mech, sigma, q, steps, clip, loss, seconds}
   score   {model}                              →  scored   {auc (nil: one label only), accuracy,
                                                             loss, n}
+  compare {base, mixed}                        →  compared {change, band}
   release {model, model_out, holdout_out}      →  released {model_path, holdout_path}
   close   {}                                   →  closed   {}
   anything that fails                          →  failed   {code, message}
@@ -85,6 +86,8 @@ class Worker:
                 return {"op": "trained", **done, "seconds": time.perf_counter() - started_s}
             case "score":
                 return {"op": "scored", **self._opened().score(request)}
+            case "compare":
+                return {"op": "compared", **self._opened().compare(request)}
             case "release":
                 return {"op": "released", **self._opened().release(request)}
             case "close":

@@ -67,7 +67,22 @@ class Revoked:
     dataset: bytes
 
 
-BudgetEvent: TypeAlias = DatasetAdded | Reserved | Spent | Closed | Revoked
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody can say all that was spent: the whole cap counts as spent until a decision."""
+
+    dataset: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The data manager decided what was spent. total_u: in all, what is known included."""
+
+    dataset: bytes
+    total_u: int
+
+
+BudgetEvent: TypeAlias = DatasetAdded | Reserved | Spent | Closed | Revoked | Unknown | Accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +113,8 @@ class Budget:
     spent_u: int = 0
     reservations: tuple[Reservation, ...] = ()
     withdrawn: bool = False
+    known_u: int = -1
+    """While it is unknown what was spent, and `spent_u` the whole cap: what is known; else −1."""
 
     @property
     def reserved_u(self) -> int:
@@ -189,6 +206,14 @@ def _applied(budget: Budget | None, event: BudgetEvent) -> Budget:
             return _with_newest(spent, study, rounds_more=1, close=False)
         case Closed(study=study):
             return _with_newest(budget, study, rounds_more=0, close=True)
+        case Unknown():
+            known_u = budget.known_u if budget.known_u >= 0 else budget.spent_u
+            spent_u = max(budget.spent_u, budget.cap_u)
+            return replace(budget, known_u=known_u, spent_u=spent_u)
+        case Accepted(total_u=total_u):
+            if budget.known_u < 0:
+                return budget  # nothing was unknown: a decision cannot take back what was spent
+            return replace(budget, spent_u=max(budget.known_u, total_u), known_u=-1)
         case Revoked():
             claims = tuple(replace(claim, open=False) for claim in budget.reservations)
             return replace(budget, withdrawn=True, reservations=claims)

@@ -4,28 +4,35 @@ Weights are millionths in the ledger; the float32 that is used is made from them
 auditor who has the entries and the blobs computes the very same bits."""
 
 import hashlib
+import mmap
+import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.averaging import average
-from p2pfl.runtime.blobs import BlobStore
+from p2pfl.averaging import Spread, Verdict, average, layout, spread_of
+from p2pfl.core.drafts import GUARD_STEP
+from p2pfl.runtime.blobs import HEADER_BYTES_MAX, BlobStore, vector_length
+from p2pfl.runtime.errors import BlobDamaged, NotFinite, WrongLength
 
 WEIGHT_UNIT = 1_000_000
+MAPPED_FROM_BYTES = 1 << 22
+"""Smaller models are read: a map of a few pages costs more than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """value: float32[d]. verdicts: kept, clipped or dropped, per input. distance: largest
-    distance of an input from the own model, relative to the own norm."""
+    """value: float32[d]. verdicts: kept, clipped or dropped, per input. spread: how far the inputs
+    lie from the own model."""
 
     value: NDArray[np.float32]
     verdicts: tuple[str, ...]
-    distance: float
+    spread: Spread
 
 
 def mix(
@@ -39,27 +46,75 @@ def mix(
     """Average stored models. inputs: (model digest, weight in millionths).
 
     Raises BlobError for a missing or damaged model and AveragingError for a bad parameter."""
-    own_vector = blobs.read_vector(own, parameters)
-    vectors = [blobs.read_vector(digest, parameters) for digest, _ in inputs]
+    own_vector = verified_vector(blobs, own, parameters)
+    vectors = [verified_vector(blobs, digest, parameters) for digest, _ in inputs]
     weights = np.array([weight / WEIGHT_UNIT for _, weight in inputs], dtype=np.float32)
     numbers = {name: _number(text) for name, text in rule_parameters.items()}
+    step = numbers.pop(GUARD_STEP, 1)
     averaged = average(rule, own_vector, vectors, weights, **numbers)
+    for vector, evidence in zip(vectors, averaged.evidence, strict=True):
+        if evidence.verdict is Verdict.REFUSED:
+            raise NotFinite(count=int(vector.size - np.count_nonzero(np.isfinite(vector))))
     verdicts = tuple(str(evidence.verdict) for evidence in averaged.evidence)
-    return Mixed(averaged.value, verdicts, _distance(own_vector, vectors))
+    value = shortened(own_vector, averaged.value, step)
+    return Mixed(value, verdicts, spread_of(own_vector, vectors))
+
+
+def shortened(
+    own: NDArray[np.float32], mixed: NDArray[np.float32], step: float
+) -> NDArray[np.float32]:
+    """own + step · (mixed − own): what the hold-out guard left of a step. step: 0…1.
+
+    Works in `mixed`, and gives both ends to the bit."""
+    if step == 1:
+        return mixed
+    if step == 0:
+        mixed[:] = own
+        return mixed
+    mixed -= own
+    mixed *= np.float32(step)
+    mixed += own
+    return mixed
+
+
+def verified_vector(blobs: BlobStore, digest: bytes, parameters: int) -> NDArray[np.float32]:
+    """A stored model, float32[parameters], its bytes verified; a large one as a memory map.
+
+    Averaging ten models of 500 MB then needs no 5 GB. Blobs are never changed in place, and one
+    that is pruned stays readable for whoever has mapped it. Only small models are checked for NaN
+    here; averaging notices it in the others.
+    Raises BlobMissing, BlobDamaged, NotAVector, WrongLength or NotFinite."""
+    size = blobs.size_bytes(digest)
+    if size < MAPPED_FROM_BYTES or size > 8 + HEADER_BYTES_MAX + 4 * parameters:
+        return blobs.read_vector(digest, parameters)
+    with blobs.path(digest).open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    actual = hashlib.sha256(data).digest()
+    if actual != digest:
+        raise BlobDamaged(expected=digest, actual=actual)
+    length = vector_length(data)
+    if length != parameters:
+        raise WrongLength(expected=parameters, actual=length)
+    return np.frombuffer(data, dtype="<f4", offset=len(data) - 4 * length)
+
+
+def keep_compiled_code(home: Path, environment: MutableMapping[str, str]) -> None:
+    """Where the installation cannot be written, keep the rules' machine code in the home.
+
+    numba keeps it beside its source otherwise, and without either every start would compile for
+    some ten seconds. environment: os.environ; what a person set there stays."""
+    source = Path(layout.__file__).parent
+    if not os.access(source, os.W_OK):
+        environment.setdefault("NUMBA_CACHE_DIR", str(home / "cache" / "compiled"))
 
 
 def averaging_environment() -> bytes:
     """SHA-256 over what the bits of an average may depend on: two sites with the same value get
     the same model from the same inputs, bit for bit."""
-    parts = (np.__version__, platform.machine(), sys.implementation.cache_tag, sys.byteorder)
+    numpy, machine = np.__version__, platform.machine()
+    parts = (layout.REVISION, numpy, machine, sys.implementation.cache_tag, sys.byteorder)
     return hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
 
 
 def _number(text: str) -> float | int:
     return int(text) if text.lstrip("-").isdigit() else float(text)
-
-
-def _distance(own: NDArray[np.float32], others: Sequence[NDArray[np.float32]]) -> float:
-    norm = float(np.linalg.norm(own.astype(np.float64)))
-    gaps = [float(np.linalg.norm((v - own).astype(np.float64))) for v in others]
-    return max(gaps, default=0.0) / norm if norm else max(gaps, default=0.0)

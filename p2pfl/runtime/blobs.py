@@ -8,6 +8,7 @@ and values are checked before anything believes them.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import tempfile
 from pathlib import Path
@@ -152,7 +153,7 @@ def vector_of(data: bytes, expected_d: int) -> NDArray[np.float32]:
     return vector
 
 
-def vector_length(data: bytes) -> int:
+def vector_length(data: bytes | mmap.mmap) -> int:
     """The d of a safetensors file that holds `vector` and nothing else. Raises NotAVector.
 
     The header is compared with the only one the serialiser writes for d values, byte for byte:

@@ -1,7 +1,8 @@
 """Registered datasets as they lie at the site: where the file is, and how to know it is the same.
 
-Nothing is copied: `data/<name>/dataset.toml` holds a reference, `patients.keyed` one keyed hash
-per patient (to find overlaps), `schema.toml` the [data] terms it was checked against. That a
+Nothing is copied: `data/<name>/dataset.toml` holds a reference (for images to their folder, with
+`images.json` beside it as the index of their files, see `image_index`), `patients.keyed` one keyed
+hash per patient (to find overlaps), `schema.toml` the [data] terms it was checked against. That a
 dataset exists, its cap and its δ, are the ledger's to say.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +22,24 @@ from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest_table import Table, parse_toml
 from p2pfl.runtime.errors import EXIT_CONFIG, EXIT_DATA, EXIT_NO_INPUT, OperatorError, as_sentence
 from p2pfl.runtime.home import Home, write_durably
+from p2pfl.runtime.image_index import (
+    CACHE_DIRECTORY,
+    INDEX_FILE,
+    FileChanged,
+    IndexDamaged,
+    check_files,
+    read_index,
+)
+from p2pfl.runtime.image_mapping import MAPPING_FILE
 from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.table_rows import KEYED_BYTES, file_fingerprint
 
 FINGERPRINT_FIELD: Final = "dataset.fingerprint"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
-_KEYS: Final = ("name", "ds", "file", "patient_column", "patients", "rows", "fingerprint")
+KINDS: Final = ("tabular", "images")
+
+_KEYS: Final = ("name", "ds", "kind", "file", "patient_column", "patients", "rows", "fingerprint")
 _FILE: Final = re.compile(r"/[^\x00-\x1f]{1,4000}")
 _COLUMN: Final = re.compile(r"[^\x00-\x1f\x7f]{0,64}")
 
@@ -39,12 +52,26 @@ class LocalDataset:
     ds: bytes
     """The id in the ledger, 32 random bytes."""
     file: Path
+    """What training opens: the table, or the index of images."""
     patient_column: str
     """"" where every row is another patient."""
     patients: int
     rows: int
+    """Of images: volumes."""
     fingerprint: bytes
     """HMAC of the file under the site's data key."""
+    folder: Path | None = None
+    """Where the images lie; None for a table."""
+
+    @property
+    def kind(self) -> str:
+        """tabular | images, as in [data] of a manifest."""
+        return "tabular" if self.folder is None else "images"
+
+    @property
+    def given(self) -> Path:
+        """What the data manager named."""
+        return self.folder or self.file
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +98,8 @@ def write_dataset(home: Home, dataset: LocalDataset, keyed: Keyed, schema: bytes
     document = {
         "name": dataset.name,
         "ds": dataset.ds.hex(),
-        "file": str(dataset.file),
+        "kind": dataset.kind,
+        "file": str(dataset.given),
         "patient_column": dataset.patient_column,
         "patients": dataset.patients,
         "rows": dataset.rows,
@@ -85,14 +113,18 @@ def read_dataset(home: Home, name: str) -> LocalDataset:
     path = home.dataset(name) / "dataset.toml"
     try:
         table = Table(parse_toml(path.read_bytes(), bytes_max=65536), "", _KEYS)
+        given = Path(table.text("file", _FILE, "an absolute path"))
+        # Written before there were images: a table.
+        is_table = not table.has("kind") or table.choice("kind", KINDS) == "tabular"
         return LocalDataset(
             name=table.text("name", NAME, "a short name"),
             ds=table.digest("ds"),
-            file=Path(table.text("file", _FILE, "an absolute path")),
+            file=given if is_table else home.dataset(name) / INDEX_FILE,
             patient_column=table.text("patient_column", _COLUMN, "a column's name"),
             patients=table.integer("patients", 0, 1 << 40),
             rows=table.integer("rows", 0, 1 << 40),
             fingerprint=table.digest("fingerprint"),
+            folder=None if is_table else given,
         )
     except (FileNotFoundError, NotADirectoryError):
         raise OperatorError(
@@ -143,6 +175,50 @@ def check_unchanged(home: Home, dataset: LocalDataset) -> None:
             "add`.",
             exit_code=EXIT_DATA,
         )
+    if dataset.folder is not None:
+        _check_images(home, dataset)
+
+
+def _check_images(home: Home, dataset: LocalDataset) -> None:
+    try:
+        check_files(read_index(dataset.file), data_key(home))
+    except IndexDamaged as error:
+        raise OperatorError(
+            as_sentence(str(error)), fix="Restore it from the backup of this home."
+        ) from error
+    except FileChanged as error:
+        raise OperatorError(
+            f'Of dataset "{dataset.name}", {error}.',
+            fix=f"Restore it below {dataset.folder}. Other images are another dataset: `p2pfl "
+            "data add`.",
+            exit_code=EXIT_DATA,
+        ) from error
+
+
+def reached_by_training(dataset: LocalDataset) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """What a training process has to read besides `file`, and where it keeps prepared images.
+
+    Raises OperatorError.
+    """
+    if dataset.folder is None:
+        return (), ()
+    try:
+        index = read_index(dataset.file)
+    except IndexDamaged as error:
+        raise OperatorError(
+            as_sentence(str(error)), fix="Restore it from the backup of this home."
+        ) from error
+    cache = dataset.file.with_name(CACHE_DIRECTORY)
+    cache.mkdir(mode=0o700, exist_ok=True)
+    mapping = dataset.file.with_name(MAPPING_FILE)
+    tables = () if index.table is None else ((index.root / index.table.path).resolve(),)
+    return (index.root.resolve(), mapping, *tables), (cache,)
+
+
+def forget_prepared(dataset: LocalDataset) -> None:
+    """Remove what training kept of a dataset's images. What is missing is no error."""
+    if dataset.folder is not None:
+        shutil.rmtree(dataset.file.with_name(CACHE_DIRECTORY), ignore_errors=True)
 
 
 def registered_patients(home: Home, name: str) -> frozenset[bytes]:

@@ -5,6 +5,7 @@ before the next effect of the lane starts: no release without its spend on disk,
 its inputs on record. Long effects only start; their end comes back as an event."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,21 +16,30 @@ from gossip.limits import INLINE_BYTES_MAX
 from gossip.messages import Message, StudyProposal, UpdateAnnounced
 from gossip.roster import Roster
 from gossip.transport import Transport
-from ledger.log import Draft, LedgerError, Log
+from ledger.log import Committed, Draft, LedgerError, Log, Signer
+from ledger.log.errors import LogFrozen
+from ledger.provenance import kinds
+from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
+from p2pfl.core import witnessing_gate as gate
+from p2pfl.core import witnessing_terms as terms
 from p2pfl.core.history import History, Standing
 from p2pfl.core.manifest import Manifest, parse_manifest
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.core.node import NodeCore
 from p2pfl.runtime.blobs import BlobStore
-from p2pfl.runtime.errors import BlobError, OperatorError
+from p2pfl.runtime.confinement.terms import Terms
+from p2pfl.runtime.errors import EXIT_REFUSED, BlobError, OperatorError
 from p2pfl.runtime.exchange import Exchange
 from p2pfl.runtime.home import Home, write_durably
 from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded, Unless
-from p2pfl.runtime.peer_heads import PeerHeads
 from p2pfl.runtime.study_jobs import DatasetFile, StudyJobs
 from p2pfl.runtime.training_process import WORKER
+from p2pfl.runtime.witnessing import WitnessGiven, WitnessThread
+
+FORK_TOLD_S = 86_400.0
+"""How long a proof of a fork is offered to members that were away; then again at each start."""
 
 
 class Observer(Protocol):
@@ -60,7 +70,17 @@ class Surroundings:
     clock_s: Callable[[], float]
     random: Callable[[], float]
     observer: Observer
+    witness: Signer
+    """Cosigns other sites' heads."""
+    own_log: ev.OwnLog = ev.OwnLog.CONFIRMED
+    """Unconfirmed: nothing is released before another site's word on the own log."""
+    offline_ok: bool = False
+    """Whether to go on if no other site can be asked."""
+    faulty_witnesses: int | None = None
+    """How many witnesses may lie, if the policy says so: see `witnessing_terms.quorum`."""
     training_program: Sequence[str] = WORKER
+    confinement: Terms | None = None
+    """What training processes may reach; None where this machine cannot confine them."""
 
 
 class Driver:
@@ -76,8 +96,7 @@ class Driver:
         self._failure: asyncio.Future[None] = self._loop.create_future()
         self.core = NodeCore(given.site, given.roster, History(given.log.entries()))
         self.writer = LedgerWriter(given.log, self._now_us, self._recorded, self._approved())
-        self._forks: set[bytes] = set()
-        self.heads = PeerHeads(given.log, given.home.path / "forks", self._forked, self._fail)
+        self.witness = WitnessThread(self._witness_given(), self._perform_witness, self._fail)
         self.exchange = Exchange(
             site=given.site,
             transport_seed=given.transport_seed,
@@ -89,6 +108,7 @@ class Driver:
             may_read=self.core.may_read,
             blob_path=self._blob_path,
             on_refused=given.observer.refused,
+            about_logs=self.witness.give,
         )
         self.jobs = StudyJobs(
             home=given.home,
@@ -96,6 +116,7 @@ class Driver:
             transport=given.transport,
             dataset_file=given.dataset_file,
             training_program=given.training_program,
+            confinement=given.confinement,
             submit=self.submit,
             show=given.observer.show,
             report_bug=given.observer.bug,
@@ -110,8 +131,9 @@ class Driver:
         manifests = [m for m in manifests if self.core.history.study(StudyId(m.study_id)).proposer]
         models = frozenset(ModelHash(digest) for digest in self._given.blobs.digests())
         self._tasks.append(asyncio.create_task(self._run(), name="driver"))
-        heads = tuple(ev.KnownHead(h.log_id, h.size, h.root) for h in self._given.log.peer_heads())
-        self.submit(ev.Begin(tuple(manifests), models, self._given.log.note, heads))
+        own_log = self._given.own_log
+        self.submit(ev.Begin(tuple(manifests), models, self._given.log.note, own_log))
+        self.witness.start()
         await self.exchange.start()
 
     async def wait(self) -> None:
@@ -125,7 +147,7 @@ class Driver:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(self.exchange.stop(), self.jobs.stop(), self.heads.stop())
+        await asyncio.gather(self.exchange.stop(), self.jobs.stop(), self.witness.stop())
         await self.writer.close()
 
     def submit(self, event: ev.Event) -> None:
@@ -136,14 +158,24 @@ class Driver:
         """Talk to these members from now on; connections with sites that left are closed."""
         self.core.roster = roster
         self.exchange.set_roster(roster)
+        self.witness.give(terms.Members(roster))
 
     async def append(self, drafts: Sequence[Draft]) -> Recorded:
-        """Append entries for a person's command; the core learns of them like of its own."""
+        """Append entries for a person's command; the core learns of them like of its own.
+
+        Raises OperatorError where the site is read-only."""
+        self._require_writable()
         return await self.writer.append(drafts)
 
     async def append_unless(self, drafts: Sequence[Draft], unless: Unless) -> Recorded | None:
         """Like `append`, unless something on record by then spoils it: then None."""
+        self._require_writable()
         return await self.writer.append_unless(drafts, unless)
+
+    async def change_log(self, work: Callable[[Log, int], Committed | None]) -> Recorded | None:
+        """A new log key or an erased value, for a person's command: see `LedgerWriter.perform`."""
+        self._require_writable()
+        return await self.writer.perform(work)
 
     # -- events in, effects out ------------------------------------------------------------------
 
@@ -183,17 +215,21 @@ class Driver:
             self._given.observer.bug(error)
 
     async def _perform(self, effect: fx.Effect) -> None:
+        if self.core.own_log is ev.OwnLog.READ_ONLY and isinstance(effect, gate.Held):
+            return  # it was on its way when the log turned out to be forked, or too short
         match effect:
             case fx.Append():
                 await self._append(effect)
+            case fx.Freeze():
+                await self._freeze(effect)
             case fx.Offer():
                 await self._offer(effect)
             case fx.Withdraw(key=key):
                 self.exchange.withdraw(key)
             case fx.KeepProposal():
                 await asyncio.to_thread(self._keep_proposal, effect)
-            case fx.KeepPeerHead():
-                self.heads.keep(effect)
+            case fx.HeadHeard(log_id=log_id, note=note):
+                self.witness.give(terms.HeadSeen(log_id, note))
             case fx.CloseTraining():
                 await self.jobs.close_training(effect)
             case fx.SetTimer():
@@ -217,13 +253,21 @@ class Driver:
 
     def _recorded(self, recorded: Recorded) -> None:
         self.submit(ev.Appended(recorded.entries, recorded.note))
+        self.witness.give(terms.OwnGrew())
 
     async def _append(self, effect: fx.Append) -> None:
-        if effect.under is None:
-            await self.writer.append(effect.drafts, effect.links)
-        else:
-            approval = Approval(effect.under, effect.approved_seq)
-            await self.writer.append_under(approval, effect.drafts, effect.links)
+        with contextlib.suppress(LogFrozen):  # the proof came while this was waiting
+            if effect.under is None:
+                await self.writer.append(effect.drafts, effect.links)
+            else:
+                approval = Approval(effect.under, effect.approved_seq)
+                await self.writer.append_under(approval, effect.drafts, effect.links)
+
+    async def _freeze(self, effect: fx.Freeze) -> None:
+        """The last entry: whatever was queued before it is written, nothing after it is."""
+        found = kinds.ForkFound(self._given.log.log_id, effect.form, effect.proof)
+        with contextlib.suppress(LogFrozen):
+            await self.writer.append([found.draft(drafts.NODE_ACTOR)])
 
     async def _offer(self, effect: fx.Offer) -> None:
         try:
@@ -251,18 +295,52 @@ class Driver:
         write_durably(self._given.home.study(effect.study), effect.manifest.raw)
         self.jobs.keep_initial(effect)
 
-    def _forked(self, log_id: bytes) -> None:
-        """A site signed two histories. The core refuses and records it; here is the evidence."""
-        if log_id in self._forks:
-            return
-        self._forks.add(log_id)
-        names = [card.name for card in self.core.roster.members if card.log_id == log_id]
-        sentence = (
-            f"{' '.join(names) or 'a former member'} signed two histories of its log: both notes "
-            f"are kept in forks/{log_id.hex()[:12]}…; ask that site, and tell the other members"
+    # -- witnessing ------------------------------------------------------------------------------
+
+    def _witness_given(self) -> WitnessGiven:
+        given = self._given
+        return WitnessGiven(
+            home=given.home.path,
+            site=given.site,
+            roster=given.roster,
+            own=given.log,
+            witness=given.witness,
+            identity_pk=given.log.identity.identity_pk,
+            study_sites=self._study_sites,
+            clock_s=given.clock_s,
+            must_ask=given.own_log is ev.OwnLog.UNCONFIRMED,
+            offline_ok=given.offline_ok,
+            faulty=given.faulty_witnesses,
         )
-        notice = fx.Happened("fork_found", sentence, (("log", log_id.hex()),))
-        self._given.observer.show(None, notice)
+
+    def _study_sites(self, study: bytes) -> Sequence[SiteId]:
+        """Called in the witness's thread: one look into a dictionary."""
+        proposal = self.core.proposals.get(StudyId(study))
+        return () if proposal is None else proposal.manifest.study.sites
+
+    def _perform_witness(self, outputs: Sequence[terms.WitnessOutput]) -> None:
+        for output in outputs:
+            match output:
+                case terms.Tell(site=site, message=message):
+                    self.exchange.tell(site, message)
+                case terms.TellEveryone(message=message):
+                    key = f"fork/{message.digest.hex()}/{message.part}"
+                    until_s = self._given.clock_s() + FORK_TOLD_S
+                    self.exchange.offer(key, message, None, until_s)
+                case terms.Learned(event=event):
+                    self.submit(event)
+                case terms.ForkKept():
+                    pass  # written by the witness's own thread
+                case _:
+                    assert_never(output)
+
+    def _require_writable(self) -> None:
+        if self.core.read_only_reason:
+            raise OperatorError(
+                self.core.read_only_reason,
+                fix="`p2pfl ledger status` shows what the other sites hold.",
+                exit_code=EXIT_REFUSED,
+            )
 
     def _approved(self) -> dict[StudyId, int]:
         studies = self.core.history.studies.items()

@@ -85,6 +85,10 @@ class WrongLength(BlobError):
         self.actual = actual
 
 
+class OutsideRange(BlobError):
+    """The vector holds a value that no honest site of the study can have."""
+
+
 class NotFinite(BlobError):
     """The vector holds NaN or infinity."""
 

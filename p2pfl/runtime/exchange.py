@@ -9,13 +9,15 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from gossip import dissemination as dis
-from gossip.envelope import seal
+from gossip.envelope import Envelope, seal
 from gossip.errors import TransportError
 from gossip.identifiers import Digest, SiteId, digest_of
 from gossip.messages import Message
 from gossip.roster import Roster
 from gossip.transport import Transport
+from gossip.witness_messages import ForkTold, WitnessMessage
 from p2pfl.core import events as ev
+from p2pfl.core import witnessing_terms as terms
 
 SENDS_PER_SITE_MAX = 256
 """Messages under way to one site; more are dropped and repaired by reconciliation."""
@@ -39,6 +41,7 @@ class Exchange:
         may_read: Callable[[SiteId, bytes], bool],
         blob_path: Callable[[Digest], Path | None],
         on_refused: Callable[[str, str], None],
+        about_logs: Callable[[terms.WitnessInput], None],
     ) -> None:
         self.dissemination = dis.Dissemination(
             site=site, transport_seed=transport_seed, roster=roster, random=random
@@ -52,6 +55,7 @@ class Exchange:
         self._may_read = may_read
         self._blob_path = blob_path
         self._on_refused = on_refused
+        self._about_logs = about_logs
         self.turned_away: Counter[str] = Counter()
         """What was refused below the envelopes, by rule, as far as the transport told of it."""
         self._queues: dict[SiteId, asyncio.Queue[bytes]] = {}
@@ -81,6 +85,11 @@ class Exchange:
         scope = dis.Everyone() if sites is None else dis.Sites(sites)
         self._handle(dis.Offer(key, raw, digest_of(raw), scope, expires_s))
 
+    def tell(self, site: SiteId, message: WitnessMessage) -> None:
+        """Send a message straight to a connected site; if it gets lost it is lost."""
+        if site in self._roster:
+            self._send(site, seal(self._seed, self._site, self._roster.consortium, message))
+
     def set_roster(self, roster: Roster) -> None:
         """Members from now on."""
         self._roster = roster
@@ -99,11 +108,13 @@ class Exchange:
     def connected(self, site: SiteId) -> None:
         """See `Inbox`."""
         self._submit(ev.Connected(site))
+        self._about_logs(terms.Met(site))
         self._handle(dis.Connected(site))
 
     def disconnected(self, site: SiteId) -> None:
         """See `Inbox`."""
         self._submit(ev.Disconnected(site))
+        self._about_logs(terms.Lost(site))
         self._handle(dis.Disconnected(site))
 
     def received(self, source: SiteId, raw: bytes) -> None:
@@ -131,9 +142,15 @@ class Exchange:
                 case dis.Broadcast(raw=raw):
                     self._start(self._broadcast(raw))
                 case dis.Deliver(envelope=envelope):
-                    self._submit(ev.Delivered(envelope.sender, envelope.message))
+                    self._deliver(envelope)
                 case dis.Refused(source=source, error=error):
                     self._submit(ev.PeerRefused(source, error.rule))
+
+    def _deliver(self, envelope: Envelope) -> None:
+        if isinstance(envelope.message, WitnessMessage | ForkTold):
+            self._about_logs(terms.Said(envelope.sender, envelope.message))
+        else:
+            self._submit(ev.Delivered(envelope.sender, envelope.message))
 
     def _send(self, site: SiteId, raw: bytes) -> None:
         queue = self._queues.get(site)

@@ -95,6 +95,11 @@ class Home:
         return self.path / "node.lock"
 
     @property
+    def forks(self) -> Path:
+        """Proofs that a log has two histories, or that a witness vouched for both."""
+        return self.path / "forks"
+
+    @property
     def logs(self) -> Path:
         """Directory of log files."""
         return self.path / "logs"

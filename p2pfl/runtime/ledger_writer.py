@@ -5,7 +5,7 @@ An fsync costs milliseconds, a signature microseconds: batching is what keeps ro
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
@@ -13,6 +13,8 @@ from typing import Final
 from ledger.log import Committed, Draft, Entry, Log, Value
 from ledger.log.errors import LogStopped, StoreError
 from ledger.provenance import kinds
+from ledger.provenance.kinds import ClockAnomaly
+from ledger.provenance.peers import TOLERANCE_US
 from p2pfl.core.effects import SeqLink
 from p2pfl.core.names import StudyId
 
@@ -56,6 +58,7 @@ class _Request:
     done: asyncio.Future[Recorded | None]
     under: Approval | None = None
     unless: Unless | None = None
+    work: Callable[[Log, int], Committed | None] | None = None
 
 
 class LedgerWriter:
@@ -75,9 +78,11 @@ class LedgerWriter:
         self._now_us = now_us
         self._on_recorded = on_recorded
         self._approved = dict(approved)
+        self._newest_us = max((entry.time_us for entry in _last(log)), default=0)
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._is_closed = False
+        self._set_aside: _Request | None = None
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -104,6 +109,12 @@ class LedgerWriter:
         Raises LedgerError; then nothing was written."""
         return await self._request(_Request(tuple(drafts), (), self._future(), unless=unless))
 
+    async def perform(self, work: Callable[[Log, int], Committed | None]) -> Recorded | None:
+        """Let `work` change the log, between two commits of others; it is told the time (µs).
+
+        For what is more than an append: a new log key, an erased value. Raises what it raises."""
+        return await self._request(_Request((), (), self._future(), work=work))
+
     def _future(self) -> "asyncio.Future[Recorded | None]":
         return self._loop.create_future()
 
@@ -122,7 +133,11 @@ class LedgerWriter:
     # -- in the ledger's thread ------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (request := self._queue.get()) is not None:
+        while (request := self._set_aside or self._queue.get()) is not None:
+            self._set_aside = None
+            if request.work is not None:
+                self._perform(request, request.work)
+                continue
             batch, is_last = self._collect(request)
             self._commit(batch)
             if is_last:
@@ -137,24 +152,21 @@ class LedgerWriter:
                 return batch, False
             if following is None:
                 return batch, True
+            if following.work is not None:
+                self._set_aside = following
+                return batch, False
             batch.append(following)
             entries += len(following.drafts)
         return batch, False
 
     def _commit(self, batch: list[_Request]) -> None:
-        approved, written, dropped = dict(self._approved), list[_Request](), list[_Request]()
-        seq = self._log.checkpoint.size
-        for request in batch:
-            if self._stands(request, approved, written):
-                written.append(request)
-                _follow(approved, request.drafts, seq)
-                seq += len(request.drafts)
-            else:
-                dropped.append(request)
         try:
+            self._note_clock()
+            approved, written, dropped = self._judged(batch)
             if written:
                 committed = self._log.append(self._linked(written), self._now_us())
                 self._approved = approved
+                self._newest_us = committed.entries[-1].time_us
                 self._loop.call_soon_threadsafe(self._deliver, written, committed)
         except StoreError as error:  # the disk's doing: nobody's entries are durable
             self._loop.call_soon_threadsafe(self._fail, batch, error)
@@ -166,6 +178,45 @@ class LedgerWriter:
             self._loop.call_soon_threadsafe(self._fail, batch, error)
         else:
             self._loop.call_soon_threadsafe(_drop, dropped)
+
+    def _perform(self, request: _Request, work: Callable[[Log, int], Committed | None]) -> None:
+        try:
+            self._note_clock()
+            committed = work(self._log, self._now_us())
+        except Exception as error:  # handed to whoever asked
+            self._loop.call_soon_threadsafe(self._fail, [request], error)
+            return
+        if committed is None:
+            self._loop.call_soon_threadsafe(_drop, [request])
+            return
+        self._newest_us = committed.entries[-1].time_us
+        self._loop.call_soon_threadsafe(self._performed, request, committed)
+
+    def _judged(
+        self, batch: list[_Request]
+    ) -> tuple[dict[StudyId, int], list[_Request], list[_Request]]:
+        """The approvals in force after a batch, what of it is to be written, and what is not."""
+        approved, written, dropped = dict(self._approved), list[_Request](), list[_Request]()
+        seq = self._log.checkpoint.size
+        for request in batch:
+            if self._stands(request, approved, written):
+                written.append(request)
+                _follow(approved, request.drafts, seq)
+                seq += len(request.drafts)
+            else:
+                dropped.append(request)
+        return approved, written, dropped
+
+    def _note_clock(self) -> None:
+        """Put on record that the clock was set back: else the next time contradicts the last."""
+        now_us = self._now_us()
+        if now_us + TOLERANCE_US >= self._newest_us:
+            return
+        anomaly = ClockAnomaly(now_us - self._newest_us).draft("node")
+        committed = self._log.append([anomaly], now_us)
+        self._newest_us = now_us
+        recorded = Recorded(committed.entries, committed.note)
+        self._loop.call_soon_threadsafe(self._on_recorded, recorded)
 
     def _stands(
         self, request: _Request, approved: Mapping[StudyId, int], before: Sequence[_Request]
@@ -203,10 +254,20 @@ class LedgerWriter:
             if not request.done.done():
                 request.done.set_result(recorded)
 
+    def _performed(self, request: _Request, committed: Committed) -> None:
+        recorded = Recorded(committed.entries, committed.note)
+        self._on_recorded(recorded)
+        if not request.done.done():
+            request.done.set_result(recorded)
+
     def _fail(self, batch: list[_Request], error: Exception) -> None:
         for request in batch:
             if not request.done.done():
                 request.done.set_exception(error)
+
+
+def _last(log: Log) -> Iterator[Entry]:
+    return log.entries(max(0, log.checkpoint.size - 1))
 
 
 def _drop(batch: list[_Request]) -> None:

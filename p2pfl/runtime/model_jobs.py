@@ -19,7 +19,7 @@ from p2pfl.core import events as ev
 from p2pfl.core.gathering import blob_size_bytes
 from p2pfl.core.names import ModelHash, StudyId
 from p2pfl.runtime.blobs import BlobStore, vector_of
-from p2pfl.runtime.errors import BlobDamaged, BlobError, NotFinite
+from p2pfl.runtime.errors import BlobDamaged, BlobError, NotFinite, OutsideRange
 from p2pfl.runtime.home import Home, sync_directory
 
 PARTS_PER_SITE_MAX: Final = 4
@@ -58,8 +58,11 @@ class ModelJobs:
                 await asyncio.to_thread(self._store_inline, effect)
             else:
                 await self._fetch(effect.study, effect.sender, effect.model, effect.parameters)
+            await asyncio.to_thread(self._check_range, effect)
         except NotFinite:
             self._submit(failed("not-finite", hostile=True))
+        except OutsideRange:
+            self._submit(failed("out-of-range", hostile=True))
         except BlobMismatch:
             self._submit(failed("wrong-digest", hostile=True))
         except BlobError:
@@ -97,6 +100,14 @@ class ModelJobs:
     def forget_parts(self, study: StudyId) -> None:
         """Nothing of this study will be resumed any more."""
         shutil.rmtree(self._incoming / study.hex(), ignore_errors=True)
+
+    def _check_range(self, effect: fx.Obtain) -> None:
+        """Whether no value exceeds what the study's manifest allows. Raises OutsideRange."""
+        if effect.value_max == 0.0:
+            return
+        values = self._blobs.read_vector(effect.model, effect.parameters)
+        if max(-float(values.min()), float(values.max())) > effect.value_max:
+            raise OutsideRange(f"a value exceeds {effect.value_max:g}")
 
     def _store_inline(self, effect: fx.Obtain) -> None:
         vector_of(effect.inline, effect.parameters)

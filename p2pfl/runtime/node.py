@@ -14,18 +14,23 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from gossip.errors import TransportError
-from gossip.keys import SiteKeys, read_keys
+from gossip.keys import SiteKeys
 from gossip.roster import Roster
 from ledger.log import Log, Signer
 from p2pfl.core.errors import ManifestError
+from p2pfl.core.events import OwnLog
 from p2pfl.core.manifest import Manifest, parse_manifest
 from p2pfl.core.names import DatasetId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.commands.failures import as_operator_error
+from p2pfl.runtime.commands.log_keys import opened_log
 from p2pfl.runtime.commands.opening import required_roster
+from p2pfl.runtime.commands.starting import check_own_log
 from p2pfl.runtime.config import Config, read_config
+from p2pfl.runtime.confinement.errors import ConfinementError
+from p2pfl.runtime.confinement.terms import Level, Terms, terms_here
 from p2pfl.runtime.control import ControlServer
-from p2pfl.runtime.datasets import check_unchanged, dataset_of
+from p2pfl.runtime.datasets import check_unchanged, dataset_of, reached_by_training
 from p2pfl.runtime.driver import Driver, Surroundings
 from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError, as_sentence
 from p2pfl.runtime.home import Home, write_durably
@@ -33,6 +38,7 @@ from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.node_commands import NodeCommands
 from p2pfl.runtime.node_status import status
 from p2pfl.runtime.observer import NodeObserver, open_log
+from p2pfl.runtime.policy import read_policy
 from p2pfl.runtime.study_jobs import DatasetFile
 
 __all__ = ["run_node"]
@@ -46,22 +52,24 @@ def now_s() -> float:
     return time.time()  # noqa: TID251 - the driver's clock, handed in from here as an argument
 
 
-async def run_node(home: Home, echo: Callable[[str], None]) -> None:
+async def run_node(home: Home, echo: Callable[[str], None], *, offline_ok: bool = False) -> None:
     """Run until SIGINT or SIGTERM.
 
     echo: prints one line for the person at the terminal.
+    offline_ok: go on, on record, if no other site can be asked about the own log.
     Raises OperatorError, LedgerError or KeyFileError when the node cannot start or go on."""
     os.umask(PRIVATE_UMASK)
     config = read_config(home.config)
     with hold_home(home, purpose="node start"):
-        keys, roster = read_keys(home.keys), required_roster(home)
-        _check_membership(keys, roster, config)
-        log = Log.open(home.path, log=Signer(keys.log))
+        roster = required_roster(home)
+        keys, log = opened_log(home)
         try:
+            _check_membership(keys, roster, config)
+            check_own_log(roster, keys.site, log.log_id, config.name)
             observer = NodeObserver(open_log(home.node_log), echo, home.logs / "bugs.log")
             _remove_leftovers(home)
             with _pid_file(home):
-                await _serve(home, config, keys, roster, log, observer)
+                await _serve(home, config, keys, roster, log, observer, offline_ok=offline_ok)
         finally:
             log.close()
 
@@ -73,6 +81,8 @@ async def _serve(
     roster: Roster,
     log: Log,
     observer: NodeObserver,
+    *,
+    offline_ok: bool,
 ) -> None:
     from gossip.libp2p_transport import Libp2pTransport
 
@@ -92,6 +102,11 @@ async def _serve(
             clock_s=now_s,
             random=np.random.default_rng().random,
             observer=observer,
+            witness=Signer(keys.witness),
+            own_log=OwnLog.UNCONFIRMED,
+            offline_ok=offline_ok,
+            faulty_witnesses=read_policy(home.policy)[0].faulty_witnesses,
+            confinement=_confinement(observer),
         )
     )
     commands = NodeCommands(
@@ -121,6 +136,19 @@ async def _serve(
         commands.stop()
         await asyncio.gather(control.stop(), driver.stop())
         observer.log.info("node_stopped")
+
+
+def _confinement(observer: NodeObserver) -> Terms | None:
+    """What training processes may reach; None, and a warning, where they cannot be confined.
+
+    The plans shipped with the node run all the same: they are as trusted as the node is."""
+    try:
+        terms = terms_here()
+    except ConfinementError as error:
+        observer.log.warning("confinement", offered=Level.D.value, reason=str(error))
+        return None
+    observer.log.info("confinement", offered=Level.C.value)
+    return terms
 
 
 def _now_us() -> int:
@@ -183,7 +211,7 @@ def _remove_leftovers(home: Home) -> None:
 def _dataset_file(home: Home, dataset: DatasetId) -> DatasetFile:
     local = dataset_of(home, dataset)
     check_unchanged(home, local)
-    return DatasetFile(local.file, local.patient_column)
+    return DatasetFile(local.file, local.patient_column, *reached_by_training(local))
 
 
 @contextlib.contextmanager

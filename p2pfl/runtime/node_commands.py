@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from gossip.identifiers import SiteId
 from gossip.keys import SiteKeys
 from gossip.roster import Roster
-from ledger.log import Draft, Entry, Log
+from ledger.log import Committed, Draft, Entry, Log, LogIdentity
 from p2pfl.core import events as ev
 from p2pfl.core.manifest import Manifest
 from p2pfl.runtime.commands.catalogue import perform_request
@@ -48,6 +48,17 @@ class NodeLedger:
         appending = self.driver.append_unless(drafts, unless)
         recorded = asyncio.run_coroutine_threadsafe(appending, self.loop).result()
         return None if recorded is None else recorded.entries
+
+    def change(self, work: Callable[[Log, int], Committed | None]) -> tuple[Entry, ...]:
+        """Replace the key or erase a value, between two commits of the node's own writer."""
+        changing = self.driver.change_log(work)
+        recorded = asyncio.run_coroutine_threadsafe(changing, self.loop).result()
+        return () if recorded is None else recorded.entries
+
+    @property
+    def identity(self) -> LogIdentity:
+        """Whose log it is, with its keys."""
+        return self.log.identity
 
     def entries(self) -> Iterator[Entry]:
         """Everything on record."""

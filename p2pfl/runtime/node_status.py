@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from gossip.identifiers import SiteId
 from p2pfl.core.conduct import EXCUSED, name_of
 from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.jsonable import Json
@@ -19,6 +20,7 @@ def status(driver: Driver, turned_away: Mapping[str, int]) -> Json:
     """Neighbours, studies, training processes and refusals, as JSON.
 
     turned_away: what the transport refused before it was a message, by rule."""
+    liars = map(SiteId, sorted(filter(None, driver.core.history.false_witnesses)))
     core, counts = driver.core, driver.exchange.dissemination.counts
     return {
         "site": core.me.hex(),
@@ -49,6 +51,10 @@ def status(driver: Driver, turned_away: Mapping[str, int]) -> Json:
         },
         "harmless": sum(n for (_, rule), n in core.refused.items() if rule in HARMLESS),
         "turned_away": dict(sorted(turned_away.items())),
+        "own_log": core.own_log.value,
+        "read_only": core.read_only_reason,
+        "forked": [name_of(core.roster, site) for site in sorted(core.accused)],
+        "false_witnesses": [name_of(core.roster, site) for site in liars],
         "memory_peak_kib": memory_peak_kib(),
     }
 

@@ -31,6 +31,8 @@ LINES_BURST: Final = 200.0
 """Lines of one name; more of them are counted. Members decide how often some of these happen, and
 must not push everything else out of the log."""
 CATCH_UP: Final = "catch-up"
+ALARMS: Final = frozenset({"false_witness", "fork_found", "own_log_behind", "own_log_forked"})
+"""Errors in the log: somebody has to do something."""
 SOURCES_MAX: Final = 1024
 """Different (source, reason) pairs that are told apart; the rest is told together."""
 
@@ -110,7 +112,8 @@ class NodeObserver:
         told: dict[str, object] = {key: printable(value) for key, value in fields}
         if left_out := self._left_out.pop(event, 0):
             told["left_out"] = left_out
-        self.log.info(event, **{**name, **told, "sentence": printable(sentence)})
+        told_of = self.log.error if event in ALARMS else self.log.info
+        told_of(event, **{**name, **told, "sentence": printable(sentence)})
         self._echo(sentence)
 
     def started(self, name: str, listen: str, others: int, ready_s: float) -> None:

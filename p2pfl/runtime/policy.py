@@ -18,7 +18,17 @@ from p2pfl.core.manifest_table import Table, parse_toml
 from p2pfl.runtime.errors import EXIT_CONFIG, OperatorError, as_sentence
 
 POLICY_BYTES_MAX: Final = 64 * 1024
-PLANS: Final = ("tabular-logistic", "tabular-mlp")
+PLANS: Final = (
+    "tabular-logistic",
+    "tabular-mlp",
+    "tabular-cox",
+    "tabular-vae",
+    "segmentation",
+    "image-classification",
+    "image-table-fusion",
+    "statistics",
+    "evaluation",
+)
 
 _KEYS: Final = (
     "allow_no_privacy",
@@ -29,6 +39,7 @@ _KEYS: Final = (
     "rules",
     "plans",
     "roles",
+    "faulty_witnesses",
 )
 _CODE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
@@ -51,11 +62,14 @@ class Policy:
     """Training plans whose code was shipped with the node."""
     roles: tuple[str, ...] = ("data-owner",)
     """Roles that may approve; the first is the default of `study approve`."""
+    faulty_witnesses: int | None = None
+    """How many of the other sites may lie about ledgers at once, as the consortium agreed; a third
+    of them, rounded down, if it did not."""
 
 
 def render_policy(policy: Policy) -> bytes:
     """The TOML of a policy."""
-    document = {
+    document: dict[str, object] = {
         "allow_no_privacy": policy.allow_no_privacy,
         "epsilon_cap": policy.epsilon_cap,
         "delta": policy.delta,
@@ -65,6 +79,8 @@ def render_policy(policy: Policy) -> bytes:
         "plans": list(policy.plans),
         "roles": list(policy.roles),
     }
+    if policy.faulty_witnesses is not None:
+        document["faulty_witnesses"] = policy.faulty_witnesses
     return tomli_w.dumps(document).encode()
 
 
@@ -113,6 +129,9 @@ def _policy(table: Table) -> Policy:
         rules=_codes(table, "rules", default.rules, RULES),
         plans=_codes(table, "plans", default.plans, PLANS),
         roles=_codes(table, "roles", default.roles, ()),
+        faulty_witnesses=table.integer("faulty_witnesses", 0, 255)
+        if table.has("faulty_witnesses")
+        else None,
     )
 
 

@@ -5,17 +5,27 @@ job never decides what its failure means: it says what happened, and the core de
 refuses our own models ends the node: after a restart the study goes on where the ledger ends."""
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from gossip.transport import Transport
 from p2pfl.averaging import AveragingError
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
+from p2pfl.core.drafts import GUARD_STEP
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
-from p2pfl.runtime.averaging_job import Mixed, averaging_environment, mix
+from p2pfl.runtime.averaging_job import (
+    Mixed,
+    averaging_environment,
+    keep_compiled_code,
+    mix,
+)
 from p2pfl.runtime.blobs import BlobStore
+from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.errors import EXIT_IO, BlobError, OperatorError
+from p2pfl.runtime.guarding import Compared, step_borne
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.model_jobs import ModelJobs
 from p2pfl.runtime.training_answers import TrainingError
@@ -35,6 +45,7 @@ class StudyJobs:
         transport: Transport,
         dataset_file: Callable[[DatasetId], DatasetFile],
         training_program: Sequence[str],
+        confinement: Terms | None = None,
         submit: Callable[[ev.Event], None],
         show: Callable[[StudyId, fx.Notice], None],
         report_bug: Callable[[BaseException], None],
@@ -48,12 +59,14 @@ class StudyJobs:
         self._fail = fail
         self._tasks: dict[asyncio.Task[None], StudyId] = {}
         self._environment = averaging_environment()
+        keep_compiled_code(home.path, os.environ)
         self._models = ModelJobs(home=home, blobs=blobs, transport=transport, submit=submit)
         self._training = TrainingJobs(
             home=home,
             blobs=blobs,
             dataset_file=dataset_file,
             program=training_program,
+            confinement=confinement,
             submit=submit,
         )
 
@@ -157,14 +170,51 @@ class StudyJobs:
 
     async def _average(self, effect: fx.Average) -> None:
         try:
+            effect, step = await self._guarded(effect)
             mixed, model = await asyncio.to_thread(self._mix, effect)
         except (BlobError, AveragingError) as error:
             self._submit(ev.AveragingFailed(effect.study, effect.round, str(error)))
             return
-        verdicts, distance = mixed.verdicts, mixed.distance
+        spread = mixed.spread
         self._submit(
-            ev.Averaged(effect.study, effect.round, model, verdicts, distance, self._environment)
+            ev.Averaged(
+                effect.study,
+                effect.round,
+                model,
+                mixed.verdicts,
+                spread.largest,
+                self._environment,
+                step,
+                spread.median,
+            )
         )
+
+    async def _guarded(self, effect: fx.Average) -> tuple[fx.Average, str]:
+        """The averaging with as much of its step as the own hold-out bears, and that step."""
+        base = effect.guard_base
+        if base is None:
+            return effect, ""
+
+        async def compare(step: float) -> Compared:
+            _, model = await asyncio.to_thread(self._mix, _stepping(effect, repr(step)))
+            return await self._training.compare(effect.study, base, model)
+
+        try:
+            step = repr(await step_borne(compare))
+        except TrainingError as error:
+            sentence = (
+                f"round {effect.round} was averaged without the hold-out guard: {error.message}; "
+                "the training process has to run for it"
+            )
+            self._show(effect.study, fx.Happened("guard_missing", sentence, ()))
+            return effect, ""
+        if step != "1.0":
+            sentence = (
+                f"round {effect.round}: on the own hold-out the averaged model is worse than the "
+                f"last one, more than chance explains; took {float(step):.0%} of the step"
+            )
+            self._show(effect.study, fx.Happened("step_guarded", sentence, (("step", step),)))
+        return _stepping(effect, step), step
 
     def _mix(self, effect: fx.Average) -> tuple[Mixed, ModelHash]:
         inputs = [(given.model, given.weight_u) for given in effect.inputs]
@@ -178,6 +228,11 @@ class StudyJobs:
         )
         digest, _ = self._blobs.write_vector(mixed.value)
         return mixed, ModelHash(digest)
+
+
+def _stepping(effect: fx.Average, step: str) -> fx.Average:
+    parameters = dict(effect.rule_parameters) | {GUARD_STEP: step}
+    return replace(effect, rule_parameters=tuple(sorted(parameters.items())))
 
 
 def _disk_refuses(error: OSError) -> OperatorError:

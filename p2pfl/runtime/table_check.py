@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from p2pfl.core.manifest import CategoryColumn, Column, DataTerms
+from p2pfl.core.manifest import CategoryColumn, Column, DataTerms, Target
 from p2pfl.runtime.table_rows import (
     KEYED_BYTES,
     MISSING,
@@ -67,6 +67,7 @@ def check_table(
     seen: set[bytes] = set()
     unusual: Counter[str] = Counter()
     labels: Counter[bool] = Counter()
+    target = terms.target if terms else None
     count = 0
     for line, cells in rows:
         count += 1
@@ -75,13 +76,13 @@ def check_table(
         for at, column in watched:
             if _is_unusual(path, line, column, cells[at]):
                 unusual[column.name] += 1
-        if terms is not None:
-            labels[_is_positive(path, line, terms, cells[header.index(terms.target.column)])] += 1
+        if isinstance(target, Target):
+            labels[_is_positive(path, line, target, cells[header.index(target.column)])] += 1
     if count == 0:
         raise refused(f"{path.name} has no rows below its header", "Export the table again.")
-    if terms is not None and len(labels) < 2:
+    if isinstance(target, Target) and len(labels) < 2:
         raise refused(
-            f'{path.name}: every row has the same label in column "{terms.target.column}"',
+            f'{path.name}: every row has the same label in column "{target.column}"',
             "A site needs patients of both kinds; check the target column and positive_above.",
         )
     columns = tuple(name for name in header if name != patient_column)
@@ -94,7 +95,7 @@ def check_table(
         columns=columns,
         row_keys=keyed.keys,
         fingerprint=fingerprint,
-        positives=labels[True] if terms is not None else None,
+        positives=labels[True] if isinstance(target, Target) else None,
         notes=tuple(_notes(count, len(patients), 0 if patient_column else keyed.repeated, unusual)),
     )
 
@@ -108,7 +109,8 @@ def _check_header(
             raise refused(f"{path.name}, line 1: {what}", "Give every column a name of its own.")
     wanted = [patient_column] if patient_column else []
     if terms is not None:
-        wanted += [column.name for column in terms.columns] + [terms.target.column]
+        wanted += [column.name for column in terms.columns]
+        wanted += terms.target.names if terms.target is not None else ()
     for name in wanted:
         if name not in header:
             shown = ", ".join(header)[:200]
@@ -124,6 +126,14 @@ def _patient_key(path: Path, line: int, patient: str, key: bytes) -> bytes:
             f"{path.name}, line {line}: no patient is named",
             "Fill in the patient's pseudonym, or remove the row.",
         )
+    return patient_key(patient, key)
+
+
+def patient_key(patient: str, key: bytes) -> bytes:
+    """A pseudonym as overlaps are found by: the same in every dataset of this home.
+
+    key: 32 bytes. Returns 16 bytes.
+    """
     return hmac.digest(key, _PATIENT_DOMAIN + patient.encode(), "sha256")[:KEYED_BYTES]
 
 
@@ -139,13 +149,13 @@ def _is_unusual(path: Path, line: int, column: Column, cell: str) -> bool:
     return not column.low <= value <= column.high
 
 
-def _is_positive(path: Path, line: int, terms: DataTerms, cell: str) -> bool:
+def _is_positive(path: Path, line: int, target: Target, cell: str) -> bool:
     if cell in MISSING:
         raise refused(
-            f'{path.name}, line {line}, column "{terms.target.column}": the target is missing',
+            f'{path.name}, line {line}, column "{target.column}": the target is missing',
             "Fill it in, or remove the row.",
         )
-    return _number(path, line, terms.target.column, cell) > terms.target.positive_above
+    return _number(path, line, target.column, cell) > target.positive_above
 
 
 def _number(path: Path, line: int, column: str, cell: str) -> float:

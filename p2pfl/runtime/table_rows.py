@@ -1,7 +1,7 @@
-"""Reading a CSV file row by row, as strictly as a table of patients deserves.
+"""Reading a table row by row, as strictly as a table of patients deserves.
 
-Uses the standard library only. Errors name the file and the line, never a cell's value: values
-are patients' data.
+CSV needs the standard library only. Errors name the file and the line, never a cell's value:
+values are patients' data.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, OperatorError
+from p2pfl.runtime.table_parquet import is_parquet, parquet_rows
 
 FILE_BYTES_MAX: Final = 1 << 30
 LINE_CHARACTERS_MAX: Final = 1 << 20
@@ -61,8 +62,12 @@ def file_fingerprint(path: Path, key: bytes) -> bytes:
 def read_rows(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Line number and cells, the header first; every row as long as the header.
 
-    Raises OperatorError where the file is no CSV table with one header line.
+    A Parquet file is read as the CSV file it could be saved as. Raises OperatorError where the
+    file is no table with one header line.
     """
+    if is_parquet(path):
+        yield from parquet_rows(path)
+        return
     csv.field_size_limit(CELL_CHARACTERS_MAX)
     width = 0
     with path.open(encoding="utf-8-sig", newline="") as file:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from p2pfl.core.events import Spending
+from p2pfl.runtime.guarding import Compared
 
 Answer = Mapping[str, Any]
 """A frame: text keys, values of any msgpack type."""
@@ -86,6 +87,11 @@ def scored(answer: Answer) -> Scored:
     if not math.isfinite(accuracy):
         raise AnswerGarbled("accuracy", "a finite number")
     return Scored(auc if isinstance(auc, float) and math.isfinite(auc) else None, accuracy)
+
+
+def compared(answer: Answer) -> Compared:
+    """The answer to `compare`. Raises AnswerGarbled."""
+    return Compared(_number(answer, "change"), _number(answer, "band"))
 
 
 def _count(answer: Answer, field: str) -> int:

@@ -19,7 +19,9 @@ from p2pfl.core.gathering import blob_size_bytes
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.runtime import training_answers as answers
 from p2pfl.runtime.blobs import BlobStore, vector_of
+from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.errors import BlobError, NotAVector, OperatorError
+from p2pfl.runtime.guarding import Compared
 from p2pfl.runtime.home import Home, write_durably
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_process import TrainingProcess
@@ -34,6 +36,10 @@ class DatasetFile:
     path: Path
     patient_column: str
     """Empty: every row is a patient of its own."""
+    read: tuple[Path, ...] = ()
+    """What it refers to: folders of images."""
+    write: tuple[Path, ...] = ()
+    """Where prepared images are kept."""
 
 
 class TrainingJobs:
@@ -46,12 +52,14 @@ class TrainingJobs:
         blobs: BlobStore,
         dataset_file: Callable[[DatasetId], DatasetFile],
         program: Sequence[str],
+        confinement: Terms | None = None,
         submit: Callable[[ev.Event], None],
     ) -> None:
         self._home = home
         self._blobs = blobs
         self._dataset_file = dataset_file
         self._program = program
+        self._confinement = confinement
         self._submit = submit
         self._processes: dict[StudyId, TrainingProcess] = {}
 
@@ -78,7 +86,8 @@ class TrainingJobs:
         data = await asyncio.to_thread(self._dataset_file, effect.dataset)
         scratch = await asyncio.to_thread(self._fresh_scratch, study)
         log = self._home.logs / f"training-{study.hex()[:12]}.log"
-        process = await TrainingProcess.start(log, scratch, self._program)
+        terms = await asyncio.to_thread(self._terms, study, data)
+        process = await TrainingProcess.start(log, scratch, self._program, terms)
         earlier, self._processes[study] = self._processes.get(study), process
         if earlier is not None:  # two were asked for at once: one process per study
             await earlier.kill()
@@ -89,6 +98,9 @@ class TrainingJobs:
             patient_column=data.patient_column,
             denominator=effect.denominator,
             threads=TRAINING_THREADS,
+            materials={
+                found.use: str(self._blobs.path(found.model)) for found in effect.manifest.materials
+            },
         )
         opened = answers.opened(answer)
         return ev.TrainingOpened(study, opened.parameters, opened.code_hash, opened.env_hash)
@@ -130,6 +142,18 @@ class TrainingJobs:
             )
             scored = answers.scored(answer)
             self._submit(ev.Scored(effect.study, effect.round, scored.auc, scored.accuracy))
+
+    async def compare(self, study: StudyId, base: ModelHash, mixed: ModelHash) -> Compared:
+        """How the loss on the own hold-out rises from one model to another.
+
+        Raises TrainingError."""
+        answer = await self._ask(
+            study,
+            "compare",
+            base=str(self._blobs.path(base)),
+            mixed=str(self._blobs.path(mixed)),
+        )
+        return answers.compared(answer)
 
     async def release(self, effect: fx.ReleaseModel) -> None:
         """Put the final model where people find it. Raises OperatorError if the disk refuses.
@@ -175,6 +199,16 @@ class TrainingJobs:
         if process is None:
             raise TrainingError("not-running", "the training process is not running")
         return await process.ask(request, **fields)
+
+    def _terms(self, study: StudyId, data: DatasetFile) -> Terms | None:
+        """What this study's process may reach: its data, models as they are, its own folders."""
+        if self._confinement is None:
+            return None
+        released = self._home.study_models(study)
+        released.mkdir(mode=0o700, parents=True, exist_ok=True)
+        read = (data.path.resolve(), *data.read, self._home.blobs)
+        write = (self._scratch(study), released, *data.write)
+        return self._confinement.with_paths(read, write)
 
     # -- where the process works -----------------------------------------------------------------
 

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.frames import FrameError, encode_frame, read_frame
 from p2pfl.runtime.training_answers import TrainingError
 
 WORKER: Final = (sys.executable, "-m", "p2pfl.learning.worker")
+LAUNCHER: Final = "p2pfl.runtime.confinement.launch"
 STOP_S: Final = 5.0
 PIPES_S: Final = 1.0
 LOG_BYTES_MAX: Final = 1 << 20
@@ -46,12 +48,22 @@ class TrainingProcess:
 
     @classmethod
     async def start(
-        cls, log: Path, scratch: Path, program: Sequence[str] = WORKER
+        cls,
+        log: Path,
+        scratch: Path,
+        program: Sequence[str] = WORKER,
+        confinement: Terms | None = None,
     ) -> "TrainingProcess":
         """Start a process with a clean environment; it answers nothing until `open`.
 
         log: gets what it says on standard error. scratch: its working directory.
-        program: the command line; the node's pid is added. Raises OSError."""
+        program: the command line; the node's pid is added. confinement: what it may reach.
+        Raises OSError."""
+        environment = _environment()
+        if confinement is not None:
+            program = (program[0], "-m", LAUNCHER, confinement.to_text(), *program[1:])
+            homes = dict.fromkeys(("HOME", "TMPDIR", "MPLCONFIGDIR"), str(scratch))
+            environment |= homes | {"JOBLIB_MULTIPROCESSING": "0"}
         process = await asyncio.create_subprocess_exec(
             *program,
             "--parent",
@@ -59,7 +71,7 @@ class TrainingProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=_environment(),
+            env=environment,
             cwd=scratch,
             start_new_session=True,
         )

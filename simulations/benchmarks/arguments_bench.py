@@ -45,12 +45,7 @@ def study_auc(manifest: Manifest, sites: Sequence[SiteData]) -> float:
     ]
     total = sum(site.train.size for site in sites)
     shares = np.array([min(SHARE_MAX, site.train.size / total) for site in sites], np.float32)
-    start = initial_model(
-        manifest.plan.name,
-        manifest.plan.arguments,
-        features=manifest.data.features,
-        seed=manifest.study.seed,
-    )
+    start = initial_model(manifest)
     models = [start] * len(sites)
     for round_ in range(manifest.study.rounds_total):
         if round_ < manifest.study.rounds:

@@ -8,27 +8,30 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from p2pfl.averaging import RULES, average
+from p2pfl.averaging import RULES, average, passes, prepare
 
 _PROGRAM = """
-import hashlib, numpy as np
-from p2pfl.averaging import RULES, average
+import hashlib, sys, numpy as np
+from p2pfl.averaging import RULES, average, prepare
 from p2pfl.averaging.topology import neighbours
-models = np.random.default_rng(11).standard_normal((12, 300_001)).astype(np.float32)
+if sys.argv[1] == "compiled":
+    assert prepare()
+models = np.random.default_rng(11).standard_normal((12, 5_001)).astype(np.float32)
 weights = np.linspace(0.03, 0.1, 11).astype(np.float32)
 for rule in sorted(RULES):
     averaged = average(rule, models[0], models[1:], weights)
     bits = averaged.value.tobytes() + repr(averaged.evidence).encode()
     print(rule, hashlib.sha256(bits).hexdigest())
+assert ("numba" in sys.modules) is (sys.argv[1] == "compiled")
 print(neighbours("random-regular", [bytes([i]) * 32 for i in range(20)], degree=6, seed=3, epoch=1))
 """
 
 
-def _output(threads: str, hash_seed: str) -> str:
+def _output(how: str, threads: str, hash_seed: str) -> str:
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     environment = os.environ | dict.fromkeys(names, threads) | {"PYTHONHASHSEED": hash_seed}
     return subprocess.run(
-        [sys.executable, "-c", _PROGRAM],
+        [sys.executable, "-c", _PROGRAM, how],
         env=environment,
         capture_output=True,
         text=True,
@@ -36,10 +39,24 @@ def _output(threads: str, hash_seed: str) -> str:
     ).stdout
 
 
-def test_threads_and_hash_seed_change_no_bit():
-    one = _output("1", "0")
+def test_threads_hash_seed_and_compiled_code_change_no_bit():
+    one = _output("plain", "1", "0")
     assert len(one.splitlines()) == len(RULES) + 1
-    assert _output("2", "1") == one
+    assert _output("compiled", "2", "1") == one
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_segments_on_several_threads_change_no_bit(rule, monkeypatch):
+    prepare()
+    models = np.random.default_rng(7).standard_normal((6, 150_001)).astype(np.float32)
+    weights = np.linspace(0.05, 0.2, 5).astype(np.float32)
+    monkeypatch.setattr(passes, "_THREADS_FROM", 0)
+    found = set()
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        averaged = average(rule, models[0], models[1:], weights)
+        found.add((averaged.value.tobytes(), averaged.evidence))
+    assert len(found) == 1
 
 
 def test_zero_signs_do_not_depend_on_the_order_of_neighbours():
@@ -55,7 +72,7 @@ def test_extra_memory_stays_below_two_vectors(rule):
     d = 1_000_000
     models = np.random.default_rng(2).standard_normal((9, d)).astype(np.float32)
     weights = np.full(8, 0.1, dtype=np.float32)
-    average(rule, models[0, :100], models[1:, :100], weights)
+    prepare()
     tracemalloc.start()
     try:
         average(rule, models[0], models[1:], weights)

@@ -6,7 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfl.averaging import RULES, average, quantiles, registry, resolve_parameters, rules, topology
+from p2pfl.averaging import (
+    RULES,
+    Verdict,
+    average,
+    decisions,
+    layout,
+    quantiles,
+    registry,
+    resolve_parameters,
+    rules,
+    selection,
+    sorting,
+    topology,
+)
 from p2pfl.averaging.errors import (
     AveragingError,
     NotFinite,
@@ -18,7 +31,7 @@ from p2pfl.averaging.errors import (
     WrongShape,
     WrongType,
 )
-from p2pfl.averaging.inputs import CHUNK_COORDINATES
+from p2pfl.averaging.layout import BLOCK
 
 OWN = np.zeros(3, dtype=np.float32)
 TWO = np.ones((2, 3), dtype=np.float32)
@@ -26,22 +39,55 @@ THIRDS = np.full(2, 1 / 3, dtype=np.float32)
 every_rule = pytest.mark.parametrize("rule", sorted(RULES))
 
 
+def without_row(rule, models, weights, row):
+    kept = [at for at in range(len(models) - 1) if at != row]
+    return average(rule, models[0], models[1:][kept], weights[kept])
+
+
 @every_rule
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("place", [0, CHUNK_COORDINATES + 5])
-def test_neighbour_with_one_bad_value_is_refused_and_named(rule, bad, place):
-    models = np.zeros((3, CHUNK_COORDINATES + 10), dtype=np.float32)
+@pytest.mark.parametrize("place", [0, 33 * BLOCK + 5])
+def test_neighbour_with_one_bad_value_is_refused_and_the_result_is_the_one_without_it(
+    rule, bad, place
+):
+    models = np.random.default_rng(3).standard_normal((5, 33 * BLOCK + 10)).astype(np.float32)
     models[2, place] = bad
-    with pytest.raises(NotFinite) as refusal:
-        average(rule, models[0], models[1:], THIRDS)
-    assert refusal.value.neighbour == 1
-    assert "neighbour 1" in str(refusal.value)
+    weights = np.array([0.1, 0.2, 0.25, 0.15], dtype=np.float32)
+    averaged = average(rule, models[0], models[1:], weights)
+    expected = without_row(rule, models, weights, 1)
+    assert averaged.value.tobytes() == expected.value.tobytes()
+    assert [e.verdict is Verdict.REFUSED for e in averaged.evidence] == [False, True, False, False]
+    assert averaged.evidence[1].factor == 0.0
+    assert [averaged.evidence[at] for at in (0, 2, 3)] == list(expected.evidence)
 
 
-def test_own_model_with_nan_is_refused():
-    with pytest.raises(NotFinite, match="own model") as refusal:
-        average("gossip", np.full(3, np.nan, dtype=np.float32), TWO, THIRDS)
-    assert refusal.value.neighbour is None
+@every_rule
+def test_neighbour_of_another_shape_is_refused_and_the_result_is_the_one_without_it(rule):
+    models = np.random.default_rng(4).standard_normal((4, 50)).astype(np.float32)
+    weights = np.array([0.1, 0.2, 0.25], dtype=np.float32)
+    given = [models[1], models[2, :49], models[3]]
+    averaged = average(rule, models[0], given, weights)
+    assert averaged.value.tobytes() == without_row(rule, models, weights, 1).value.tobytes()
+    assert averaged.evidence[1].verdict is Verdict.REFUSED
+
+
+def test_several_bad_neighbours_are_all_refused():
+    models = np.ones((5, 9), dtype=np.float32)
+    models[2:, 4] = np.nan
+    given = [*models[1:], models[0, :3]]
+    averaged = average("gm_clip", models[0], given, np.full(5, 0.1, dtype=np.float32))
+    verdicts = [e.verdict for e in averaged.evidence]
+    assert verdicts == [Verdict.KEPT] + [Verdict.REFUSED] * 4
+    everyone = average("median", models[0], models[2:], np.full(3, 0.1, dtype=np.float32))
+    assert np.array_equal(everyone.value, models[0])
+
+
+@every_rule
+@pytest.mark.parametrize("m", [0, 2])
+def test_own_model_with_nan_is_refused(rule, m):
+    own = np.full(3, np.nan, dtype=np.float32)
+    with pytest.raises(NotFinite, match="own model"):
+        average(rule, own, TWO[:m], THIRDS[:m])
 
 
 @pytest.mark.parametrize(
@@ -67,8 +113,6 @@ def test_everything_but_float32_arrays_is_refused(own, neighbours, weights):
         (TWO, TWO, THIRDS),
         (OWN, TWO[:, :2], THIRDS),
         (OWN, TWO[0], THIRDS),
-        (OWN, [TWO[0], TWO[1, :2]], THIRDS),
-        (OWN, [TWO], THIRDS[:1]),
         (OWN, TWO, THIRDS[:1]),
         (OWN, TWO, np.stack([THIRDS])),
         (OWN, np.zeros((0, 2), dtype=np.float32), THIRDS[:0]),
@@ -93,7 +137,7 @@ def test_neighbours_may_not_take_all_of_the_weight():
 
 def test_unknown_rule_names_the_known_ones():
     with pytest.raises(UnknownRule, match="gm_clip"):
-        average("krum", OWN, TWO, THIRDS)
+        average("meen", OWN, TWO, THIRDS)
 
 
 def test_unknown_parameter_names_the_known_ones():
@@ -177,7 +221,9 @@ def test_memory_maps_and_separate_vectors_give_the_bits_of_one_matrix(rule, tmp_
         assert type(same.value) is np.ndarray
 
 
-@pytest.mark.parametrize("module", [quantiles, registry, rules, topology])
+@pytest.mark.parametrize(
+    "module", [decisions, layout, quantiles, registry, rules, selection, sorting, topology]
+)
 def test_examples_in_docstrings_are_true(module):
     result = doctest.testmod(module)
     assert result.attempted > 0

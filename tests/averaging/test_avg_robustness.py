@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from p2pfl.averaging import RULES, Verdict, average
 
-ROBUST = sorted(set(RULES) - {"gossip"})
+ROBUST = sorted(set(RULES) - {"gossip", "nnm+gossip", "mean", "nnm+mean"})
 Matrix = npt.NDArray[np.float32]
 
 

@@ -58,13 +58,17 @@ def done(*words: object) -> Ran:
     return ran
 
 
-def found(directory: Path, *, sites: int, first_port: int = 7101) -> list[Path]:
-    """Homes of a consortium whose roster is in force everywhere."""
+def found(
+    directory: Path, *, sites: int, first_port: int = 7101, announced: str = ""
+) -> list[Path]:
+    """Homes of a consortium whose roster is in force everywhere; announced: another host."""
     homes = [directory / f"site{index}" for index in range(sites)]
     cards = []
     for index, home in enumerate(homes):
         listen = f"127.0.0.1:{first_port + index}"
         options = ("--name", home.name, "--listen", listen, "--consortium", "heart")
+        if announced:
+            options = (*options, "--announce", f"{announced}:{7100 + index}")
         cards.append(done("init", "--home", home, *options, "--json").json["card"])
     roster = directory / "heart.roster"
     done("roster", "create", *cards, "-o", roster, "--home", homes[0])

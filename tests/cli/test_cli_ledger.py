@@ -58,8 +58,8 @@ def test_cut_entries_end_with_the_code_for_lost_ones(home: Path) -> None:
 def test_no_ledger_is_said(home: Path) -> None:
     (home / "ledger.db").unlink()
     missing = p2pfl("ledger", "head", "--home", home)
-    assert missing.code == ExitCode.INPUT_OUTPUT
-    assert "ledger of this home is missing" in missing.err
+    assert missing.code == ExitCode.ROLLBACK
+    assert "its ledger.db is gone" in missing.err
 
 
 def test_audit_names_people_and_prints_json(home: Path) -> None:

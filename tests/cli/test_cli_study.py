@@ -58,7 +58,7 @@ def test_new_study_says_what_was_chosen(consortium: Path) -> None:
         (("--privacy", "off"), EXIT_USAGE, "expected gaussian or none"),
         (("--rounds", "0"), EXIT_REFUSED, "expected 1"),
         (("--epsilon", "0.000001"), EXIT_DATA, "privacy.epsilon"),
-        (("--rule", "mean"), EXIT_USAGE, "--rule"),
+        (("--rule", "average"), EXIT_USAGE, "--rule"),
         (("--topology", "star"), EXIT_USAGE, "--topology"),
         (("--topology", "torus"), EXIT_DATA, "cannot be drawn"),
         (("--data", "nothing"), EXIT_NO_INPUT, 'no dataset called "nothing"'),
@@ -97,6 +97,9 @@ def test_validate_explains_privacy_and_robustness(consortium: Path) -> None:
     shown = done(*words).out
     assert "Differential privacy for one patient: ε = 3" in shown
     assert "2 sites do not tolerate 1 Byzantine site" in shown
+    words_shown = " ".join(shown.split())
+    assert "Spectral gap 1.00: a round of plain mixing leaves 0%" in words_shown
+    assert "a liar within that distance cannot be told from noise" in words_shown
     assert max(map(len, shown.splitlines())) <= 80
 
 

@@ -105,7 +105,7 @@ def test_an_approval_for_fewer_rounds_than_the_study_has_ends_there() -> None:
     draft = approval(short, story.manifest, story.seed, WIDE)
     table = list(draft.body["eps_table_u"])[:3]  # type: ignore[call-overload]
     short.disk.manifests[story.study] = story.manifest
-    short.record(replace(draft, body={**draft.body, "eps_table_u": table}), now_s=0.0)
+    short.record(replace(draft, body={**draft.body, "eps_table_u": table}), now_s=story.world.now_s)
     story.boot(*story.sites)
     assert story.completes(*others)
     past = story.past(short)
@@ -120,7 +120,7 @@ def test_without_privacy_a_short_table_ends_nothing() -> None:
     story.approve(*others)
     draft = approval(short, story.manifest, story.seed)
     short.disk.manifests[story.study] = story.manifest
-    short.record(replace(draft, body={**draft.body, "eps_table_u": [0]}), now_s=0.0)
+    short.record(replace(draft, body={**draft.body, "eps_table_u": [0]}), now_s=story.world.now_s)
     story.boot(*story.sites)
     assert story.completes()
 
@@ -139,9 +139,9 @@ def test_a_statistic_that_was_paid_for_counts() -> None:
     site = story.sites[0]
     dp = kinds.DpTerms("gaussian", "20", "1", 1, "1", "1e-3", "pld", "1")
     spent = kinds.PrivacySpent(story.study, dataset_of(story.seed, site), "mean", dp, 123_456)
-    site.record(spent.draft("data-owner"), now_s=0.0)
+    site.record(spent.draft("data-owner"), now_s=story.world.now_s)
     stranger = kinds.PrivacySpent(story.study, bytes(32), "mean", dp, 123_456)
-    site.record(stranger.draft("data-owner"), now_s=0.0)
+    site.record(stranger.draft("data-owner"), now_s=story.world.now_s)
     assert History(site.ledger.entries).datasets[dataset(story, site)].spent_u == 123_456
 
 

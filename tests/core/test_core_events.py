@@ -42,7 +42,7 @@ class Machine:
     def handle(self, event: ev.Event) -> None:
         for effect in self.site.core.handle(self.now_s, event):
             match effect:
-                case fx.Append() | fx.KeepPeerHead() | fx.KeepProposal():
+                case fx.Append() | fx.HeadHeard() | fx.KeepProposal():
                     out = self.site.perform(effect, self.now_s)
                     self.pending.extend(o.event for o in out if o.event is not None)
                 case fx.Train() | fx.Average() | fx.Obtain() | fx.ReleaseModel():

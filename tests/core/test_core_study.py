@@ -116,6 +116,14 @@ def test_models_too_large_for_a_message_are_fetched() -> None:
             deadline_s=2.0,
             rule="cs_redescending",
         ),
+        ScenarioTerms(
+            sites=8,
+            rounds=6,
+            topology="random-regular",
+            degree=3,
+            redraw_rounds=2,
+            deadline_s=2.0,
+        ),
         ScenarioTerms(sites=5, rounds=3, weighting="patients", rule="trimmed_mean", deadline_s=2.0),
     ],
 )
@@ -143,7 +151,7 @@ def test_the_trace_does_not_depend_on_the_hash_seed() -> None:
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)]),
         }
         done = subprocess.run(
-            [sys.executable, "-c", code], env=env, check=True, capture_output=True, timeout=60
+            [sys.executable, "-c", code], env=env, check=True, capture_output=True, timeout=240
         )
         digests.add(done.stdout.decode().strip())
     assert digests == {digest_of_a_run(7)}

@@ -10,7 +10,15 @@ from ops_manifests import AVERAGING, SITES, STUDY, rendered
 from p2pfl.averaging import RULES as AVERAGING_RULES
 from p2pfl.averaging.topology import TOPOLOGIES as AVERAGING_TOPOLOGIES
 from p2pfl.core import errors
-from p2pfl.core.manifest import RULES, TOPOLOGIES, AveragingTerms, parse_manifest
+from p2pfl.core.manifest import (
+    NO_PRIVACY,
+    RULES,
+    TOPOLOGIES,
+    AveragingTerms,
+    parse_manifest,
+)
+from p2pfl.core.names import Round
+from p2pfl.core.participants import Neighbourhoods
 
 
 @pytest.mark.parametrize(
@@ -23,6 +31,8 @@ from p2pfl.core.manifest import RULES, TOPOLOGIES, AveragingTerms, parse_manifes
         (replace(AVERAGING, degree=2), "means nothing"),
         (replace(AVERAGING, edges=((SITES[0], SITES[1]),)), "means nothing"),
         (replace(AVERAGING, share_max=0.1), "do not add up"),
+        (replace(AVERAGING, redraw_rounds=5), "means nothing"),
+        (replace(AVERAGING, guard="holdout"), "looks at patients again"),
     ],
 )
 def test_averaging_that_cannot_run_is_refused(averaging: AveragingTerms, what: str) -> None:
@@ -41,8 +51,39 @@ def test_custom_and_random_graphs_come_back() -> None:
     edges = tuple((SITES[at], SITES[(at + 1) % 5]) for at in range(5))
     custom = replace(AVERAGING, topology="custom", edges=edges)
     assert parse_manifest(rendered(averaging=custom)).averaging == custom
-    random = replace(AVERAGING, topology="random-regular", degree=2)
+    random = replace(AVERAGING, topology="random-regular", degree=2, redraw_rounds=3)
     assert parse_manifest(rendered(averaging=random)).averaging == random
+
+
+def test_a_guard_comes_back_and_no_guard_is_not_written() -> None:
+    guarded = replace(AVERAGING, guard="holdout")
+    raw = rendered(averaging=guarded, privacy=NO_PRIVACY)
+    assert parse_manifest(raw).averaging == guarded
+    assert b"guard" not in rendered()
+    assert b"redraw" not in rendered()
+
+
+def test_a_graph_is_drawn_anew_after_its_rounds_and_not_before() -> None:
+    terms = replace(AVERAGING, topology="random-regular", degree=2, redraw_rounds=3)
+    assert [terms.epoch_of(at) for at in (0, 2, 3, 5, 6)] == [0, 0, 1, 1, 2]
+    assert AVERAGING.epoch_of(29) == 0
+    manifest = parse_manifest(rendered(averaging=terms))
+    hoods = Neighbourhoods(manifest, SITES[0], 50)
+    hoods.sites_changed(dict.fromkeys(SITES[1:], 50))
+    drawn = [hoods.at(Round(at)).neighbours for at in range(33)]
+    assert all(drawn[at] == drawn[at - at % 3] for at in range(33))
+    assert len(set(drawn)) > 1
+    for at, near in enumerate(drawn):
+        possible = {site for site in SITES if hoods.is_possible(Round(at), site)}
+        assert possible == set(near)
+
+
+def test_rounds_that_do_not_exist_draw_no_graphs() -> None:
+    terms = replace(AVERAGING, topology="random-regular", degree=2, redraw_rounds=1)
+    hoods = Neighbourhoods(parse_manifest(rendered(averaging=terms)), SITES[0], 50)
+    first = hoods.is_possible(Round(0), SITES[1])
+    assert all(hoods.is_possible(Round(at), SITES[1]) == first for at in (33, 2**40, -1))
+    assert not hoods.is_possible(Round(0), SITES[0])
 
 
 @pytest.mark.parametrize("edges", ["[[0, 9]]", "[[0]]", "[[true, 1]]", "[3]"])

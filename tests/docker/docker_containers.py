@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOSPITALS = ("hospital-a", "hospital-b", "hospital-c", "hospital-d", "hospital-e")
-NETWORK = "p2pfl-demo_consortium"
-DEMO_S = 600
+PROJECT = "p2pfl-demo"
+NETWORK = f"{PROJECT}_consortium"
+DEMO_S = 1200
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,13 @@ class Containers:
     def demo(self, *words: str) -> int:
         """Some steps of scripts/docker_demo.sh."""
         return self.script("docker_demo.sh", *words, limit_s=DEMO_S)
+
+    def compose(self, *words: str) -> int:
+        """A compose command on docker/compose.yml, v2 or v1; returns its exit code."""
+        has_plugin = subprocess.run(["docker", "compose", "version"], capture_output=True)
+        program = ["docker", "compose"] if has_plugin.returncode == 0 else ["docker-compose"]
+        command = [*program, "-p", PROJECT, "-f", str(ROOT / "docker" / "compose.yml"), *words]
+        return subprocess.run(command, env=self.environment, timeout=DEMO_S).returncode
 
     def docker(self, *words: str) -> str:
         """A docker command that has to succeed; returns what it printed."""

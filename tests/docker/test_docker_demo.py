@@ -42,6 +42,19 @@ def test_demonstration_goes_from_founding_to_clean_audits_by_itself(containers: 
         assert verified["exit_code"] == 0
         probed = containers.docker("exec", hospital, "sh", "-c", healthcheck(containers, hospital))
         assert probed == ""
+        first = containers.docker("exec", hospital, "cat", "/proc/1/comm")
+        assert "init" in first, "nobody buries the processes of health checks"
+
+
+def test_compose_alone_goes_from_founding_to_clean_audits(containers: Containers) -> None:
+    up = ("--profile", "demo", "up", "--exit-code-from", "founder")
+
+    assert containers.compose(*up) == 0
+    said = containers.docker("logs", "founder")
+    assert "The study is complete at all five hospitals, and every audit is clean." in said
+
+    assert containers.compose(*up) == 1, "it must not found anything a second time"
+    assert "founded before" in containers.docker("logs", "founder")
 
 
 def test_study_survives_a_cut_network_and_a_killed_container(containers: Containers) -> None:

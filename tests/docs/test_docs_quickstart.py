@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from docs_blocks import ROOT, Block, blocks
+from free_ports import free_ports
 
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 PORTS = ("7101", "7102", "7103", "7104")
@@ -59,7 +59,7 @@ class Terminal:
     def end(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait(20)
+        self.process.wait(80)
 
 
 @pytest.fixture
@@ -73,16 +73,6 @@ def terminals(tmp_path: Path) -> Iterator[dict[str, Terminal]]:
     yield opened
     for terminal in opened.values():
         terminal.end()
-
-
-def free_ports() -> list[str]:
-    sockets = [socket.socket() for _ in PORTS]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    found = [str(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return found
 
 
 def type_block(block: Block, text: str, number: int, terminals: dict[str, Terminal]) -> None:
@@ -102,9 +92,9 @@ def type_block(block: Block, text: str, number: int, terminals: dict[str, Termin
             terminals[name].wait_for(done, BLOCK_S)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(960)
 def test_the_quickstart_works_as_it_is_written(terminals: dict[str, Terminal]) -> None:
-    ports = dict(zip(PORTS, free_ports(), strict=True))
+    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     for number, block in enumerate(blocks(QUICKSTART)):
         text = re.sub("|".join(PORTS), lambda found: ports[found[0]], block.text)
         type_block(block, text, number, terminals)

@@ -18,6 +18,20 @@ from gossip.messages import (
     UpdateAnnounced,
 )
 from gossip.roster import Roster, draft_roster, sign_roster
+from gossip.witness_messages import (
+    PLAIN,
+    SEALED,
+    CosignAnswered,
+    CosignRequested,
+    EntriesSent,
+    EntriesWanted,
+    ForkTold,
+    HeadsHeld,
+    KeysShown,
+    LeavesSent,
+    LeavesWanted,
+    SentEntry,
+)
 
 CONSORTIUM = "test-hearts"
 
@@ -113,3 +127,19 @@ def steering(label: str = "steering") -> StudySteered:
 
 def head(label: str = "head") -> HeadAdvertised:
     return HeadAdvertised(note=label.encode())
+
+
+def about_logs() -> list[Message]:
+    """One of each message about logs."""
+    log_id, hashes = bytes_of("log id 0"), bytes_of("leaf 0") + bytes_of("leaf 1")
+    return [
+        CosignRequested(request=b"old 0\n\nnote", leaves_from=0, leaves=hashes),
+        CosignAnswered("test/dl-ledger/" + log_id.hex(), 2, bytes_of("root"), 409, b"1\n"),
+        HeadsHeld((b"", b"a note")),
+        LeavesWanted(log_id, 0, 2),
+        LeavesSent(log_id, 0, hashes),
+        EntriesWanted(log_id, 0, 2),
+        EntriesSent(log_id, 0, (SentEntry(0, PLAIN, b"entry"), SentEntry(1, SEALED, b"box"))),
+        KeysShown(log_id, (b"genesis", b"rotation")),
+        ForkTold(bytes_of("proof"), 0, 1, b"proof"),
+    ]

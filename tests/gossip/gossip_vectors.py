@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gossip_people import (
     CONSORTIUM,
+    about_logs,
     decision,
     founded,
     head,
@@ -25,6 +26,7 @@ from gossip.envelope import seal
 from gossip.identifiers import digest_of
 from gossip.messages import Inventory, Message, Wanted
 from gossip.roster import encode_roster
+from gossip.witness_messages import SentEntry
 
 MEMBERS = 3
 
@@ -42,6 +44,7 @@ def envelope_vectors() -> dict[str, object]:
         Inventory(ids),
         Wanted(ids[:1]),
         steering(),
+        *about_logs(),
     ]
     opened = []
     for message in messages:
@@ -99,6 +102,8 @@ def roster_vectors() -> dict[str, object]:
 def _shown(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, SentEntry):
+        return [value.seq, value.form, value.data.hex()]
     if isinstance(value, tuple):
         return [_shown(each) for each in value]
     return value.value if isinstance(value, Enum) else value

@@ -23,7 +23,7 @@ def with_net(test: Callable[[Net], Awaitable[None]], limits: NetLimits | None = 
     async def run() -> None:
         net = libp2p_net(4, limits or NetLimits())
         try:
-            async with asyncio.timeout(50):
+            async with asyncio.timeout(200):
                 await net.start(2)
                 await test(net)
                 await still_works(net)
@@ -56,7 +56,7 @@ def total(node: Node, rule: str) -> int:
 
 async def counted(node: Node, rule: str, times: int = 1) -> None:
     """Wait until the node has counted a violation."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while total(node, rule) < times:  # noqa: ASYNC110 # counts change in another thread
             await asyncio.sleep(0.01)
 

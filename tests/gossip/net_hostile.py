@@ -110,14 +110,14 @@ class Hostile:
                 return b""
             return data
 
-        return await asyncio.wait_for(self.thread.call(run), 10)
+        return await asyncio.wait_for(self.thread.call(run), 40)
 
     async def is_cut(self, node: Node) -> None:
         """Wait until the node has closed every connection with this peer."""
 
         async def run() -> None:
             peer = peer_id_of(node.card.transport_pk)
-            with trio.fail_after(10):
+            with trio.fail_after(40):
                 for conn in list(self._host.get_network().connections.get(peer, [])):
                     await conn.event_closed.wait()
 

@@ -129,6 +129,6 @@ def test_the_same_seed_gives_the_same_trace_whatever_the_hash_seed() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=240,
         )
         assert done.stdout.splitlines() == here

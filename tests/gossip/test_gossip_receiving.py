@@ -131,7 +131,7 @@ def test_what_breaks_a_rule_is_refused_by_name_each_time(
 
 def test_a_kind_of_a_newer_version_is_refused_once() -> None:
     site = machine()
-    raw = sealed_anyway(b"\x92\x09\x01")
+    raw = sealed_anyway(b"\x92\x7f\x01")
     assert refusals(site.handle(NOW_S, Received(ALICE.site, raw))) == [UnknownMessage]
     assert site.handle(NOW_S, Received(ALICE.site, raw)) == []
 

@@ -172,7 +172,7 @@ def test_malformed_gossip_does_no_harm() -> None:
             token = rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)])
             await member.say(a, MESHSUB, rpc_frame(token))
             topics = transport(a)._running.pubsub.peer_topics
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(40):
                 while member.peer_id not in topics.get(TOPIC, ()):  # noqa: ASYNC110 # see above
                     await asyncio.sleep(0.01)
             assert set(topics) == {TOPIC}

@@ -76,7 +76,7 @@ class Enemy:
         self.log.close()
 
     async def meet(self, *sites: SiteId) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(80):
             while not self.met >= set(sites):  # noqa: ASYNC110 - told in another thread
                 await asyncio.sleep(0.02)
 

@@ -5,14 +5,17 @@ import io
 import json
 import random
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from free_ports import free_addresses
+
 from gossip.identifiers import SiteId
 from gossip.keys import SiteKeys, read_keys
 from gossip.roster import Roster, decode_roster
-from p2pfl.cli.demo_stage import command, free_addresses
+from p2pfl.cli.demo_stage import command
 from p2pfl.core.manifest import Manifest, parse_manifest
 from p2pfl.runtime.home import Home
 
@@ -75,11 +78,11 @@ def p2pfl_json(home: Home, *words: str) -> Any:
     return json.loads(p2pfl(home, *words, "--json"))
 
 
-def found(folder: Path, count: int) -> Consortium:
+def found(folder: Path, count: int, addresses: Sequence[str] = ()) -> Consortium:
     """Sites with a roster in force and a dataset each, listening on free ports of loopback."""
     folder.mkdir()
     made = Consortium(folder, count)
-    for home, address in zip(made.homes, free_addresses(count), strict=True):
+    for home, address in zip(made.homes, addresses or free_addresses(count), strict=True):
         listen = ("--listen", address, "--consortium", "test", "--allow-no-privacy")
         p2pfl(home, "init", "--name", home.path.name, *listen)
     cards = [str(home.card(home.path.name)) for home in made.homes]

@@ -15,13 +15,14 @@ from gossip.memory_transport import MemoryTransport, Switchboard
 from gossip.transport import Inbox, Transport
 from ledger.log import Committed, Draft, Log, Signer
 from p2pfl.core import effects as fx
+from p2pfl.core.events import OwnLog
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.names import StudyId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.driver import Driver, Surroundings
 from p2pfl.runtime.study_jobs import DatasetFile
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 SCRIPT = Path(__file__).with_name("scripted_worker.py")
 
 
@@ -136,6 +137,7 @@ class LocalNode:
         clock_s: Callable[[], float] = time.time,  # noqa: TID251 - the node's clock
         on_send: Callable[[bytes], None] = lambda raw: None,
         blobs: type[BlobStore] = BlobStore,
+        own_log: OwnLog = OwnLog.CONFIRMED,
     ) -> None:
         self.home, self.keys = made.home(index), made.keys(index)
         self.seen = Watcher()
@@ -158,6 +160,8 @@ class LocalNode:
                 clock_s=clock_s,
                 random=lambda: 0.5,
                 observer=self.seen,
+                witness=Signer(self.keys.witness),
+                own_log=own_log,
                 training_program=worker(behaviour),
             )
         )

@@ -1,6 +1,7 @@
 """Real nodes: `p2pfl node start` in processes of their own, watched through log, socket, /proc."""
 
 import contextlib
+import itertools
 import json
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from node_homes import Consortium, p2pfl_json
 from p2pfl.cli.demo_nodes import program
 from p2pfl.runtime.home import Home
 
-WAIT_S = 90.0
+WAIT_S = 360.0
 STOP_S = 5.0
 
 
@@ -79,18 +80,18 @@ class RunningNode:
         """Ask it to end. Returns its exit code and how long it took."""
         asked_s = time.monotonic()
         self.process.send_signal(number)
-        code = self.process.wait(20)
+        code = self.process.wait(80)
         return code, time.monotonic() - asked_s
 
 
-def start(home: Home) -> RunningNode:
-    """Start a home's node as its operator would."""
+def start(home: Home, before: Sequence[str] = ()) -> RunningNode:
+    """Start a home's node as its operator would; `before` its words: where to run it."""
     size = home.node_log.stat().st_size if home.node_log.is_file() else 0
     console_log = home.logs / "console.log"
     console_log.touch(mode=0o600)
     with console_log.open("wb") as console:
         process = subprocess.Popen(
-            [*program(), "--home", str(home.path), "node", "start"],
+            [*before, *program(), "--home", str(home.path), "node", "start"],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
@@ -99,12 +100,14 @@ def start(home: Home) -> RunningNode:
 
 
 @contextlib.contextmanager
-def running(homes: Sequence[Home]) -> Iterator[list[RunningNode]]:
+def running(
+    homes: Sequence[Home], befores: Sequence[Sequence[str]] = ()
+) -> Iterator[list[RunningNode]]:
     """Start nodes; whatever happens, none of them is left. A test may add to the list."""
     nodes: list[RunningNode] = []
     try:
-        for home in homes:
-            nodes.append(start(home))
+        for home, before in itertools.zip_longest(homes, befores, fillvalue=()):
+            nodes.append(start(home, before))
         yield nodes
     finally:
         for node in nodes:
@@ -120,7 +123,7 @@ def start_in_vain(home: Home) -> tuple[int, str]:
         [*program(), "--home", str(home.path), "node", "start"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     return done.returncode, done.stdout + done.stderr

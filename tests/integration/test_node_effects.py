@@ -91,7 +91,7 @@ async def test_nothing_is_released_while_its_commit_is_held_up(consortium: Conso
         if any(draft.kind == "update.published" for draft in drafts):
             asked.set()
             node.seen_loop.call_soon_threadsafe(node.seen.nudge)  # type: ignore[attr-defined]
-            gate.wait(20)
+            gate.wait(80)
 
     node = LocalNode(consortium, 0, board, on_send=on_send)
     node.seen_loop = asyncio.get_running_loop()  # type: ignore[attr-defined]
@@ -132,7 +132,7 @@ async def test_a_disk_that_refuses_a_commit_stops_the_node_and_nothing_is_releas
     nodes[0].log.before = refuse
     async with running(nodes):
         with pytest.raises(WriteFailed) as failure:
-            await asyncio.wait_for(nodes[0].driver.wait(), 20)
+            await asyncio.wait_for(nodes[0].driver.wait(), 80)
     told = as_operator_error(failure.value)
     assert told is not None
     assert told.exit_code == 74
@@ -158,7 +158,7 @@ async def test_a_disk_that_refuses_the_own_model_stops_the_node_with_a_sentence(
     nodes += [LocalNode(consortium, index, board) for index in (1, 2)]
     async with running(nodes):
         with pytest.raises(OperatorError, match="No space left on device") as failure:
-            await asyncio.wait_for(nodes[0].driver.wait(), 20)
+            await asyncio.wait_for(nodes[0].driver.wait(), 80)
     assert failure.value.exit_code == 74
     assert "start the node again" in failure.value.fix
     assert nodes[0].seen.bugs == []
@@ -206,6 +206,10 @@ async def test_a_clock_that_goes_back_a_day_stops_neither_timers_nor_ledger(
         jumped.set()
         await asyncio.gather(*(node.completed() for node in nodes))
     assert nodes[0].seen.bugs == []
+    (noticed,) = entries(consortium.home(0), "clock.anomaly")
+    delta_us = noticed.body["delta_us"]
+    assert isinstance(delta_us, int)
+    assert -86_401_000_000 < delta_us < -86_000_000_000
     assert [audit_code(home) for home in consortium.homes] == [0, 0, 0]
 
 

@@ -28,7 +28,7 @@ class Desk:
         self.log = WatchedLog(log, lambda: None)
         self.recorded: list[Recorded] = []
         approved = {APPROVED.study: APPROVED.seq}
-        self.writer = LedgerWriter(self.log, lambda: 10**15, self.recorded.append, approved)  # type: ignore[arg-type]
+        self.writer = LedgerWriter(self.log, lambda: 2 * 10**15, self.recorded.append, approved)  # type: ignore[arg-type]
 
     def hold(self) -> tuple[asyncio.Event, Callable[[], None]]:
         """Hold the next commit up. Returns when it began, and how to let it go."""
@@ -36,7 +36,7 @@ class Desk:
 
         def wait(drafts: Sequence[Draft]) -> None:
             loop.call_soon_threadsafe(began.set)
-            gate.wait(10)
+            gate.wait(40)
 
         self.log.before = wait
         return began, gate.set
@@ -155,7 +155,7 @@ async def test_an_append_under_an_approval_comes_to_nothing_after_a_revocation(l
 async def test_only_the_very_approval_that_was_given_will_do(log: Log) -> None:
     terms = kinds.DpTerms("none", "0", "0", 0, "0", "0", "none", "1")
     async with writing(log) as desk:
-        study, expires_us = APPROVED.study, 2 * 10**15
+        study, expires_us = APPROVED.study, 3 * 10**15
         again = kinds.StudyApproved(
             study, "data-owner", "train", bytes(32), bytes(32), expires_us, terms, (0, 0)
         ).draft("data-owner")

@@ -121,6 +121,21 @@ async def test_an_unusable_update_is_refused_by_name_and_not_kept(
     assert desk.blobs.digests() == frozenset()
 
 
+async def test_an_update_beyond_what_its_study_allows_is_refused_by_name(desk: Desk) -> None:
+    data = model_of(3.0)
+    model = ModelHash(digest_of(data))
+    desk.shelf.files[SENDER, model] = data
+    for limit, expected in ((2.5, "out-of-range"), (3.0, "")):
+        desk.events.clear()
+        await desk.jobs.obtain(replace(obtaining(model), value_max=limit))
+        (event,) = desk.events
+        if expected:
+            assert isinstance(event, ev.ObtainFailed)
+            assert (event.reason, event.hostile) == (expected, True)
+        else:
+            assert isinstance(event, ev.Obtained)
+
+
 async def test_announcing_a_model_of_ours_in_another_study_does_not_delete_it(desk: Desk) -> None:
     ours = model_of(0.5, d=4)
     digest = desk.blobs.put_bytes(ours)

@@ -1,5 +1,6 @@
 """Real nodes on loopback: a private study, signals, kills, mistakes, and what a node costs."""
 
+import contextlib
 import re
 import resource
 import signal
@@ -11,6 +12,8 @@ from node_homes import Consortium, audit_code, entries, with_study
 from node_processes import RunningNode, is_alive, poll, running, sentence_of, start, start_in_vain
 
 from p2pfl.cli.demo_nodes import program
+from p2pfl.runtime.confinement.errors import ConfinementError
+from p2pfl.runtime.confinement.terms import terms_here
 
 MEMORY_MB_MAX = 250
 FILE_BYTES_MAX = 4096
@@ -70,11 +73,22 @@ def _refuses_a_second_node(node: RunningNode) -> None:
 def _stops_cleanly(node: RunningNode, number: signal.Signals) -> None:
     children = node.training_pids()
     assert children
+    _are_confined(children)
     code, took_s = node.stop(number)
     assert (code, took_s < 5.0) == (0, True)
     assert not any(map(is_alive, children))
     assert not node.home.node_pid.exists()
     assert not node.home.control_socket.exists()
+
+
+def _are_confined(children: list[int]) -> None:
+    """As the kernel tells it, where this machine can confine at all."""
+    with contextlib.suppress(ConfinementError):
+        terms_here()
+        for child in children:
+            told = Path(f"/proc/{child}/status").read_text()
+            assert re.search(r"^Seccomp:\t2$", told, re.MULTILINE)
+            assert re.search(r"^NoNewPrivs:\t1$", told, re.MULTILINE)
 
 
 def _takes_its_training_process_along(node: RunningNode) -> None:
@@ -119,7 +133,7 @@ def test_a_command_under_way_does_not_hold_up_the_end(founded: Consortium, tmp_p
         )
         node.until(lambda: _descendants(node.pid), "the table of ε is being made")
         code, took_s = node.stop()
-        _, said = approving.communicate(timeout=20)
+        _, said = approving.communicate(timeout=80)
     assert (code, took_s < 5.0) == (0, True)
     assert approving.returncode == 69
     assert "stopped before the command had ended" in sentence_of(said)
@@ -133,7 +147,7 @@ def test_a_disk_that_takes_no_more_ends_a_node_with_one_sentence(consortium: Con
         # From now on its database cannot grow; the terminal's file still can.
         resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, resource.RLIM_INFINITY))
         with running(consortium.homes[1:2]):  # an approval comes, training starts, an entry is due
-            assert node.process.wait(30) == 74
+            assert node.process.wait(120) == 74
         assert "Traceback" not in node.console()
         assert sentence_of("\n".join(node.console().splitlines()[-2:]))
     with running(consortium.homes[:2]) as nodes:  # with room again, the study goes on

@@ -7,11 +7,12 @@ from node_homes import Consortium, audit_code, entries, p2pfl, p2pfl_json, with_
 from node_processes import running
 
 
-def test_one_command_steers_every_site_of_a_running_study(
+def test_one_command_steers_every_site_of_a_running_and_guarded_study(
     founded: Consortium, tmp_path: Path
 ) -> None:
     terms = ("--rounds", "40", "--consensus-rounds", "1", "--round-deadline", "20")
-    made = with_study(founded.copied(tmp_path / "c"), *terms, "--privacy", "none")
+    guarded = ("--privacy", "none", "--guard", "holdout")
+    made = with_study(founded.copied(tmp_path / "c"), *terms, *guarded)
     with running(made.homes) as nodes:
         for node in nodes:
             node.wait("round_done")
@@ -30,6 +31,8 @@ def test_one_command_steers_every_site_of_a_running_study(
         before, after = set(), set()
         for training in entries(home, "train.done"):
             (after if training.body["round"] >= first else before).add(training.body["hp"])
+        for average in entries(home, "agg.done"):
+            assert average.body["rule_params"]["guard_step"] in ("1.0", "0.5", "0.25", "0.0")
         assert len(before) == len(after) == 1
         assert before != after
         assert audit_code(home) == 0

@@ -85,7 +85,7 @@ async def test_nonsense_at_opening_is_one_named_failure(
     consortium: Consortium, behaviour: str, code: str
 ) -> None:
     trainee = Trainee(consortium, behaviour)
-    await asyncio.wait_for(trainee.open(), 10)
+    await asyncio.wait_for(trainee.open(), 40)
     assert trainee.failure().code == code
     await asyncio.wait_for(trainee.jobs.kill_all(), 5)
     assert living_children() == []
@@ -97,9 +97,9 @@ async def test_nonsense_after_training_is_one_named_failure_and_no_update(
 ) -> None:
     trainee = Trainee(consortium, behaviour)
     before = BlobStore(trainee.home.blobs).digests()
-    await asyncio.wait_for(trainee.open(), 10)
+    await asyncio.wait_for(trainee.open(), 40)
     trainee.events.clear()
-    await asyncio.wait_for(trainee.train(), 10)
+    await asyncio.wait_for(trainee.train(), 40)
     assert trainee.failure().code == code
     assert BlobStore(trainee.home.blobs).digests() == before
     await asyncio.wait_for(trainee.jobs.kill_all(), 5)
@@ -122,7 +122,7 @@ async def test_a_process_that_hangs_is_killed_at_once_and_its_request_ends(
 
 async def test_what_a_process_left_behind_holds_up_nothing(consortium: Consortium) -> None:
     trainee = Trainee(consortium, "orphaning")
-    await asyncio.wait_for(trainee.open(), 10)
+    await asyncio.wait_for(trainee.open(), 40)
     assert isinstance(trainee.events[0], ev.TrainingOpened)
     await asyncio.wait_for(trainee.jobs.kill_all(), 5)
     assert trainee.jobs.pids() == ()
@@ -132,7 +132,7 @@ async def test_a_noisy_process_cannot_fill_the_disk_with_its_complaints(
     consortium: Consortium,
 ) -> None:
     trainee = Trainee(consortium, "noisy")
-    await asyncio.wait_for(trainee.open(), 20)
+    await asyncio.wait_for(trainee.open(), 80)
     assert isinstance(trainee.events[0], ev.TrainingOpened)
     await trainee.jobs.kill_all()
     kept = sum(path.stat().st_size for path in trainee.home.logs.glob("training-*"))

@@ -57,7 +57,7 @@ class Child:
         assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.stdout.close()
-        return self.process.wait(30)
+        return self.process.wait(120)
 
 
 @pytest.fixture(scope="session")

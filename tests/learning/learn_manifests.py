@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import tomli_w
 
 from p2pfl.core.manifest import parse_manifest
-from p2pfl.core.manifest_terms import DataTerms, Manifest
+from p2pfl.core.manifest_terms import DataTerms, Manifest, NumberColumn, Target
 from p2pfl.learning import plans
 from p2pfl.learning.demo_data import terms_toml
 
@@ -34,6 +34,12 @@ PRIVATE: Mapping[str, object] = {
 POISSON: Mapping[str, object] = {**PRIVATE, "sampling": "poisson", "sampling_rate": 0.3}
 
 
+def table(features: int) -> DataTerms:
+    """A table of so many numbers."""
+    columns = tuple(NumberColumn(f"c{i}", -1.0, 1.0, 0.0, ()) for i in range(features))
+    return DataTerms("tabular", 2, 0.34, Target("sick", 0.0), columns)
+
+
 def manifest_bytes(
     terms: DataTerms,
     *,
@@ -48,7 +54,7 @@ def manifest_bytes(
     """A four-site manifest; d follows from the plan unless it is given."""
     if parameters is None:
         chosen = plans.plan_named(plan)
-        parameters = chosen.schema(terms.features, chosen.arguments(dict(arguments))).parameters
+        parameters = chosen.schema(terms, chosen.arguments(dict(arguments))).parameters
     document = {
         "study": {
             "name": "learn",

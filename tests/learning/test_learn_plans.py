@@ -5,38 +5,39 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from learn_manifests import LOGISTIC, MLP
+from learn_manifests import LOGISTIC, MLP, table
 
 from p2pfl.learning.errors import ModelRefused, PlanRefused
 from p2pfl.learning.flat_model import FlatModel
-from p2pfl.learning.plans import PLANS, plan_named
+from p2pfl.learning.plans import plan_named
 from p2pfl.learning.plans.arguments import Arguments, checked, steered
 from p2pfl.learning.vector import unflatten
 
 WRITTEN = {"tabular-logistic": LOGISTIC, "tabular-mlp": MLP}
+TABULAR = sorted(WRITTEN)
 
 
-@pytest.mark.parametrize("name", sorted(PLANS))
+@pytest.mark.parametrize("name", TABULAR)
 def test_a_plan_s_schema_is_its_torch_module_s(name: str) -> None:
     plan = plan_named(name)
     arguments = plan.arguments(WRITTEN[name])
-    model = FlatModel(plan.module(30, arguments), plan.schema(30, arguments))
-    vector = plan.initial(30, arguments, 7)
+    model = FlatModel(plan.module(table(30), arguments), plan.schema(table(30), arguments))
+    vector = plan.initial(table(30), arguments, 7)
     model.load(vector)
     assert np.array_equal(model.vector(), vector)
-    for tensor_name, values in unflatten(vector, plan.schema(30, arguments)).items():
+    for tensor_name, values in unflatten(vector, plan.schema(table(30), arguments)).items():
         assert np.array_equal(model.module.get_parameter(tensor_name).detach().numpy(), values)
 
 
 def test_the_benchmark_model_has_the_size_everybody_quotes() -> None:
     plan = plan_named("tabular-mlp")
-    assert plan.schema(30, plan.arguments(MLP)).parameters == 30 * 64 + 64 + 64 * 2 + 2
+    assert plan.schema(table(30), plan.arguments(MLP)).parameters == 30 * 64 + 64 + 64 * 2 + 2
 
 
 def test_an_initial_model_follows_from_its_seed() -> None:
     plan = plan_named("tabular-mlp")
     arguments = plan.arguments(MLP)
-    first, same, other = (plan.initial(30, arguments, seed) for seed in (7, 7, 8))
+    first, same, other = (plan.initial(table(30), arguments, seed) for seed in (7, 7, 8))
     assert np.array_equal(first, same)
     assert not np.array_equal(first, other)
     assert np.abs(first).max() <= np.sqrt(6.0 / 30.0)
@@ -46,18 +47,18 @@ def test_an_initial_model_follows_from_its_seed() -> None:
 def test_both_outputs_of_the_mlp_predict_one_log_odds_per_patient(outputs: int) -> None:
     plan = plan_named("tabular-mlp")
     arguments = plan.arguments({**MLP, "outputs": outputs})
-    logits = plan.module(3, arguments)(torch.ones(5, 3))
+    logits = plan.module(table(3), arguments)(torch.ones(5, 3))
     assert plan.log_odds(logits).shape == (5,)
     labels = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0])
     signed = torch.where(labels > 0.5, plan.log_odds(logits), -plan.log_odds(logits))
     expected = torch.nn.functional.softplus(-signed).sum()
-    assert torch.allclose(plan.loss_sum(logits, labels), expected)
+    assert torch.allclose(plan.loss_sum(logits, labels, arguments), expected)
 
 
 def test_a_module_with_other_tensors_is_refused() -> None:
     plan = plan_named("tabular-logistic")
     with pytest.raises(ModelRefused, match="are not the plan's"):
-        FlatModel(torch.nn.Linear(4, 1), plan.schema(3, Arguments()))
+        FlatModel(torch.nn.Linear(4, 1), plan.schema(table(3), Arguments()))
 
 
 def test_an_unknown_plan_names_the_nearest() -> None:

@@ -15,8 +15,9 @@ from test_learn_training import TERMS, patients, trainer
 
 from p2pfl.core.manifest_terms import PrivacyTerms
 from p2pfl.learning import plans
+from p2pfl.learning.datasets.tabular import Prepared
 from p2pfl.learning.errors import PrivacyRefused
-from p2pfl.learning.flat_model import FlatModel, WorkerMomentum
+from p2pfl.learning.flat_model import FlatModel, LocalOptimizer
 from p2pfl.learning.plans.arguments import Arguments
 from p2pfl.learning.private_steps import PrivateSteps
 from p2pfl.learning.training import Trainer
@@ -34,10 +35,10 @@ class Steps:
 
     def __init__(self, privacy: PrivacyTerms, *, plan: str = "tabular-mlp", piece: int = 1 << 24):
         self.plan = plans.plan_named(plan)
-        schema = self.plan.schema(3, PLAIN_STEP)
-        self.start = self.plan.initial(3, PLAIN_STEP, 7)
-        self.model = FlatModel(self.plan.module(3, PLAIN_STEP), schema)
-        momentum = WorkerMomentum(self.model)
+        schema = self.plan.schema(TERMS, PLAIN_STEP)
+        self.start = self.plan.initial(TERMS, PLAIN_STEP, 7)
+        self.model = FlatModel(self.plan.module(TERMS, PLAIN_STEP), schema)
+        momentum = LocalOptimizer(self.model)
         momentum.begin_round(PLAIN_STEP)
         self.private = PrivateSteps(
             self.plan, self.model, momentum, privacy, denominator=25, gradient_values_max=piece
@@ -46,18 +47,20 @@ class Steps:
     def gradient(self, features: np.ndarray, labels: np.ndarray, key: bytes = KEY) -> np.ndarray:
         """What one round subtracts from the model, float64[d]."""
         self.model.load(self.start)
-        self.private.run(torch.from_numpy(features), torch.from_numpy(labels), GaussianStream(key))
+        keys = tuple(bytes([0]) * 32 for _ in labels)
+        met = Prepared(features, labels, ("a", "b", "c"), keys, ())
+        self.private.run(met, GaussianStream(key), None)
         return self.start.astype(np.float64) - self.model.vector()
 
     def clipped_one_at_a_time(self, features: np.ndarray, labels: np.ndarray, clip: float):
         """Σ of each patient's gradient scaled to norm ≤ clip, from plain autograd."""
-        plain = FlatModel(self.plan.module(3, PLAIN_STEP), self.plan.schema(3, PLAIN_STEP))
+        plain = FlatModel(self.plan.module(TERMS, PLAIN_STEP), self.plan.schema(TERMS, PLAIN_STEP))
         plain.load(self.start)
         total = np.zeros(len(self.start))
         for i in range(len(labels)):
             plain.gradient.zero_()
             logits = plain.module(torch.from_numpy(features[i : i + 1]))
-            self.plan.loss_sum(logits, torch.from_numpy(labels[i : i + 1])).backward()
+            self.plan.loss_sum(logits, torch.from_numpy(labels[i : i + 1]), PLAIN_STEP).backward()
             one = plain.gradient.numpy().astype(np.float64)
             total += one * min(1.0, clip / (np.linalg.norm(one) + 1e-6))
         return total
@@ -160,7 +163,7 @@ def test_every_round_takes_a_fresh_key() -> None:
     local = Trainer(chosen, patients(), denominator=25, random_bytes=random_bytes)
     zero = np.zeros(4, dtype=np.float32)
     first, second = (local.train(zero, round_, {}).vector for round_ in range(2))
-    assert keys == [32, 32]
+    assert keys == [32, 8, 32, 8]  # 32 bytes for the noise, 8 for what networks draw
     assert not np.array_equal(first, second)
 
 
@@ -192,7 +195,7 @@ def test_steps_without_a_stream_are_refused() -> None:
     steps = Steps(FULL)
     data = patients()
     logits = steps.private._sampled(torch.from_numpy(data.features))
-    steps.plan.loss_sum(logits, torch.from_numpy(data.labels)).backward()
+    steps.plan.loss_sum(logits, torch.from_numpy(data.labels), PLAIN_STEP).backward()
     with pytest.raises(PrivacyRefused, match="without a noise stream"):
         steps.private.optimizer.step()
 
@@ -224,7 +227,7 @@ def test_the_parts_of_opacus_are_opacus_own_and_load_without_the_slow_rest() -> 
         "from torch.distributed.tensor import DTensor\n"
         "assert DTensor is not torch.Tensor\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=240)
 
 
 def test_plain_training_loads_no_opacus() -> None:
@@ -234,7 +237,7 @@ def test_plain_training_loads_no_opacus() -> None:
         "slow = [n for n in ('opacus', 'monai', 'pandas', 'scipy', 'sympy') if n in sys.modules]\n"
         "assert not slow, slow\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=240)
 
 
 def test_a_study_without_privacy_draws_no_keys() -> None:

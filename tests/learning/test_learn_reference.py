@@ -85,7 +85,9 @@ def test_the_command_answers_for_four_sites_in_a_few_seconds(
 ) -> None:
     chosen = manifest(CANCER_TERMS, plan="tabular-mlp", arguments=MLP, privacy=PRIVATE)
     (tmp_path / "study.toml").write_bytes(chosen.raw)
-    write_vector(tmp_path / "m", initial_model("tabular-mlp", MLP, features=30, seed=7))
+    write_vector(
+        tmp_path / "m", initial_model(manifest(CANCER_TERMS, plan="tabular-mlp", arguments=MLP))
+    )
     request = {
         "manifest": str(tmp_path / "study.toml"),
         "sites": [
@@ -104,7 +106,7 @@ def test_the_command_answers_for_four_sites_in_a_few_seconds(
         input=json.dumps(request).encode(),
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=240,
     )
     answer = json.loads(done.stdout)
     assert [site["name"] for site in answer["sites"]] == [table.stem for table in cancer_csvs]
@@ -128,7 +130,7 @@ def test_a_wrong_request_is_one_sentence(request_: bytes, problem: str) -> None:
         input=request_,
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 1
     assert problem in done.stderr.decode()

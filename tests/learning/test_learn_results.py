@@ -48,7 +48,7 @@ def recomputed(model: Path, holdout: Path) -> tuple[dict[str, str], float, float
 def trained(chosen: Manifest, table: Path) -> tuple[Trainer, np.ndarray]:
     train, _ = split(prepare(table, chosen.data, patient_column="patient"), chosen)
     trainer = Trainer(chosen, train, denominator=1, random_bytes=os.urandom)
-    start = initial_model(chosen.plan.name, chosen.plan.arguments, features=30, seed=7)
+    start = initial_model(chosen)
     return trainer, trainer.train(start, 0, {}).vector
 
 
@@ -91,7 +91,7 @@ def test_the_command_writes_the_same_files(tmp_path: Path, cancer_csvs: tuple[Pa
         ("--patient-column", "patient"),
     ):
         command += [option, str(value)]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, check=True, timeout=120)
     paths = json.loads(done.stdout)
     _, auc, _ = recomputed(Path(paths["model_path"]), Path(paths["holdout_path"]))
     _, holdout = split(prepare(cancer_csvs[0], chosen.data, patient_column="patient"), chosen)

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import Child
-from learn_manifests import LOGISTIC, MLP, POISSON, PRIVATE, manifest_bytes
+from learn_manifests import LOGISTIC, MLP, POISSON, PRIVATE, manifest, manifest_bytes
 
 from p2pfl.learning.demo_terms import CANCER_TERMS
 from p2pfl.learning.fingerprints import code_hash, env_hash
@@ -42,7 +42,9 @@ def opening(dataset: Path, **changes: object) -> dict[str, object]:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    write_vector(tmp_path / "base", initial_model("tabular-mlp", MLP, features=30, seed=7))
+    write_vector(
+        tmp_path / "base", initial_model(manifest(CANCER_TERMS, plan="tabular-mlp", arguments=MLP))
+    )
     return tmp_path / "base"
 
 
@@ -81,7 +83,7 @@ def test_three_rounds_train_score_and_release(
     assert released["op"] == "released"
     assert Path(released["holdout_path"]).read_text().count("\n") == 74
     assert child.ask("close")["op"] == "closed"
-    assert child.process.wait(30) == 0
+    assert child.process.wait(120) == 0
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_an_oversized_frame_ends_the_process(new_child: Callable[..., Child]) ->
     child = new_child()
     child.send((1 << 20 | 1).to_bytes(4, "big"))
     assert "at most 1048576" in str(child.answer()["message"])
-    assert child.process.wait(30) == 2
+    assert child.process.wait(120) == 2
 
 
 def test_the_process_ends_with_its_stdin(new_child: Callable[..., Child]) -> None:
@@ -174,7 +176,7 @@ def test_a_process_whose_parent_is_already_gone_does_not_start() -> None:
         [sys.executable, "-m", "p2pfl.learning.worker", "--parent", "1"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (3, b"")
@@ -232,7 +234,7 @@ def test_prints_of_libraries_do_not_reach_the_frames() -> None:
         "write_frame(answers, {'rest': requests.read().decode()})\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", program], input=b"kept", capture_output=True, timeout=30, check=True
+        [sys.executable, "-c", program], input=b"kept", capture_output=True, timeout=120, check=True
     )
     body = msgpack.packb({"rest": "kept"})
     assert ended.stdout == len(body).to_bytes(4, "big") + body
@@ -252,6 +254,40 @@ def test_our_own_bug_is_told_without_its_traceback_and_closes_the_study(
     assert answer["message"] == "unexpected ValueError, see the log"
     assert "Traceback" in capsys.readouterr().err
     assert "no study is open" in str(worker.answer({"op": "score", "id": 3})["message"])
+
+
+def test_a_worse_model_is_told_from_chance_on_the_hold_out(
+    cancer_csvs: tuple[Path, ...], base: Path, tmp_path: Path
+) -> None:
+    worker = Worker(torch_s=0.0)
+    worker.answer({"op": "open", "id": 1, **opening(cancer_csvs[0])})
+    trained, hostile = tmp_path / "trained", tmp_path / "hostile"
+    worker.answer(
+        {"op": "train", "id": 2, "round": 0, "base": str(base), "out": str(trained)}
+        | {"arguments": {}}
+    )
+    write_vector(hostile, -read_vector(trained, D_MLP))
+
+    def compared(before: Path, mixed: Path) -> tuple[float, float]:
+        answer = worker.answer({"op": "compare", "id": 3, "base": str(before), "mixed": str(mixed)})
+        assert answer["op"] == "compared", answer
+        return answer["change"], answer["band"]
+
+    assert compared(trained, trained) == (0.0, 0.0)
+    rise, band = compared(trained, hostile)
+    assert rise > band > 0.0
+    fall, band = compared(base, trained)
+    assert fall < 0.0 < band
+
+
+def test_a_private_study_compares_no_models_on_patients(
+    cancer_csvs: tuple[Path, ...], base: Path
+) -> None:
+    worker = Worker(torch_s=0.0)
+    worker.answer({"op": "open", "id": 1, **opening(cancer_csvs[0], privacy=PRIVATE)})
+    answer = worker.answer({"op": "compare", "id": 2, "base": str(base), "mixed": str(base)})
+    assert (answer["op"], answer["code"]) == ("failed", "request")
+    assert "no hold-out guard" in str(answer["message"])
 
 
 def test_the_logistic_plan_opens_with_the_contract_s_arguments(

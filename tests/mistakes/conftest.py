@@ -10,14 +10,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cli"))
 
-from mistakes_stage import Stage, free_ports
+from free_ports import neighbouring_ports
+from mistakes_stage import Stage
 from mistakes_table import Row, rows
 from ops_sites import done, draft, found, register
 
 
 @pytest.fixture(scope="session")
 def stage_once(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    path, port = tmp_path_factory.mktemp("mistakes"), free_ports(2)
+    path, port = tmp_path_factory.mktemp("mistakes"), neighbouring_ports(2)
     for seed, home in enumerate(found(path, sites=2, first_port=port)):
         assert register(home, seed=seed).code == 0
     assert draft(path / "site0", path / "study.toml").code == 0

@@ -82,7 +82,7 @@ def test_file_is_missing(row: Row, stage: Stage) -> None:
     stage.refused(row, "data", "add", stage.path / "nothing.csv", "--name", "mine")
 
 
-def test_file_is_a_directory(row: Row, stage: Stage) -> None:
+def test_directory_holds_no_images(row: Row, stage: Stage) -> None:
     stage.refused(row, "data", "add", stage.path, "--name", "mine")
 
 

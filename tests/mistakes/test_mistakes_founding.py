@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mistakes_stage import Stage, free_ports
+from free_ports import neighbouring_ports
+from mistakes_stage import Stage
 from mistakes_table import Row
 from ops_sites import done, found, p2pfl
 
@@ -27,7 +28,7 @@ def unsigned(stage: Stage) -> Path:
 
 def without_us(stage: Stage) -> Path:
     """A complete roster of two other sites of the same consortium."""
-    found(stage.path / "strangers", sites=2, first_port=free_ports(2))
+    found(stage.path / "strangers", sites=2, first_port=neighbouring_ports(2))
     return stage.path / "strangers" / "heart.roster"
 
 

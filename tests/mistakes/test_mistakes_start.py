@@ -10,9 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from free_ports import neighbouring_ports
 from mistakes_stage import Stage
-from mistakes_table import ROOT, Row
-from ops_sites import Ran, done, p2pfl
+from mistakes_table import ROOT, Row, begins_like
+from ops_sites import Ran, done, found, p2pfl
 
 from ledger.provenance import kinds
 from p2pfl.cli.context import now_us
@@ -75,7 +76,17 @@ def test_file_changed_before_the_start(row: Row, stage: Stage) -> None:
 
 
 def test_no_neighbour_reachable(row: Row, stage: Stage) -> None:
-    command = [sys.executable, "-m", "p2pfl.cli.main", "--home", str(stage.home), "node", "start"]
+    starts_and_dials(row, stage.home, f"127.0.0.1:{stage.port + 1}")
+
+
+def test_names_cannot_be_looked_up(row: Row, tmp_path: Path) -> None:
+    homes = found(tmp_path, sites=2, first_port=neighbouring_ports(2), announced="nowhere.invalid")
+    starts_and_dials(row, homes[0], "nowhere.invalid:7101")
+
+
+def starts_and_dials(row: Row, home: Path, address: str) -> None:
+    """A node starts, says whom it dials and who is not reached, and ends when it is told to."""
+    command = [sys.executable, "-m", "p2pfl.cli.main", "--home", str(home), "node", "start"]
     node = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert node.stdout is not None
@@ -84,13 +95,11 @@ def test_no_neighbour_reachable(row: Row, stage: Stage) -> None:
             said.append(line)
             if "ready in" in line:
                 break
-        where = f"site1 at 127.0.0.1:{stage.port + 1}"
-        assert row.says.replace("…", where) in "".join(said)
-        status = done("node", "status", "--home", stage.home).out
-        assert f"site1, tried at 127.0.0.1:{stage.port + 1}" in status
+        assert row.says.replace("…", f"site1 at {address}") in "".join(said)
+        assert f"site1, tried at {address}" in done("node", "status", "--home", home).out
     finally:
         node.send_signal(signal.SIGTERM)
-        assert node.wait(20) == 0
+        assert node.wait(80) == 0
 
 
 def test_wrong_torch(row: Row, stage: Stage, tmp_path: Path) -> None:
@@ -108,6 +117,27 @@ def test_wrong_torch(row: Row, stage: Stage, tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
     )
     row.check(Ran(ran.returncode, ran.stdout, ran.stderr))
+
+
+def test_confinement_is_missing(row: Row, stage: Stage, tmp_path: Path) -> None:
+    """Where the system's library is not installed, its Python module cannot be imported."""
+    (tmp_path / "pyseccomp.py").write_text('raise RuntimeError("Unable to find libseccomp")')
+    looks = (
+        "from p2pfl.runtime.commands.doctoring_machine import check_confinement as look\n"
+        "for seen in look(): print(seen.level.value, seen.sentence, seen.fix, sep='\\n')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", looks],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    level, sentence, fix = ran.stdout.splitlines()
+    assert level == "warn"
+    assert begins_like(row.says, sentence)
+    assert begins_like(row.fix, fix)
 
 
 def test_wrong_python(row: Row, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.privacy.budget import (
+    Accepted,
     Budget,
     BudgetEvent,
     Closed,
@@ -12,6 +13,7 @@ from p2pfl.privacy.budget import (
     Reserved,
     Revoked,
     Spent,
+    Unknown,
     check_reservation,
     fold,
     refuse_or_next,
@@ -55,6 +57,20 @@ def test_round_moves_epsilon_from_reserved_to_spent() -> None:
 def test_unused_reservation_returns_when_the_study_closes() -> None:
     budget = budget_of(APPROVED, Spent(DATA, STUDY, 1_000_000), Closed(DATA, STUDY))
     assert (budget.spent_u, budget.reserved_u, budget.left_u) == (1_000_000, 0, 2_000_000)
+
+
+def test_unknown_spending_is_the_whole_cap_until_it_is_decided() -> None:
+    lost = (APPROVED, Spent(DATA, STUDY, 1_000_000), Closed(DATA, STUDY), Unknown(DATA))
+    assert budget_of(*lost).left_u == 0
+    assert budget_of(*lost, Unknown(DATA)).known_u == 1_000_000
+    decided = budget_of(*lost, Accepted(DATA, 1_700_000))
+    assert (decided.spent_u, decided.left_u, decided.known_u) == (1_700_000, 1_300_000, -1)
+
+
+def test_no_decision_takes_back_what_is_on_record() -> None:
+    spent = (APPROVED, Spent(DATA, STUDY, 1_000_000))
+    assert budget_of(*spent, Accepted(DATA, 5)).spent_u == 1_000_000
+    assert budget_of(*spent, Unknown(DATA), Accepted(DATA, 5)).spent_u == 1_000_000
 
 
 def test_second_study_counts_on_top_of_the_first() -> None:

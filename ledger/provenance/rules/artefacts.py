@@ -50,7 +50,7 @@ def _look(timeline: Timeline, context: AuditContext, tools: Tools) -> Looked:
     findings += _find_wrong_sizes(timeline, context, sizes)
     gone = len(named) - len(sizes)
     notes = (f"{gone} of {len(named)} models are not kept any more.",) if gone else ()
-    return Looked(len(sizes), "files", tuple(findings), notes)
+    return Looked(len(sizes), "files", tuple(findings), notes, missing=gone)
 
 
 def _named(timeline: Timeline) -> dict[bytes, tuple[int, str]]:

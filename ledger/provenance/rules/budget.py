@@ -49,7 +49,9 @@ def _look(timeline: Timeline, context: AuditContext, tools: Tools) -> Looked:
                 "privacy protection; no ε can describe them."
             )
     findings.sort(key=lambda found: found.seq or 0)
-    return Looked(spent, "trainings and statistics", tuple(findings), tuple(notes))
+    return Looked(
+        spent, "trainings and statistics", tuple(findings), tuple(notes), missing=spent - places
+    )
 
 
 def _find_understated(

@@ -76,10 +76,15 @@ def _find_unreadable(timeline: Timeline, context: AuditContext) -> Iterator[Audi
 
 def _find_forks(timeline: Timeline, context: AuditContext) -> Iterator[AuditFinding]:
     for logged in timeline.of(ForkFound):
-        log = logged.record.log_id.hex()[:12]
-        yield FORK_RECORDED.broken(
-            logged.seq, f"This site recorded proof that log {log} showed two histories."
-        )
+        record = logged.record
+        log = record.log_id.hex()[:12]
+        sentence = f"This site recorded proof that log {log} showed two histories."
+        if record.log_id == timeline.log_id and record.form != "K4":
+            sentence = "This site recorded proof that its own log has two histories: it is frozen."
+        elif record.witness:
+            who = context.site_name(record.witness)
+            sentence = f"This site recorded proof that {who} cosigned two histories of log {log}."
+        yield FORK_RECORDED.broken(logged.seq, sentence)
 
 
 CHECKS = (

@@ -51,13 +51,12 @@ def _look(timeline: Timeline, context: AuditContext, tools: Tools) -> Looked:
             what = f"The average of round {averaged.record.round} of "
             what += context.study_name(averaged.record.study)
             findings.append(NOT_REPRODUCED.broken(averaged.seq, f"{what} {difference}."))
-    notes = []
+    notes, gone = [], len(averages) - replayed
     if close:
         notes.append(f"{close} agree within {DISTANCE_MAX} only: averaged in another environment.")
-    if replayed < len(averages):
-        gone = len(averages) - replayed
+    if gone:
         notes.append(f"{gone} could not be replayed: not all of their files are kept.")
-    return Looked(replayed, "averages", tuple(findings), tuple(notes))
+    return Looked(replayed, "averages", tuple(findings), tuple(notes), missing=gone)
 
 
 def _files(record: AggDone, blob: BlobReader) -> dict[bytes, Path] | None:

@@ -18,13 +18,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from enum import Enum
-from typing import Final, assert_never
+from typing import Final, TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl.core.manifest_terms import Manifest
-from p2pfl.learning.datasets.tabular import Prepared
+from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import DataRefused
 
 _DOMAIN: Final = b"p2pfl holdout 1\0"
@@ -37,7 +37,30 @@ class Cut(Enum):
     INDEPENDENT = "independent"
 
 
-def split(prepared: Prepared, manifest: Manifest) -> tuple[Prepared, Prepared]:
+P = TypeVar("P", bound=Patients)
+
+
+def counted(prepared: P, manifest: Manifest) -> P:
+    """The patients that a counting study adds up: of statistics those who are not held out, of
+    an evaluation the hold-out of the model's own study, or everybody. Raises DataRefused.
+    """
+    arguments = manifest.plan.arguments
+    if manifest.plan.name == "evaluation":
+        if arguments.get("part") == "all":
+            return prepared
+        cut = Cut(arguments.get("cut"))
+    else:
+        cut = Cut.INDEPENDENT if manifest.privacy.is_private else Cut.STRATIFIED
+    held_out = held_out_patients(
+        prepared.patients, prepared.labels, manifest.data.holdout, manifest.study.seed, cut
+    )
+    chosen = prepared.rows(held_out if manifest.plan.name == "evaluation" else ~held_out)
+    if chosen.size == 0:
+        raise DataRefused("hold-out", "nobody is left to count", fix="register a larger dataset")
+    return chosen
+
+
+def split(prepared: P, manifest: Manifest) -> tuple[P, P]:
     """Cut the patients into those to train on and those held out, as the manifest says.
 
     Raises DataRefused if either side is empty.

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from p2pfl.learning.errors import DataRefused
+from p2pfl.runtime.errors import OperatorError
+from p2pfl.runtime.table_parquet import is_parquet, parquet_rows
 
 FILE_BYTES_MAX: Final = 1 << 30
 COLUMNS_MAX: Final = 10_000
@@ -47,7 +49,7 @@ class CsvTable:
 
 
 def read_csv(path: Path) -> CsvTable:
-    """Read a UTF-8 CSV file with a header line.
+    """Read a UTF-8 CSV file with a header line, or a Parquet file.
 
     Empty lines are skipped. Raises DataRefused for a missing or too large file, another
     encoding, a doubled or empty column name, or a row of another length than the header's.
@@ -63,12 +65,15 @@ def read_csv(path: Path) -> CsvTable:
         raise DataRefused(
             name, f"has {size} bytes, at most {FILE_BYTES_MAX} are read", fix="split the table"
         )
+    if is_parquet(path):
+        return _read_parquet(path)
     rows: list[tuple[str, ...]] = []
     lines: list[int] = []
     csv.field_size_limit(CELL_CHARACTERS_MAX)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            delimiter = "\t" if path.suffix == ".tsv" else ","
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = _checked_header(name, next(reader, []))
             for row in reader:
                 if not row:
@@ -96,8 +101,16 @@ def read_csv(path: Path) -> CsvTable:
     return CsvTable(name, header, tuple(rows), tuple(lines))
 
 
-def _unreadable(name: str, error: OSError) -> DataRefused:
-    return DataRefused(name, f"cannot be read ({error.strerror})", fix="check the path")
+def _read_parquet(path: Path) -> CsvTable:
+    try:
+        (_, header), *found = parquet_rows(path)
+    except OperatorError as error:
+        problem = error.message.removeprefix(path.name).lstrip(", ").rstrip(".")
+        raise DataRefused(path.name, problem, fix=error.fix.rstrip(".")) from None
+    if not found:
+        raise DataRefused(path.name, "has no rows", fix="export the table again")
+    lines, rows = zip(*found, strict=True)
+    return CsvTable(path.name, _checked_header(path.name, header), rows, lines)
 
 
 def _checked_header(name: str, cells: Sequence[str]) -> tuple[str, ...]:

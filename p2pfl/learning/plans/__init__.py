@@ -11,10 +11,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from p2pfl.learning.errors import PlanRefused
+from p2pfl.learning.plans.autoencoder import VAE
+from p2pfl.learning.plans.classification import FUSION, IMAGES
 from p2pfl.learning.plans.plan import Plan
+from p2pfl.learning.plans.segmentation import SEGMENTATION
+from p2pfl.learning.plans.survival import COX
 from p2pfl.learning.plans.tabular import LOGISTIC, MLP
 
-PLANS: Final[Mapping[str, Plan]] = {plan.name: plan for plan in (LOGISTIC, MLP)}
+PLANS: Final[Mapping[str, Plan]] = {
+    plan.name: plan for plan in (LOGISTIC, MLP, COX, VAE, SEGMENTATION, IMAGES, FUSION)
+}
 
 
 def plan_named(name: str) -> Plan:

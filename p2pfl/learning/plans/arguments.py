@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,10 +17,13 @@ from p2pfl.learning.errors import PlanRefused
 
 Scalar = bool | int | float | str
 
+AS_NAMED: Final = -1.0
+"""Not written: `augment` says how strong."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What a local round of a tabular plan is run with.
+    """What a local round is run with; each plan says which of these it knows.
 
     Momentum is the worker momentum of Karimireddy et al. 2021: its buffer stays in the training
     process from round to round (m ← β·m + g, θ ← θ − η·m, as torch's SGD writes it), because it
@@ -39,6 +42,57 @@ class Arguments:
     """Hidden units (MLP only)."""
     outputs: int = 2
     """1: one logit with logistic loss; 2: two logits with cross-entropy (MLP only)."""
+    optimiser: str = "sgd"
+    """Adam keeps its two buffers from round to round, as momentum is kept."""
+    schedule: str = "constant"
+    """Over the study's training rounds: those that fall end at a hundredth."""
+    warmup_rounds: int = 0
+    """Rounds over which the learning rate grows from a fraction to its full size."""
+    proximal: float = 0.0
+    """μ of FedProx: each step also pulls towards the round's base (Li et al. 2020)."""
+    network: str = "default"
+    """Which network of the plan's family."""
+    width: int = 8
+    """Channels of an imaging network's first level; doubled at each level below."""
+    levels: int = 3
+    """Resolutions of an imaging network; the window is halved levels - 1 times."""
+    blocks: int = 1
+    """Residual units, or layers, of each level."""
+    norm: str = "instance"
+    dropout: float = 0.0
+    loss: str = "default"
+    augment: str = "none"
+    """mri: what `datasets.augmentation.MRI` says; each of the following overrides its part."""
+    augment_flip: float = AS_NAMED
+    """Chance of a flip along each axis."""
+    augment_rotate: float = AS_NAMED
+    """Up to so many degrees about each axis."""
+    augment_zoom: float = AS_NAMED
+    """Up to this share larger or smaller."""
+    augment_scale: float = AS_NAMED
+    """Intensities times 1 - x to 1 + x."""
+    augment_shift: float = AS_NAMED
+    """Intensities plus -x to x, in deviations of the volume."""
+    augment_contrast: float = AS_NAMED
+    """Gamma from 1 / (1 + x) to 1 + x."""
+    augment_noise: float = AS_NAMED
+    """Gaussian noise of up to so many deviations."""
+    augment_blur: float = AS_NAMED
+    """Gaussian blur of up to so many voxels."""
+    augment_bias: float = AS_NAMED
+    """A smooth bias field with coefficients of up to x, as coils give it."""
+    precision: str = "full"
+    """mixed: bfloat16 where the network gains from it."""
+    clipping: str = "hooks"
+    """How a patient's gradient is found under privacy; ghost is known so that it is refused."""
+    latent: int = 2
+    """Dimensions of what an autoencoder keeps of a patient."""
+    beta: float = 1.0
+    """Weight of an autoencoder's divergence from the standard normal."""
+    horizon: float = 0.0
+    """Survival: patients are followed up to this time, in the table's unit; agreed and public."""
+    intervals: int = 10
+    """Survival: equal parts of the horizon, each with a hazard of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +113,95 @@ ALLOWED: Final[Mapping[str, Allowed]] = {
     "batch_size": Allowed(0, 1_000_000, steerable=True),
     "hidden": Allowed(1, 1_000_000, steerable=False),
     "outputs": Allowed(1, 2, steerable=False),
+    "warmup_rounds": Allowed(0, 1000, steerable=False),
+    "proximal": Allowed(0.0, 100.0, steerable=True),
+    "width": Allowed(1, 256, steerable=False),
+    "levels": Allowed(2, 6, steerable=False),
+    "blocks": Allowed(0, 8, steerable=False),
+    "dropout": Allowed(0.0, 0.9, steerable=False),
+    "augment_flip": Allowed(0.0, 1.0, steerable=False),
+    "augment_rotate": Allowed(0.0, 180.0, steerable=False),
+    "augment_zoom": Allowed(0.0, 0.5, steerable=False),
+    "augment_scale": Allowed(0.0, 1.0, steerable=False),
+    "augment_shift": Allowed(0.0, 5.0, steerable=False),
+    "augment_contrast": Allowed(0.0, 4.0, steerable=False),
+    "augment_noise": Allowed(0.0, 2.0, steerable=False),
+    "augment_blur": Allowed(0.0, 5.0, steerable=False),
+    "augment_bias": Allowed(0.0, 1.0, steerable=False),
+    "latent": Allowed(1, 512, steerable=False),
+    "beta": Allowed(0.0, 1000.0, steerable=True),
+    "horizon": Allowed(1e-6, 1e9, steerable=False),
+    "intervals": Allowed(1, 1000, steerable=False),
 }
 
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "optimiser": ("sgd", "nesterov", "adam"),
+    "schedule": ("constant", "cosine", "linear", "polynomial"),
+    "network": ("default", "unet", "segresnet", "densenet", "resnet"),
+    "norm": ("instance", "group", "batch"),
+    "loss": (
+        "default",
+        "dice",
+        "dice-ce",
+        "dice-focal",
+        "tversky",
+        "dice-batch",
+        "logistic",
+        "focal",
+        "partial",
+        "piecewise",
+        "gaussian",
+        "bernoulli",
+    ),
+    "augment": ("none", "mri"),
+    "precision": ("full", "mixed"),
+    "clipping": ("hooks", "ghost"),
+}
+"""Arguments that are words; none of them can be steered."""
+
+TRAINING: Final = frozenset(
+    {
+        "learning_rate",
+        "local_steps",
+        "momentum",
+        "momentum_reset",
+        "weight_decay",
+        "batch_size",
+        "optimiser",
+        "schedule",
+        "warmup_rounds",
+        "proximal",
+        "clipping",
+    }
+)
+"""What every plan knows."""
+
+AUGMENTING: Final = frozenset(name for name in ALLOWED if name.startswith("augment_")) | {"augment"}
+
+TABULAR: Final = TRAINING | {"hidden", "outputs"}
+"""What the plans for tables know."""
+
 _DEFAULTS: Final = Arguments()
+_NO_WORDS: Final[Mapping[str, tuple[str, ...]]] = {}
 
 
-def checked(written: Mapping[str, Scalar]) -> Arguments:
-    """The manifest's arguments over the defaults. Raises PlanRefused naming the argument."""
-    return _replaced(_DEFAULTS, {name: _value(name, value) for name, value in written.items()})
+def checked(
+    written: Mapping[str, Scalar],
+    known: frozenset[str] = TABULAR,
+    defaults: Arguments = _DEFAULTS,
+    words: Mapping[str, tuple[str, ...]] = _NO_WORDS,
+) -> Arguments:
+    """The manifest's arguments over the defaults. Raises PlanRefused naming the argument.
+
+    known: the plan's own; another plan's argument would be approved and have no effect. words:
+    of those that are words, what the plan takes, where it takes less than all.
+    """
+    for name in written:
+        if name not in known:
+            raise PlanRefused(f'no argument "{name}"{_nearest(name, sorted(known))}')
+    return _replaced(
+        defaults, {name: _value(name, value, words) for name, value in written.items()}
+    )
 
 
 def steered(
@@ -79,10 +214,10 @@ def steered(
     Raises PlanRefused for an argument without an approved range, outside it, or one that would
     change the model's shape.
     """
-    values: dict[str, bool | int | float] = {}
+    values: dict[str, Scalar] = {}
     for name, change in changes.items():
         value = _value(name, change)
-        if not ALLOWED[name].steerable:
+        if isinstance(value, str) or not ALLOWED[name].steerable:
             raise PlanRefused(f'argument "{name}" shapes the model and cannot be steered')
         if name not in ranges:
             raise PlanRefused(f'argument "{name}" has no approved range in the manifest')
@@ -93,17 +228,23 @@ def steered(
     return _replaced(base, values)
 
 
-def _replaced(base: Arguments, values: Mapping[str, bool | int | float]) -> Arguments:
+def _replaced(base: Arguments, values: Mapping[str, Scalar]) -> Arguments:
     fields: dict[str, Any] = dict(values)  # each already has its field's type, see _value
     return dataclasses.replace(base, **fields)
 
 
-def _value(name: str, value: Scalar) -> bool | int | float:
+def _value(name: str, value: Scalar, words: Mapping[str, tuple[str, ...]] = _NO_WORDS) -> Scalar:
     """One argument in its own type and range. Raises PlanRefused."""
+    if name in CHOICES:
+        choices = words.get(name, CHOICES[name])
+        if not isinstance(value, str) or value not in choices:
+            hint = _nearest(str(value), choices)
+            raise PlanRefused(
+                f'argument "{name}" is {value!r}, expected one of {", ".join(choices)}{hint}'
+            )
+        return value
     if name not in ALLOWED:
-        nearest = difflib.get_close_matches(name, ALLOWED, n=1)
-        hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
-        raise PlanRefused(f'no argument "{name}"{hint}')
+        raise PlanRefused(f'no argument "{name}"{_nearest(name, list(ALLOWED))}')
     default = getattr(_DEFAULTS, name)
     if isinstance(value, str):
         raise PlanRefused(f'argument "{name}" is text, expected a number')
@@ -117,3 +258,8 @@ def _value(name: str, value: Scalar) -> bool | int | float:
     if isinstance(default, bool):
         return bool(value)
     return int(value) if isinstance(default, int) else float(value)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f'; did you mean "{nearest[0]}"?' if nearest else ""

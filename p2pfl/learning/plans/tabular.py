@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from p2pfl.core.manifest_terms import DataTerms, PrivacyTerms, Target
+from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import PlanRefused
 from p2pfl.learning.plans.arguments import Arguments, Scalar, checked
+from p2pfl.learning.plans.privacy_checks import check_privacy
+from p2pfl.learning.scoring import Score, score
 from p2pfl.learning.vector import NamedShape, Schema, Vector, flatten
 
 if TYPE_CHECKING:
     import torch
 
 
-def _loss_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def binary_loss_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Logistic loss for one logit, cross-entropy for two; both added up over samples."""
     from torch.nn import functional
 
@@ -28,8 +32,29 @@ def _loss_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits, labels.long(), reduction="sum")
 
 
-def _log_odds(logits: torch.Tensor) -> torch.Tensor:
+def binary_log_odds(logits: torch.Tensor) -> torch.Tensor:
+    """The logit, or the second minus the first. Returns float32[n]."""
     return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+
+
+def binary_score(module: torch.nn.Module, on: Patients) -> Score:
+    """AUC, accuracy and loss of a module with one or two logits on one batch of everybody."""
+    import torch
+
+    batch = on.batch(None, None)
+    with torch.no_grad():
+        device = next(module.parameters()).device
+        logits = module(*(torch.from_numpy(part).to(device) for part in batch.inputs))
+    return score(binary_log_odds(logits).cpu().numpy(), batch.target)
+
+
+def check_table(plan: str, data: DataTerms) -> None:
+    """Raises PlanRefused unless there is a table with a yes-or-no target."""
+    if data.images is not None or not isinstance(data.target, Target):
+        raise PlanRefused(
+            f'plan "{plan}" needs kind = "tabular" and a [data.target] with column and '
+            "positive_above"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +62,44 @@ class TabularLogistic:
     """Logistic regression: one linear layer with one logit; d = p + 1. Starts from zero."""
 
     name: str = "tabular-logistic"
+    batch_default: int = 0
 
     def arguments(self, written: Mapping[str, Scalar]) -> Arguments:
         """Check the arguments; `hidden` and `outputs` are known to the family and unused."""
         return checked(written)
 
-    def schema(self, features: int, arguments: Arguments) -> Schema:
+    def schema(self, data: DataTerms, arguments: Arguments) -> Schema:
         """weight [1, p], bias [1]."""
-        return Schema((NamedShape("weight", (1, features)), NamedShape("bias", (1,))))
+        return Schema((NamedShape("weight", (1, data.features)), NamedShape("bias", (1,))))
 
-    def initial(self, features: int, arguments: Arguments, seed: int) -> Vector:
+    def initial(self, data: DataTerms, arguments: Arguments, seed: int) -> Vector:
         """All zeros: the loss is convex, so no seed is needed to leave a saddle."""
-        return np.zeros(self.schema(features, arguments).parameters, dtype=np.float32)
+        return np.zeros(self.schema(data, arguments).parameters, dtype=np.float32)
 
-    def module(self, features: int, arguments: Arguments) -> torch.nn.Module:
+    def module(self, data: DataTerms, arguments: Arguments) -> torch.nn.Module:
         """One linear layer."""
         from torch import nn
 
-        return nn.Linear(features, 1)
+        return nn.Linear(data.features, 1)
 
-    def loss_sum(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def check(self, data: DataTerms, arguments: Arguments, privacy: PrivacyTerms) -> None:
+        """A table with a target."""
+        check_table(self.name, data)
+        check_privacy(arguments, privacy)
+
+    def loss_sum(
+        self, outputs: torch.Tensor, target: torch.Tensor, arguments: Arguments
+    ) -> torch.Tensor:
         """Logistic loss, added up."""
-        return _loss_sum(logits, labels)
+        return binary_loss_sum(outputs, target)
 
-    def log_odds(self, logits: torch.Tensor) -> torch.Tensor:
+    def score(self, module: torch.nn.Module, on: Patients, arguments: Arguments) -> Score:
+        """AUC, accuracy, loss."""
+        return binary_score(module, on)
+
+    def log_odds(self, outputs: torch.Tensor) -> torch.Tensor:
         """The logit itself."""
-        return _log_odds(logits)
+        return binary_log_odds(outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +107,7 @@ class TabularMlp:
     """p inputs → `hidden` units with ReLU → 1 or 2 logits."""
 
     name: str = "tabular-mlp"
+    batch_default: int = 0
 
     def arguments(self, written: Mapping[str, Scalar]) -> Arguments:
         """Check the arguments; the model's size has to be written out."""
@@ -77,25 +115,25 @@ class TabularMlp:
             raise PlanRefused('argument "hidden" (hidden units of tabular-mlp) has to be written')
         return checked(written)
 
-    def schema(self, features: int, arguments: Arguments) -> Schema:
+    def schema(self, data: DataTerms, arguments: Arguments) -> Schema:
         """Two layers, named as in torch's Sequential(Linear, ReLU, Linear)."""
         hidden, outputs = arguments.hidden, arguments.outputs
         return Schema(
             (
-                NamedShape("0.weight", (hidden, features)),
+                NamedShape("0.weight", (hidden, data.features)),
                 NamedShape("0.bias", (hidden,)),
                 NamedShape("2.weight", (outputs, hidden)),
                 NamedShape("2.bias", (outputs,)),
             )
         )
 
-    def initial(self, features: int, arguments: Arguments, seed: int) -> Vector:
+    def initial(self, data: DataTerms, arguments: Arguments, seed: int) -> Vector:
         """He's uniform initialisation with zero biases; the same seed gives the same model.
 
         Source: He et al. 2015, "Delving deep into rectifiers", section 2.2 (gain √2 for ReLU).
         """
         generator = np.random.Generator(np.random.PCG64(seed))
-        schema = self.schema(features, arguments)
+        schema = self.schema(data, arguments)
         named: dict[str, Vector] = {}
         for tensor in schema.tensors:
             values = np.zeros(tensor.shape, dtype=np.float32)
@@ -105,23 +143,34 @@ class TabularMlp:
             named[tensor.name] = values
         return flatten(named, schema)
 
-    def module(self, features: int, arguments: Arguments) -> torch.nn.Module:
+    def module(self, data: DataTerms, arguments: Arguments) -> torch.nn.Module:
         """Linear, ReLU, Linear."""
         from torch import nn
 
         return nn.Sequential(
-            nn.Linear(features, arguments.hidden),
+            nn.Linear(data.features, arguments.hidden),
             nn.ReLU(),
             nn.Linear(arguments.hidden, arguments.outputs),
         )
 
-    def loss_sum(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Logistic loss or cross-entropy, added up."""
-        return _loss_sum(logits, labels)
+    def check(self, data: DataTerms, arguments: Arguments, privacy: PrivacyTerms) -> None:
+        """A table with a target."""
+        check_table(self.name, data)
+        check_privacy(arguments, privacy)
 
-    def log_odds(self, logits: torch.Tensor) -> torch.Tensor:
+    def loss_sum(
+        self, outputs: torch.Tensor, target: torch.Tensor, arguments: Arguments
+    ) -> torch.Tensor:
+        """Logistic loss or cross-entropy, added up."""
+        return binary_loss_sum(outputs, target)
+
+    def score(self, module: torch.nn.Module, on: Patients, arguments: Arguments) -> Score:
+        """AUC, accuracy, loss."""
+        return binary_score(module, on)
+
+    def log_odds(self, outputs: torch.Tensor) -> torch.Tensor:
         """The logit, or the second minus the first."""
-        return _log_odds(logits)
+        return binary_log_odds(outputs)
 
 
 LOGISTIC: Final = TabularLogistic()

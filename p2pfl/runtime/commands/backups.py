@@ -124,8 +124,8 @@ def require_not_restored(home: Home) -> None:
         raise OperatorError(
             "The keys of this home were restored from a backup without their ledger; publishing "
             "now could contradict what the other sites have already seen of it.",
-            fix="Put the newest copy of the whole old home in place instead. If there is none, the "
-            "ledger has to be recovered from the other sites before this site goes on.",
+            fix="Put the newest copy of the whole old home in place instead. If there is none: "
+            "`p2pfl ledger recover` fetches the ledger from the other sites.",
             exit_code=EXIT_REFUSED,
         )
 

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 from ledger.log import Entry
 from ledger.provenance import kinds
@@ -73,6 +74,47 @@ def released(entries: Iterable[Entry], ds: bytes, *, study: bytes | None = None)
     return [Releases(*terms, count) for terms, count in sorted(steps.items())]
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What the data manager decided was spent beyond the record. ε in micro-units.
+
+    It is stated at half of the dataset's δ; all that is computed then stands at the other half,
+    so that both together hold at δ (basic composition)."""
+
+    extra_u: int
+
+    def delta(self, delta: str) -> str:
+        """The half of δ that is left for what is computed."""
+        return str(Decimal(delta) / 2)
+
+
+def accepted(entries: Iterable[Entry], ds: bytes) -> Accepted | None:
+    """The decisions on record about a dataset, summed; None if there was none."""
+    found = [
+        record.extra_u
+        for record in (kinds.parse(e) for e in entries if e.kind == kinds.SpendingAccepted.KIND)
+        if isinstance(record, kinds.SpendingAccepted) and record.ds == ds
+    ]
+    return Accepted(sum(found)) if found else None
+
+
+def known_u(releases: list[Releases], delta: str) -> int:
+    """ε of releases together, micro-units. Raises OperatorError."""
+    if not releases:
+        return 0
+    nothing = Releases("none", "0", "0", 0)
+    answer = ask_accountant(
+        {
+            "request": "table",
+            "history": [event.to_request() for event in releases],
+            "per_round": nothing.to_request(),
+            "rounds": 0,
+            "delta": delta,
+        }
+    )
+    return _integers(answer.get("table_u"))[0]
+
+
 def reserved(history: History, ds: bytes, *, besides: bytes) -> list[Releases]:
     """What open approvals of other studies may still release from the dataset."""
     found = []
@@ -104,9 +146,15 @@ class EpsilonTables:
 
 
 def epsilon_tables(
-    manifest: Manifest, before: list[Releases], own_before: list[Releases], delta: str
+    manifest: Manifest,
+    before: list[Releases],
+    own_before: list[Releases],
+    delta: str,
+    decided: Accepted | None = None,
 ) -> EpsilonTables:
     """Ask the accountant's process for both tables. Raises OperatorError."""
+    if decided is not None:
+        delta = decided.delta(delta)
     dp = dp_terms(manifest, delta, "", "")
 
     def table(history: list[Releases]) -> Mapping[str, Json]:
@@ -123,7 +171,9 @@ def epsilon_tables(
     total = table(before)
     own = total if before == own_before else table(own_before)
     return EpsilonTables(
-        total_u=_integers(total.get("table_u")),
+        total_u=tuple(
+            row + (decided.extra_u if decided else 0) for row in _integers(total.get("table_u"))
+        ),
         study_u=_integers(own.get("table_u")),
         accountant=str(total.get("accountant")),
         version=str(total.get("version")),
@@ -178,6 +228,8 @@ def budget_events(entries: Iterable[Entry]) -> Iterator[folds.BudgetEvent]:
                 yield folds.Reserved(ds, study, table)
             case kinds.TrainDone(study=study, ds=ds, eps_total_u=total_u):
                 yield folds.Spent(ds, study, total_u)
+            case kinds.PrivacySpent(ds=ds, eps_total_u=total_u):
+                yield folds.Spent(ds, b"", total_u)  # no round of its study
             case (
                 kinds.StudyRefused(study=study)
                 | kinds.StudyRevoked(study=study)
@@ -186,6 +238,10 @@ def budget_events(entries: Iterable[Entry]) -> Iterator[folds.BudgetEvent]:
                 yield folds.Closed(dataset_of[study], study)
             case kinds.DatasetRevoked(ds=ds):
                 yield folds.Revoked(ds)
+            case kinds.SpendingUnknown(ds=ds):
+                yield folds.Unknown(ds)
+            case kinds.SpendingAccepted(ds=ds, eps_total_u=total_u):
+                yield folds.Accepted(ds, total_u)
             case _:
                 pass  # other kinds say nothing about budgets
 

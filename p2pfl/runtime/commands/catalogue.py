@@ -10,7 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
-from p2pfl.runtime.commands import clock, datasets, decisions, founding, steering, studies
+from p2pfl.runtime.commands import (
+    clock,
+    datasets,
+    decisions,
+    founding,
+    ledger_changing,
+    spending,
+    steering,
+    studies,
+)
 from p2pfl.runtime.commands.failures import as_operator_error
 from p2pfl.runtime.commands.opening import Clock, RandomBytes, Site, open_site
 from p2pfl.runtime.control_call import call_node, node_is_running
@@ -43,6 +52,12 @@ DATA_ADD = Command("data add", datasets.DataAdd, datasets.DatasetSeen, datasets.
 DATA_REVOKE = Command(
     "data revoke", datasets.DataRevoke, datasets.DatasetSeen, datasets.data_revoke
 )
+DATA_ACCEPT_SPENDING = Command(
+    "data accept-spending",
+    spending.AcceptSpending,
+    spending.SpendingAccepted,
+    spending.accept_spending,
+)
 STUDY_PROPOSE = Command(
     "study propose", studies.StudyPropose, studies.StudyKept, studies.study_propose
 )
@@ -60,13 +75,25 @@ STUDY_STEER = Command("study steer", steering.StudySteer, steering.Steered, stee
 LEDGER_ACCEPT_CLOCK = Command(
     "ledger accept-clock", clock.ClockAccept, clock.ClockAccepted, clock.accept_clock
 )
+LEDGER_ROTATE_KEY = Command(
+    "ledger rotate-key",
+    ledger_changing.RotateKey,
+    ledger_changing.KeyRotated,
+    ledger_changing.rotate_key,
+)
+LEDGER_REDACT = Command(
+    "ledger redact", ledger_changing.Redact, ledger_changing.Redacted, ledger_changing.redact
+)
 
 _ALL = (
     LEDGER_ACCEPT_CLOCK,
+    LEDGER_ROTATE_KEY,
+    LEDGER_REDACT,
     ROSTER_SIGN,
     ROSTER_INSTALL,
     DATA_ADD,
     DATA_REVOKE,
+    DATA_ACCEPT_SPENDING,
     STUDY_PROPOSE,
     STUDY_IMPORT,
     STUDY_APPROVE,

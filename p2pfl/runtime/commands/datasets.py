@@ -6,6 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from ledger.log import commitment_of
@@ -17,6 +18,13 @@ from p2pfl.core.manifest_writing import render_data
 from p2pfl.core.names import DatasetId
 from p2pfl.privacy.buckets import PATIENTS_MIN, patients_bucket
 from p2pfl.runtime.commands.codes import checked_code
+from p2pfl.runtime.commands.data_images import (
+    PATIENT_FOLDER,
+    check_new_images,
+    keep_scan,
+    scanned_images,
+)
+from p2pfl.runtime.commands.lost_data import UNKNOWN_NOTE, lost_data
 from p2pfl.runtime.commands.opening import Site, read_history
 from p2pfl.runtime.commands.overlap import Candidate, check_new_patients, used_datasets
 from p2pfl.runtime.datasets import (
@@ -25,6 +33,7 @@ from p2pfl.runtime.datasets import (
     Keyed,
     LocalDataset,
     data_key,
+    forget_prepared,
     local_datasets,
     read_dataset,
     write_dataset,
@@ -38,6 +47,7 @@ from p2pfl.runtime.errors import (
     as_sentence,
 )
 from p2pfl.runtime.home import Home, read_bounded
+from p2pfl.runtime.image_index import INDEX_FILE
 from p2pfl.runtime.table_check import TableFacts, check_table
 
 MICRO = 1_000_000
@@ -45,9 +55,12 @@ MICRO = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class DataAdd:
-    """Register a CSV file. Empty strings and 0 stand for the policy's defaults."""
+    """Register a CSV file, or images that were looked at. Empty strings and 0 stand for the
+    policy's defaults.
+    """
 
     file: Path
+    """The table, or the folder of images."""
     name: str
     patient_column: str = ""
     schema: Path | None = None
@@ -55,6 +68,8 @@ class DataAdd:
     delta: str = ""
     legal_basis: str = "not-stated"
     dpia: str = "not-stated"
+    scan: Path | None = None
+    """Where `scan_images` left what it found; None for a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +91,7 @@ class DatasetSeen:
     """registered | revoked | unrecorded (an interrupted `data add`)"""
     positives: int | None = None
     notes: tuple[str, ...] = ()
+    kind: str = "tabular"
 
 
 def data_add(site: Site, request: DataAdd) -> DatasetSeen:
@@ -90,38 +106,75 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
     legal_basis, dpia = checked_code(request.legal_basis), checked_code(request.dpia)
     terms = _terms(request.schema) if request.schema else None
     key = data_key(site.home)
-    file = request.file.absolute()
-    facts = check_table(file, patient_column=request.patient_column, terms=terms, key=key)
-    _check_enough(site, facts)
-    used = used_datasets(site.ledger.entries())
-    candidate = Candidate(file, request.patient_column, facts, key)
-    notes = tuple(check_new_patients(site.home, history, used, candidate))
-    dataset = LocalDataset(
-        name=request.name,
-        ds=site.random_bytes(32),
-        file=file,
-        patient_column=request.patient_column,
-        patients=len(facts.patients),
-        rows=facts.rows,
-        fingerprint=facts.fingerprint,
-    )
     schema = render_data(terms) if terms else b""
-    # Remembered before it is recorded: a crash in between leaves a name that can be used again.
-    keyed = Keyed(facts.patients, facts.columns, facts.row_keys)
-    write_dataset(site.home, dataset, keyed, schema)
+    used = used_datasets(site.ledger.entries())
+    facts: TableFacts | None = None
+    if request.scan is not None:
+        found = scanned_images(site.home, request.scan, key)
+        _check_enough(site, len(found.keyed.patients))
+        notes = check_new_images(site, history, found.keyed)
+        dataset = _local(site, request, found.keyed, found.fingerprint, rows=found.volumes)
+        # Remembered before it is recorded: a crash in between leaves a name to be used again.
+        keep = partial(write_dataset, site.home, keyed=found.keyed, schema=schema)
+        keep(dataset)
+        keep_scan(request.scan, site.home.dataset(request.name))
+        shape, fingerprint = found.modalities, found.fingerprint
+    else:
+        facts = check_table(
+            request.file.absolute(), patient_column=request.patient_column, terms=terms, key=key
+        )
+        _check_enough(site, len(facts.patients))
+        candidate = Candidate(request.file.absolute(), request.patient_column, facts, key)
+        notes = tuple(check_new_patients(site.home, history, used, candidate))
+        keyed = Keyed(facts.patients, facts.columns, facts.row_keys)
+        dataset = _local(site, request, keyed, facts.fingerprint, rows=facts.rows)
+        keep = partial(write_dataset, site.home, keyed=keyed, schema=schema)
+        keep(dataset)
+        shape, fingerprint = facts.header, facts.fingerprint
+    fp_commit = commitment_of(FINGERPRINT_FIELD, key, fingerprint)
+    log = site.ledger.identity
+    lost = lost_data(site.home, history, used, log)
+    if (again := lost.by_file.get(fp_commit)) is not None:
+        # The same file, byte by byte: it is that dataset, with what it has spent.
+        dataset = replace(dataset, ds=again)
+        keep(dataset)
+        return _seen(dataset, site.history(), facts)
     record = kinds.DatasetRegistered(
         ds=dataset.ds,
-        fp_commit=commitment_of(FINGERPRINT_FIELD, key, facts.fingerprint),
+        fp_commit=fp_commit,
         patients_bucket=patients_bucket(dataset.patients),
-        schema_hash=hashlib.sha256(schema or "\0".join(facts.header).encode()).digest(),
+        schema_hash=hashlib.sha256(schema or "\0".join(shape).encode()).digest(),
         legal_basis=legal_basis,
         dpia=dpia,
         cap_u=math.floor(cap * MICRO),
         delta=delta,
     )
-    site.record(record.draft("data-manager"))
+    drafts = [record.draft("data-manager")]
+    if lost.was_used:
+        # Nobody can say whether these patients are among those of a lost registration.
+        unknown = kinds.SpendingUnknown(dataset.ds, log.log_id, -1)
+        drafts.append(unknown.draft("data-manager"))
+        notes = (*notes, UNKNOWN_NOTE.format(request.name))
+    site.record(*drafts)
     seen = _seen(dataset, site.history(), facts)
     return replace(seen, notes=seen.notes + notes)
+
+
+def _local(
+    site: Site, request: DataAdd, keyed: Keyed, fingerprint: bytes, *, rows: int
+) -> LocalDataset:
+    is_table = request.scan is None
+    file = request.file.absolute()
+    return LocalDataset(
+        name=request.name,
+        ds=site.random_bytes(32),
+        file=file if is_table else site.home.dataset(request.name) / INDEX_FILE,
+        patient_column=request.patient_column if is_table else PATIENT_FOLDER,
+        patients=len(keyed.patients),
+        rows=rows,
+        fingerprint=fingerprint,
+        folder=None if is_table else file,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +198,7 @@ def data_revoke(site: Site, request: DataRevoke) -> DatasetSeen:
     site.record(
         kinds.DatasetRevoked(dataset.ds, checked_code(request.reason)).draft("data-manager")
     )
+    forget_prepared(dataset)
     return _seen(dataset, site.history(), None)
 
 
@@ -223,11 +277,11 @@ def _terms(path: Path) -> DataTerms:
         ) from error
 
 
-def _check_enough(site: Site, facts: TableFacts) -> None:
+def _check_enough(site: Site, patients: int) -> None:
     needed = max(PATIENTS_MIN, site.policy.patients_min)
-    if len(facts.patients) < needed:
+    if patients < needed:
         raise OperatorError(
-            f"The file has {len(facts.patients)} patients, this site's policy asks for {needed}.",
+            f"The file has {patients} patients, this site's policy asks for {needed}.",
             fix="Register a larger table.",
             exit_code=EXIT_DATA,
         )
@@ -247,7 +301,8 @@ def _seen(dataset: LocalDataset, history: History, facts: TableFacts | None) -> 
     return DatasetSeen(
         name=dataset.name,
         ds=dataset.ds,
-        file=dataset.file,
+        file=dataset.given,
+        kind=dataset.kind,
         patient_column=dataset.patient_column,
         patients=dataset.patients,
         patients_bucket=recorded.terms.patients_bucket if recorded else 0,

@@ -13,6 +13,7 @@ from p2pfl.privacy.budget import check_reservation
 from p2pfl.privacy.errors import BudgetExhausted
 from p2pfl.runtime.commands.budgets import (
     MICRO,
+    accepted,
     budget_of,
     dp_terms,
     epsilon_tables,
@@ -21,15 +22,19 @@ from p2pfl.runtime.commands.budgets import (
 )
 from p2pfl.runtime.commands.clock import check_clock, moment
 from p2pfl.runtime.commands.codes import checked_code
+from p2pfl.runtime.commands.data_images import check_fits
 from p2pfl.runtime.commands.datasets import usable_dataset
 from p2pfl.runtime.commands.opening import Site
-from p2pfl.runtime.commands.studies import find_study, read_manifest, require_standing
-from p2pfl.runtime.datasets import check_unchanged, data_key
+from p2pfl.runtime.commands.spending import require_known
+from p2pfl.runtime.commands.studies import require_standing
+from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
+from p2pfl.runtime.commands.study_materials import adoptions, check_materials
+from p2pfl.runtime.datasets import check_unchanged
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.policy import objections
-from p2pfl.runtime.table_check import check_table
 
-APPROVER_FIELD = "study.approver"
+APPROVER_FIELD = "approver"
+"""Also the start of the commitment's name in the entry: the log opens the one with the other."""
 MEANING = "train-and-release-updates"
 """What an approval lets the node do with the dataset."""
 
@@ -80,24 +85,23 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
     require_standing(history, study, Standing.UNDECIDED, Standing.REFUSED, Standing.REVOKED)
     role = _role(site, request.role)
     dataset = usable_dataset(site.home, history, request.data)
-    terms = history.datasets[DatasetId(dataset.ds)].terms
+    recorded = history.datasets[DatasetId(dataset.ds)]
+    require_known(dataset, recorded)
+    terms = recorded.terms
     _check_open(site, manifest)
     _check_policy(site, manifest, terms)
     check_unchanged(site.home, dataset)
     # The study's own terms may differ from those the data was registered with.
-    check_table(
-        dataset.file,
-        patient_column=dataset.patient_column,
-        terms=manifest.data,
-        key=data_key(site.home),
-    )
+    check_fits(site.home, dataset, manifest.data)
     entries = tuple(site.ledger.entries())
     check_clock(site.now_us(), entries[-1].time_us)
+    check_materials(site, manifest, entries)
     tables = epsilon_tables(
         manifest,
         before=released(entries, dataset.ds) + reserved(history, dataset.ds, besides=study),
         own_before=released(entries, dataset.ds, study=study),
         delta=terms.delta,
+        decided=accepted(entries, dataset.ds),
     )
     if manifest.privacy.is_private:
         _check_budget(entries, dataset.ds, tables.total_u)
@@ -114,7 +118,9 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
         eps_table_u=tables.total_u,
         eps_study_u=tables.study_u,
     )
-    entry = site.record(approved.draft(role))[-1]
+    # The approval comes first; what it builds on is recorded in the same commit.
+    written = site.record(approved.draft(role), *adoptions(manifest))
+    entry = written[-1 - len(manifest.materials)]
     site.ledger.put_secret(entry.seq, APPROVER_FIELD, salt, approver)
     return Decided(
         study=study,

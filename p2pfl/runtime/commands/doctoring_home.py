@@ -166,7 +166,8 @@ def check_keys(home: Home) -> Checks:
             "keys",
             "The keys were restored from a backup; a ledger that continues the old one is "
             "not known to be here.",
-            "Put the newest copy of the whole home in place before this site publishes again.",
+            "Put the newest copy of the whole home in place, or fetch the ledger from the other "
+            "sites: `p2pfl ledger recover`.",
         )
         return
     yield ok("keys", f"complete; this is site {keys.site.hex()[:12]}")
@@ -182,7 +183,8 @@ def check_ledger(home: Home) -> Checks:
         yield fail(
             "ledger",
             f"{len(serious)} findings, the first: {first.code.value}{place}, {first.detail}.",
-            "Stop the node, keep a copy of the home, and run `p2pfl ledger verify`.",
+            "Stop the node, keep a copy of the home, and run `p2pfl ledger verify`; `p2pfl ledger "
+            "recover` fetches it whole from the other sites.",
         )
     elif checked.findings:
         yield warn(

@@ -17,6 +17,9 @@ from typing import Final
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.clock import BEHIND_US_MAX, moment
 from p2pfl.runtime.commands.doctoring import Checks, fail, ok, warn
+from p2pfl.runtime.confinement import landlock
+from p2pfl.runtime.confinement.errors import ConfinementError
+from p2pfl.runtime.confinement.terms import Level, terms_here
 
 DISTRIBUTION: Final = "p2pfl-node"
 PYTHON: Final = ((3, 11), (3, 14))
@@ -41,6 +44,19 @@ def check_python() -> Checks:
         return
     wanted = f"{low[0]}.{low[1]} to {high[0]}.{high[1] - 1}"
     yield fail("python", f"{sentence}, supported are {wanted}.", f"Install Python {wanted}.")
+
+
+def check_confinement() -> Checks:
+    """Whether training processes can be kept from what they do not need."""
+    try:
+        terms_here()
+    except ConfinementError as error:
+        sentence = f"Training runs unconfined (level {Level.D.value}): {error}."
+        fix = "Use Linux 5.13 or newer with Landlock, and install libseccomp2."
+        yield warn("confinement", sentence, fix)
+    else:
+        sentence = f"level {Level.C.value}: Landlock {landlock.abi()}, filter of system calls"
+        yield ok("confinement", sentence)
 
 
 def check_torch() -> Checks:

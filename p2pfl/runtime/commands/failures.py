@@ -115,13 +115,15 @@ def _ledger_error(error: LedgerError) -> OperatorError:
         case NoLedger():
             message = f"The ledger of this home is missing: {error.detail}."
             fix = (
-                "Restore ledger.db and heads.log, both from the same backup. Do not start over: "
-                "an empty ledger would forget what was spent."
+                "`p2pfl ledger recover` fetches it from the other sites, whose heads a restored "
+                "backup has to reach, too. Do not start over: an empty ledger would forget what "
+                "was spent."
             )
         case Corrupt() | Rollback() | HeadsCut():
             fix = (
                 "Do not write to it: keep a copy of the home. `p2pfl ledger verify` says what is "
-                "damaged; the newest backup of the whole home is the way back."
+                "damaged, `p2pfl ledger recover` fetches it whole from the other sites; what "
+                "nobody holds, `p2pfl ledger new-incarnation` declares as lost."
             )
         case StoreError() if not error.next_step:
             fix = (

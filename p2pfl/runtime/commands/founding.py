@@ -20,6 +20,7 @@ from gossip.roster import (
     merge_signatures,
     sign_roster,
     verify_founding,
+    verify_succession,
 )
 from ledger.log import Log, Signer
 from ledger.provenance import kinds
@@ -204,15 +205,53 @@ def roster_show(home: Home) -> RosterSeen:
     return _seen(home, home.roster, required_roster(home))
 
 
+@dataclass(frozen=True, slots=True)
+class RosterRenew:
+    """Put members' new cards into the next version of the roster in force."""
+
+    cards: tuple[Path, ...]
+    out: Path
+
+
+def roster_renew(home: Home, request: RosterRenew) -> RosterSeen:
+    """Write the next roster, unsigned, with these cards in place of the same sites' old ones.
+
+    For a site that goes on in another log or under other keys. Raises OperatorError, PeerError."""
+    current = required_roster(home)
+    cards = {card.site: card for card in map(_read_card, request.cards)}
+    strangers = [card.name for card in cards.values() if card.site not in current]
+    if strangers:
+        raise OperatorError(
+            f"{', '.join(strangers)}: no member of {current.consortium}.",
+            fix="Give new cards of sites that are on the roster in force.",
+            exit_code=EXIT_DATA,
+        )
+    members = [cards.get(card.site, card) for card in current.members]
+    following = draft_roster(
+        current.consortium, members, version=current.version + 1, previous=current.digest
+    )
+    if request.out.exists():
+        raise OperatorError(
+            f"{request.out} exists.",
+            fix="Name another file with --out; signatures in it would be lost.",
+            exit_code=EXIT_CANNOT_CREATE,
+        )
+    write_durably(request.out, encode_roster(following), mode=0o644)
+    return _seen(home, request.out, following)
+
+
 def _install(site: Site, roster: Roster) -> None:
-    verify_founding(roster)
     current = installed_roster(site.home)
+    if current is not None and roster.version > 1:
+        if current.digest == roster.digest:
+            roster = merge_signatures(current, roster)
+        else:
+            verify_succession(roster, current)
+        _put_into_force(site, roster)
+        return
+    verify_founding(roster)
     # The record counts, too: the file may have been moved away.
-    recorded = {
-        entry.body.get("hash")
-        for entry in site.ledger.entries()
-        if entry.kind == kinds.RosterChanged.KIND
-    }
+    recorded = _recorded(site)
     if recorded - {roster.digest} or (current is not None and current.digest != roster.digest):
         raise OperatorError(
             f"Another roster of {site.config.consortium} is already in force at this site.",
@@ -221,10 +260,20 @@ def _install(site: Site, roster: Roster) -> None:
         )
     if current is not None:
         roster = merge_signatures(current, roster)
+    _put_into_force(site, roster)
+
+
+def _recorded(site: Site) -> set[object]:
+    """Digests of every roster that was ever in force, as the ledger says."""
+    changed = kinds.RosterChanged.KIND
+    return {e.body.get("hash") for e in site.ledger.entries() if e.kind == changed}
+
+
+def _put_into_force(site: Site, roster: Roster) -> None:
     # A running node may refuse; then nothing is recorded.
     site.audience.roster_installed(roster)
     # On record before it is in force: a roster that nobody recorded never decides anything.
-    if roster.digest not in recorded:
+    if roster.digest not in _recorded(site):
         changed = kinds.RosterChanged(roster.version, roster.digest, len(roster.members))
         site.record(changed.draft("operator"))
     write_durably(site.home.roster, encode_roster(roster), mode=0o644)

@@ -5,18 +5,28 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from gossip.identifiers import site_id_of
-from ledger.log import Entry, ExitCode, LogReader, OnDamage
+from ledger.log import Entry, ExitCode, LedgerError, LogReader, OnDamage
 from ledger.log.findings import SigCheck, Verification
 from ledger.log.verification import verify_log
 from ledger.provenance.audit import AuditReport, audit
-from ledger.provenance.findings import AuditContext, DpEvent, Replay, Replayed
-from ledger.provenance.kinds import AggDone
+from ledger.provenance.findings import (
+    RECOMPUTED_MAX,
+    AuditContext,
+    Demand,
+    DpEvent,
+    Replay,
+    Replayed,
+    Scope,
+)
+from ledger.provenance.kinds import AggDone, StudyApproved
+from ledger.provenance.witnessing import Witnessing
 from p2pfl.averaging import AveragingError
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
@@ -26,6 +36,9 @@ from p2pfl.privacy.events import DpEvent as PrivacyEvent
 from p2pfl.privacy.events import parse_event
 from p2pfl.runtime.averaging_job import averaging_environment, mix
 from p2pfl.runtime.blobs import BlobStore, bytes_of_vector, vector_length
+from p2pfl.runtime.commands.decisions import APPROVER_FIELD
+from p2pfl.runtime.commands.ledger_peers import gather_peers
+from p2pfl.runtime.commands.ledger_vouching import witnessing_at
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.datasets import local_datasets
 from p2pfl.runtime.errors import EXIT_USAGE, BlobError, OperatorError
@@ -34,6 +47,11 @@ from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.policy import read_policy
 
 __all__ = ["ExitCode", "SigCheck", "Verification", "run_audit", "verify_log"]
+
+
+EVERYTHING: Final = Scope()
+ERASABLE: Final = {StudyApproved.KIND: (APPROVER_FIELD,)}
+"""Secrets that must open their commitment until a `redacted` entry says that they are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +99,7 @@ def ledger_show(home: Home, start: int | None, count: int) -> tuple[EntrySeen, .
 
 def verify_from(home: Home, sigs: SigCheck, start: int) -> Verification:
     """Verify the log from entry `start` on. Raises OperatorError if there is no such entry."""
-    checked = verify_log(home.path, sigs=sigs, start=start)
+    checked = verify_log(home.path, sigs=sigs, start=start, erasable=ERASABLE)
     _check_start(start, checked.size)
     return checked
 
@@ -95,24 +113,48 @@ def _check_start(start: int, size: int) -> None:
         )
 
 
-def run_audit(home: Home, *, replay: bool, now_us: int) -> AuditReport:
+def run_audit(
+    home: Home,
+    *,
+    replay: bool,
+    now_us: int,
+    peers: Sequence[Path] | None = None,
+    scope: Scope = EVERYTHING,
+    demand: Demand = Demand.WHAT_IS_THERE,
+    recomputed_max: int | None = RECOMPUTED_MAX,
+) -> AuditReport:
     """Every rule over the whole log, with ε recomputed and averages computed again.
 
-    Raises LedgerError if there is no log to read at all.
+    peers: what to compare with besides the home's own witness.db: other sites' homes, copies of
+    their ledgers, fork proofs; None leaves every comparison out. scope: what is told of it.
+    recomputed_max: places per dataset where an ε that takes seconds is computed, None for all.
+    Raises LedgerError if there is no log to read at all, OperatorError for a path that holds
+    nothing to compare with.
     """
-    verification = verify_log(home.path, sigs=SigCheck.ALL)
-    reader = LogReader.open(home.path, on_damage=OnDamage.SHOW)
+    roster = installed_roster(home)
+    # Others' copies before the own log: what they know of it, it must hold when it is read.
+    evidence = None if peers is None else gather_peers(home, roster, peers)
+    verification = verify_log(home.path, sigs=SigCheck.ALL, erasable=ERASABLE)
+    asked = replace(
+        _context(home, verification, now_us),
+        peers=evidence,
+        scope=scope,
+        demand=demand,
+        recomputed_max=recomputed_max,
+    )
+    try:
+        reader = LogReader.open(home.path, on_damage=OnDamage.SHOW)
+    except LedgerError:
+        if not verification.findings:
+            raise
+        # Without a genesis entry nobody can say whose log it is; that is the report.
+        return audit((), asked, epsilon_of=epsilon_of)
     try:
         store = BlobStore(home.blobs)
-        context = AuditContext(
+        context = replace(
+            asked,
             site=site_id_of(reader.identity.identity_pk),
-            verification=verification,
-            now_us=now_us,
             origin=reader.origin,
-            names=_site_names(home),
-            study_names=_study_names(home),
-            dataset_names=_dataset_names(home),
-            approver_roles=_approver_roles(home),
             blob=lambda digest: store.path(digest) if store.has(digest) else None,
         )
         return audit(
@@ -123,6 +165,27 @@ def run_audit(home: Home, *, replay: bool, now_us: int) -> AuditReport:
         )
     finally:
         reader.close()
+
+
+def _context(home: Home, verification: Verification, now_us: int) -> AuditContext:
+    """What an audit needs besides the log itself, from the rest of the home."""
+    return AuditContext(
+        site=b"",
+        verification=verification,
+        now_us=now_us,
+        names=site_names(home),
+        study_names=study_names(home),
+        dataset_names=_dataset_names(home),
+        approver_roles=_approver_roles(home),
+        witnessing=_witnessing(home),
+    )
+
+
+def _witnessing(home: Home) -> Witnessing | None:
+    try:
+        return witnessing_at(home)
+    except LedgerError:
+        return None  # a damaged witness.db says nothing; the node's start tells of it
 
 
 def epsilon_of(events: Sequence[DpEvent], delta: float) -> float:
@@ -160,12 +223,14 @@ def replay_from(store: BlobStore) -> Replay:
     return replayed
 
 
-def _site_names(home: Home) -> dict[bytes, str]:
+def site_names(home: Home) -> dict[bytes, str]:
+    """The sites of the roster in force, by id."""
     roster = installed_roster(home)
     return {card.site: card.name for card in roster.members} if roster else {}
 
 
-def _study_names(home: Home) -> dict[bytes, str]:
+def study_names(home: Home) -> dict[bytes, str]:
+    """The studies whose manifests are kept, by id."""
     names: dict[bytes, str] = {}
     for path in sorted(home.studies.glob("*.toml")):
         try:

@@ -14,7 +14,7 @@ from gossip.identifiers import SiteId
 from gossip.roster import Roster
 from ledger.provenance import kinds
 from p2pfl.core.drafts import DISTANCE_MAX
-from p2pfl.core.manifest import CategoryColumn, Column, Manifest
+from p2pfl.core.manifest import CategoryColumn, Column, DataTerms, Manifest, Target
 from p2pfl.runtime.commands.models import Released
 
 WIDTH = 78
@@ -115,14 +115,23 @@ def _front_matter(facts: CardFacts, manifest: Manifest) -> str:
 
 
 def _summary(facts: CardFacts, manifest: Manifest) -> str:
-    target = manifest.data.target
     return _section(
         "",
-        f"Predicts whether `{target.column}` is above {target.positive_above:g} from "
-        f"{len(manifest.data.columns)} columns of a table. Trained by {len(facts.sites)} "
+        f"{_purpose(manifest.data)} Trained by {len(facts.sites)} "
         f"hospitals together; no patient's record left its hospital. Plan `{manifest.plan.name}`, "
         f"{manifest.study.parameters} parameters, in `model.safetensors` as named tensors.",
     )
+
+
+def _purpose(data: DataTerms) -> str:
+    inputs = [f"{len(data.columns)} columns of a table"] if data.columns else []
+    if data.images is not None:
+        inputs.insert(0, f"images ({', '.join(data.images.modalities)})")
+    if isinstance(data.target, Target):
+        predicted = f"whether `{data.target.column}` is above {data.target.positive_above:g}"
+    else:
+        predicted = data.predicted
+    return f"Predicts {predicted} from {' and '.join(inputs)}."
 
 
 def _use() -> str:

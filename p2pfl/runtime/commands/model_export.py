@@ -18,7 +18,7 @@ from pathlib import Path
 from ledger.log import LogReader
 from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.model_card import CardFacts, card_facts, render_card
-from p2pfl.runtime.commands.models import Released, ask_child, released_model
+from p2pfl.runtime.commands.models import Released, ask_child, trained_model
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.config import read_config
 from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, EXIT_IO, OperatorError
@@ -57,7 +57,7 @@ def model_export(home: Home, request: ModelExport) -> Exported:
             fix="Name another directory with --out; nothing is ever overwritten.",
             exit_code=EXIT_CANNOT_CREATE,
         )
-    model = released_model(home, request.study)
+    model = trained_model(home, request.study)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:

@@ -21,7 +21,7 @@ from p2pfl.core.names import StudyId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.datasets import usable_dataset
-from p2pfl.runtime.commands.studies import find_study, read_manifest
+from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
 from p2pfl.runtime.datasets import LocalDataset, check_unchanged, dataset_of
 from p2pfl.runtime.errors import (
     EXIT_CANNOT_CREATE,
@@ -74,6 +74,18 @@ def model_list(home: Home) -> tuple[ModelSeen, ...]:
     """All released models, oldest first."""
     with_entries = _snapshot(home)
     return tuple(models_on_record(home, with_entries))
+
+
+def trained_model(home: Home, prefix: str) -> Released:
+    """Like `released_model`, of a study that trained one. Raises OperatorError, BlobError."""
+    found = released_model(home, prefix)
+    if found.manifest.is_counting:
+        raise OperatorError(
+            f"{found.seen.name} counted patients: what it released is no model.",
+            fix=f"`p2pfl model show {prefix}` shows the statistics or metrics.",
+            exit_code=EXIT_USAGE,
+        )
+    return found
 
 
 def released_model(home: Home, prefix: str) -> Released:
@@ -142,7 +154,7 @@ def model_evaluate(home: Home, request: ModelEvaluate) -> Evaluated:
             fix="Name a registered dataset or a file, not both.",
             exit_code=EXIT_USAGE,
         )
-    model = released_model(home, request.study)
+    model = trained_model(home, request.study)
     if request.file is not None:
         require_file(request.file)
         where, column, part = request.file, request.patient_column, "all"
@@ -164,6 +176,7 @@ def model_evaluate(home: Home, request: ModelEvaluate) -> Evaluated:
         dataset=str(where),
         patient_column=column,
         part=part,
+        materials=dict(material_paths(home, model.manifest)),
     )
     scores = from_json(Scores, answer)
     return Evaluated(model.seen.study, model.seen.name, model.seen.hash, patients, scores)
@@ -208,7 +221,7 @@ def model_predict(home: Home, request: ModelPredict) -> Predicted:
             fix="Name another file with --out; nothing is ever overwritten.",
             exit_code=EXIT_CANNOT_CREATE,
         )
-    model = released_model(home, request.study)
+    model = trained_model(home, request.study)
     answer = ask_child(
         "predict",
         "Predicting",
@@ -217,13 +230,13 @@ def model_predict(home: Home, request: ModelPredict) -> Predicted:
         table=str(request.table),
         id_column=request.id_column,
         out=str(request.out),
+        materials=dict(material_paths(home, model.manifest)),
     )
-    target = model.manifest.data.target
     return Predicted(
         study=model.seen.study,
         name=model.seen.name,
         hash=model.seen.hash,
-        target=f"{target.column} > {target.positive_above:g}",
+        target=model.manifest.data.predicted,
         out=request.out,
         made=from_json(Predictions, answer),
     )
@@ -250,6 +263,16 @@ def require_file(path: Path) -> None:
             fix="Check the path.",
             exit_code=EXIT_NO_INPUT,
         )
+
+
+def material_paths(home: Home, manifest: Manifest) -> dict[str, str]:
+    """Where lies what a study builds on, its bytes verified. Raises BlobError."""
+    store = BlobStore(home.blobs)
+    paths: dict[str, str] = {}
+    for found in manifest.materials:
+        store.read_vector(found.model, found.parameters)
+        paths[found.use] = str(store.path(found.model))
+    return paths
 
 
 def _snapshot(home: Home) -> tuple[Entry, ...]:

@@ -14,14 +14,15 @@ from typing import Protocol
 
 from gossip.errors import PeerError
 from gossip.identifiers import SiteId
-from gossip.keys import SiteKeys, read_keys
+from gossip.keys import SiteKeys
 from gossip.roster import Roster, decode_roster
-from ledger.log import Draft, Entry, Log, LogReader, Signer
+from ledger.log import Committed, Draft, Entry, Log, LogIdentity, LogReader
 from ledger.provenance import kinds
 from p2pfl.core.history import History
 from p2pfl.core.manifest import Manifest
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.commands.backups import require_not_restored
+from p2pfl.runtime.commands.log_keys import opened_log
 from p2pfl.runtime.config import Config, read_config
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, OperatorError
 from p2pfl.runtime.home import Home
@@ -42,6 +43,13 @@ class Ledger(Protocol):
 
     def append_unless(self, drafts: Sequence[Draft], unless: Unless) -> tuple[Entry, ...] | None:
         """Commit the drafts unless an entry written meanwhile spoils them: then None."""
+
+    def change(self, work: Callable[[Log, int], Committed | None]) -> tuple[Entry, ...]:
+        """Let `work` replace the log's key or erase a value; it is told the time, µs UTC."""
+
+    @property
+    def identity(self) -> LogIdentity:
+        """Whose log it is, with its keys."""
 
     def entries(self) -> Iterator[Entry]:
         """Everything on record, in order."""
@@ -126,6 +134,16 @@ class HeldLedger:
         """Commit the drafts: nobody else writes while this process holds the home's lock."""
         return self.append(drafts)
 
+    def change(self, work: Callable[[Log, int], Committed | None]) -> tuple[Entry, ...]:
+        """Replace the log's key or erase a value."""
+        committed = work(self.log, self.now_us())
+        return () if committed is None else committed.entries
+
+    @property
+    def identity(self) -> LogIdentity:
+        """Whose log it is, with its keys."""
+        return self.log.identity
+
     def entries(self) -> Iterator[Entry]:
         """Everything on record."""
         return self.log.entries()
@@ -145,8 +163,7 @@ def open_site(
     """
     require_not_restored(home)
     with hold_home(home, purpose=purpose):
-        keys = read_keys(home.keys)
-        log = Log.open(home.path, log=Signer(keys.log))
+        keys, log = opened_log(home)
         try:
             yield site_around(home, keys, HeldLedger(log, now_us), Nobody(), now_us, random_bytes)
         finally:

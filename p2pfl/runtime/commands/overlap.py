@@ -72,7 +72,7 @@ def check_new_patients(
         compared = list(_compared(home, dataset, candidate))
         for shared in compared:
             if dataset.fingerprint == candidate.facts.fingerprint or shared.is_too_many:
-                raise _registered_already(dataset, shared, revoked=recorded.revoked)
+                raise registered_already(dataset, shared, revoked=recorded.revoked)
         if not compared:
             yield (
                 f'cannot be compared with "{dataset.name}", whose columns are others: make sure '
@@ -125,7 +125,7 @@ def _is_intact(dataset: LocalDataset, key: bytes) -> bool:
         return False
 
 
-def _registered_already(dataset: LocalDataset, shared: Shared, *, revoked: bool) -> OperatorError:
+def registered_already(dataset: LocalDataset, shared: Shared, *, revoked: bool) -> OperatorError:
     state = "revoked" if revoked else "registered"
     undo = (
         ""

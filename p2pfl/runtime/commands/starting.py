@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from gossip.identifiers import SiteId
 from gossip.keys import read_keys
 from gossip.roster import Roster
 from ledger.log import LogReader
@@ -112,6 +113,8 @@ def _installed(name: str) -> str:
 def _check_ledger(home: Home, roster: Roster, now_us: int) -> None:
     reader = LogReader.open(home.path)
     try:
+        config = read_config(home.config)
+        check_own_log(roster, read_keys(home.keys).site, reader.log_id, config.name)
         newest_us, recorded, deciding = 0, b"", []
         for entry in reader.entries():
             newest_us = entry.time_us
@@ -135,6 +138,22 @@ def _check_ledger(home: Home, roster: Roster, now_us: int) -> None:
             continue
         if approval.expires_us > now_us:
             check_unchanged(home, dataset_of(home, approval.ds))
+
+
+def check_own_log(roster: Roster, site: SiteId, log_id: bytes, name: str) -> None:
+    """Nobody else would know the heads of another log. Raises OperatorError."""
+    if site in roster and roster.member(site).log_id != log_id:
+        raise newer_ledger(name)
+
+
+def newer_ledger(name: str) -> OperatorError:
+    """This site goes on in a ledger that the others have not agreed to yet."""
+    return OperatorError(
+        "The roster in force names an older ledger of this site.",
+        fix=f"Have every member sign the next roster, made with `p2pfl roster renew {name}.card "
+        "--out FILE`.",
+        exit_code=EXIT_REFUSED,
+    )
 
 
 def check_address(config: Config) -> None:

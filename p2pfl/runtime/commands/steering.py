@@ -17,7 +17,7 @@ from p2pfl.core.refusals import OutsideRange
 from p2pfl.core.steering import Changes, check_changes, own_draft
 from p2pfl.runtime.commands.clock import moment
 from p2pfl.runtime.commands.opening import Site, installed_roster
-from p2pfl.runtime.commands.studies import find_study, read_manifest
+from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
 from p2pfl.runtime.commands.study_words import range_words, steerable_words
 from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, EXIT_USAGE, OperatorError
 from p2pfl.runtime.ledger_writer import Unless

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gossip.envelope import open_envelope, seal
@@ -18,20 +17,19 @@ from p2pfl.core.manifest import MANIFEST_BYTES_MAX, Manifest, StudyId, parse_man
 from p2pfl.runtime.blobs import vector_of
 from p2pfl.runtime.commands.clock import moment
 from p2pfl.runtime.commands.opening import Site, installed_roster, read_history, required_roster
-from p2pfl.runtime.commands.study_drafting import build_initial_model
+from p2pfl.runtime.commands.study_drafting import hindrances, make_initial_model
+from p2pfl.runtime.commands.study_lookup import find_study, kept_manifests, read_manifest
 from p2pfl.runtime.commands.study_words import StudySummary, summary
 from p2pfl.runtime.errors import (
     EXIT_DATA,
     EXIT_NO_INPUT,
     EXIT_REFUSED,
-    EXIT_USAGE,
     OperatorError,
     as_sentence,
 )
 from p2pfl.runtime.home import Home, read_bounded, write_durably
 from p2pfl.runtime.policy import PLANS
 
-PREFIX_DIGITS_MIN = 6
 _NEXT = {
     Standing.UNDECIDED: "There is no approval to take back: `p2pfl study refuse {study}` refuses.",
     Standing.APPROVED: "Nothing is to be done; `p2pfl study revoke {study}` takes it back.",
@@ -65,6 +63,8 @@ class StudyKept:
     proposer: str
     proposal: Path | None
     """The file to hand to other sites, from `study propose` only."""
+    warnings: tuple[str, ...] = ()
+    """Why the proposer itself could not approve it on any of its datasets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,8 @@ def study_propose(site: Site, request: StudyPropose) -> StudyKept:
     raw = seal(site.keys.transport, site.keys.site, roster.consortium, message)
     _keep(site, manifest, site.keys.site)
     write_durably(request.out, raw, mode=0o644)
-    return _kept(manifest, roster, site.keys.site, request.out)
+    kept = _kept(manifest, roster, site.keys.site, request.out)
+    return replace(kept, warnings=_hindrances(site, manifest))
 
 
 def study_import(site: Site, request: StudyFile) -> StudyKept:
@@ -151,51 +152,6 @@ def study_show(home: Home, prefix: str) -> StudySummary:
     return summary(manifest, installed_roster(home), history.study(manifest.study_id))
 
 
-def find_study(home: Home, history: History, prefix: str) -> StudyId:
-    """The one study whose id starts with `prefix` (hex, 6 digits or more). Raises OperatorError."""
-    text = prefix.strip().lower()
-    if len(text) < PREFIX_DIGITS_MIN or set(text) - set("0123456789abcdef"):
-        raise OperatorError(
-            f'"{prefix}" is not the beginning of a study id.',
-            fix="Give 6 hex digits or more of an id from `p2pfl study list`.",
-            exit_code=EXIT_USAGE,
-        )
-    known = {study.hex() for study in history.studies}
-    known |= {path.stem for path in home.studies.glob("*.toml")}
-    found = sorted(name for name in known if name.startswith(text))
-    if len(found) != 1:
-        what = f"{len(found)} studies begin" if found else "No study begins"
-        raise OperatorError(
-            f'{what} with "{prefix}".',
-            fix="Give more digits; `p2pfl study list` shows them."
-            if found
-            else "See `p2pfl study list`; a study from another site comes by `study import` or "
-            "through the running node.",
-            exit_code=EXIT_NO_INPUT,
-        )
-    return StudyId(bytes.fromhex(found[0]))
-
-
-def read_manifest(home: Home, study: StudyId) -> Manifest:
-    """The stored manifest, its hash verified. Raises OperatorError."""
-    path = home.study(study)
-    manifest = parse_manifest(read_bounded(path, MANIFEST_BYTES_MAX))
-    if manifest.study_id != study:
-        raise OperatorError(
-            f"{path} was changed: its SHA-256 is {manifest.study_id.hex()}.",
-            fix="Delete it and import the study again.",
-            exit_code=EXIT_DATA,
-        )
-    return manifest
-
-
-def kept_manifests(home: Home) -> Iterator[Manifest]:
-    """Every study manifest in the home. Raises OperatorError for a changed one."""
-    for path in sorted(home.studies.glob("*.toml")):
-        if len(path.stem) == 64:
-            yield read_manifest(home, StudyId(bytes.fromhex(path.stem)))
-
-
 def _check_for_us(manifest: Manifest, roster: Roster, me: SiteId, now_us: int) -> None:
     strangers = [site for site in manifest.study.sites if site not in roster]
     if strangers:
@@ -238,8 +194,16 @@ def _check_plan(manifest: Manifest) -> None:
 
 def _ensure_initial_model(site: Site, manifest: Manifest) -> None:
     wanted = manifest.study.initial_model
+    start = manifest.material("start")
+    if start is not None and not site.blobs.has(wanted):
+        raise OperatorError(
+            f"The model that the study goes on from, {wanted.hex()[:12]}, is not kept here.",
+            fix="Propose the study at the site that released the model.",
+            exit_code=EXIT_NO_INPUT,
+        )
     if not site.blobs.has(wanted):
-        digest, parameters = build_initial_model(site.home, manifest)
+        made = make_initial_model(site.home, manifest)
+        digest, parameters = made.digest, made.parameters
         if digest != wanted or parameters != manifest.study.parameters:
             raise OperatorError(
                 f"The manifest's initial model is {wanted.hex()[:12]} with "
@@ -257,6 +221,14 @@ def _keep(site: Site, manifest: Manifest, proposer: SiteId) -> None:
     if not site.history().study(manifest.study_id).proposer:
         site.record(kinds.StudyProposed(manifest.study_id, proposer).draft("operator"))
     site.audience.manifest_kept(manifest, proposer)
+
+
+def _hindrances(site: Site, manifest: Manifest) -> tuple[str, ...]:
+    """Of the dataset that the least speaks against; nothing where none is registered."""
+    usable = [known.terms for known in site.history().datasets.values() if not known.revoked]
+    against = [hindrances(site.policy, manifest, terms) for terms in usable]
+    fewest: list[str] = min(against, key=len, default=[])
+    return tuple(fewest)
 
 
 def _kept(manifest: Manifest, roster: Roster, proposer: SiteId, out: Path | None) -> StudyKept:

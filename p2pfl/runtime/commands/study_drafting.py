@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from gossip.identifiers import Digest, SiteId
+from gossip.keys import read_keys
 from gossip.roster import Roster
+from ledger.provenance import kinds
 from p2pfl.core.history import History
 from p2pfl.core.manifest import (
     MANIFEST_BYTES_MAX,
@@ -20,18 +21,22 @@ from p2pfl.core.manifest import (
     Manifest,
     PlanTerms,
     PrivacyTerms,
-    Scalar,
+    StudyId,
     StudyTerms,
     parse_data_section,
     parse_manifest,
     render_manifest,
 )
+from p2pfl.core.manifest_terms import COUNTING_PLANS
 from p2pfl.core.names import DatasetId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.budgets import ask_accountant
 from p2pfl.runtime.commands.datasets import usable_dataset
 from p2pfl.runtime.commands.opening import required_roster
+from p2pfl.runtime.commands.plan_recipes import recipe_arguments
+from p2pfl.runtime.commands.study_counting import bounded, counting, with_materials
+from p2pfl.runtime.commands.study_request import StudyNew
 from p2pfl.runtime.datasets import schema_of
 from p2pfl.runtime.errors import (
     EXIT_CANNOT_CREATE,
@@ -40,45 +45,9 @@ from p2pfl.runtime.errors import (
     OperatorError,
 )
 from p2pfl.runtime.home import Home, read_bounded, write_durably
-from p2pfl.runtime.policy import objections, read_policy
+from p2pfl.runtime.policy import Policy, objections, read_policy
 
-Privacy = Literal["gaussian", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class StudyNew:
-    """What a proposer says; 0 and "" stand for the defaults named in `p2pfl study new --help`."""
-
-    out: Path
-    data: str
-    name: str = "study"
-    schema: Path | None = None
-    plan: str = "tabular-logistic"
-    arguments: Mapping[str, Scalar] | None = None
-    rounds: int = 30
-    consensus_rounds: int = 3
-    privacy: Privacy = "gaussian"
-    epsilon: float = 3.0
-    delta: str = ""
-    clip_norm: float = 2.0
-    unit: Literal["patient", "record"] = "patient"
-    sampling_rate: float = 0.0
-    """0: chosen from patients and ε, together with the steps."""
-    steps_per_round: int = 0
-    rule: str = "gm_clip"
-    topology: str = "complete"
-    degree: int = 0
-    weighting: Literal["patients", "uniform"] = "patients"
-    share_max: float = 0.5
-    byzantine: float = 0.2
-    rule_parameters: Mapping[str, Scalar] | None = None
-    sites_min: int = 0
-    neighbours_min: int = 0
-    round_deadline_s: float = 30.0
-    expires_days: int = 365
-    seed: int = 1
-    patients_min: int = 0
-    holdout: float = 0.0
+CLIP_NORM_MAX = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,29 +76,28 @@ def study_new(home: Home, history: History, request: StudyNew, *, now_s: int) ->
     roster = required_roster(home)
     dataset = usable_dataset(home, history, request.data)
     registered = history.datasets[DatasetId(dataset.ds)].terms
-    data = _data(home, request)
-    plan = _plan(request)
+    me = read_keys(home.keys).site
+    request, terms, materials, said = with_materials(home, me, request)
+    request = counting(request, len(roster.members))
+    plan, study = _plan(request), _study(request, roster, now_s)
     privacy, privacy_sentence = _privacy(
         request, request.delta or registered.delta, registered.patients_bucket
     )
-    study = _study(request, roster, now_s)
-    averaging = _averaging(request, len(roster.members))
-    draft = render_manifest(study=study, plan=plan, data=data, privacy=privacy, averaging=averaging)
-    parse_manifest(draft)
-    digest, parameters = build_initial_model(home, parse_manifest(draft))
-    study = replace(study, initial_model=digest, parameters=parameters)
-    raw = render_manifest(study=study, plan=plan, data=data, privacy=privacy, averaging=averaging)
-    manifest = parse_manifest(raw)
+    draft = Manifest(
+        study=study,
+        plan=plan,
+        data=_data(home, request, terms),
+        privacy=privacy,
+        averaging=_averaging(request, len(roster.members)),
+        raw=b"",
+        study_id=StudyId(bytes(32)),
+        materials=materials,
+    )
+    manifest = _completed(home, draft)
+    digest, parameters = manifest.study.initial_model, manifest.study.parameters
+    raw = manifest.raw
     policy, _ = read_policy(home.policy)
-    warnings = [
-        f"Warning: this site could not approve it: {objection.sentence}"
-        for objection in objections(policy, manifest, registered.delta, registered.patients_bucket)
-    ]
-    if privacy.epsilon > registered.cap_u / 1e6:
-        warnings.append(
-            f"Warning: this site could not approve it: ε = {privacy.epsilon:g} is more than the "
-            f"cap of its dataset, {registered.cap_u / 1e6:g}"
-        )
+    warnings = hindrances(policy, manifest, registered)
     write_durably(request.out, raw, mode=0o644)
     return StudyDrafted(
         file=request.out,
@@ -137,6 +105,7 @@ def study_new(home: Home, history: History, request: StudyNew, *, now_s: int) ->
         parameters=parameters,
         initial_model=digest,
         choices=(
+            *said,
             privacy_sentence,
             f"{len(study.sites)} sites from the roster, {study.sites_min} of them have to approve",
             *warnings,
@@ -144,25 +113,77 @@ def study_new(home: Home, history: History, request: StudyNew, *, now_s: int) ->
     )
 
 
-def build_initial_model(home: Home, manifest: Manifest) -> tuple[Digest, int]:
-    """Make a study's initial model from its seed and keep it. Returns its digest and d.
+def _completed(home: Home, draft: Manifest) -> Manifest:
+    """The manifest with its initial model, and what a plan that counts says of its own norms.
+
+    Raises OperatorError, ManifestError.
+    """
+    start = draft.material("start")
+    if start is not None:
+        terms = replace(draft.study, initial_model=start.model, parameters=start.parameters)
+        return _rendered(replace(draft, study=terms))
+    if draft.is_counting and draft.privacy.is_private:
+        # The plan knows the norm; a larger one never hurts while it is asked.
+        asked = _rendered(replace(draft, privacy=replace(draft.privacy, clip_norm=CLIP_NORM_MAX)))
+        made = make_initial_model(home, asked)
+        draft = replace(draft, privacy=replace(draft.privacy, clip_norm=made.clip_norm))
+    if draft.is_counting:
+        privacy = draft.privacy
+        arguments = bounded(dict(draft.plan.arguments), privacy.noise_multiplier, privacy.clip_norm)
+        draft = replace(draft, plan=replace(draft.plan, arguments=arguments))
+    made = make_initial_model(home, _rendered(draft))
+    terms = replace(draft.study, initial_model=made.digest, parameters=made.parameters)
+    return _rendered(replace(draft, study=terms))
+
+
+def _rendered(draft: Manifest) -> Manifest:
+    return parse_manifest(
+        render_manifest(
+            study=draft.study,
+            plan=draft.plan,
+            data=draft.data,
+            privacy=draft.privacy,
+            averaging=draft.averaging,
+            materials=draft.materials,
+        )
+    )
+
+
+def hindrances(
+    policy: Policy, manifest: Manifest, registered: kinds.DatasetRegistered
+) -> list[str]:
+    """Why this site could not approve its own study on a dataset: said before others see it."""
+    against = objections(policy, manifest, registered.delta, registered.patients_bucket)
+    found = [objection.sentence for objection in against]
+    epsilon, cap = manifest.privacy.epsilon, registered.cap_u / 1e6
+    if manifest.privacy.is_private and epsilon > cap:
+        found.append(f"ε = {epsilon:g} is more than the cap of its dataset, {cap:g}")
+    return [f"Warning: this site could not approve it: {sentence}" for sentence in found]
+
+
+@dataclass(frozen=True, slots=True)
+class InitialModel:
+    """What lies in the blob store. clip_norm: of a plan that counts, else 0."""
+
+    digest: Digest
+    parameters: int
+    clip_norm: float
+
+
+def make_initial_model(home: Home, manifest: Manifest) -> InitialModel:
+    """Make a study's initial model from its seed and keep it.
 
     Raises OperatorError, with the plan's own complaint about its arguments.
     """
     with tempfile.TemporaryDirectory(prefix=".initial-", dir=home.blobs) as directory:
         path = Path(directory) / "model"
-        request = {
-            "plan": manifest.plan.name,
-            "arguments": dict(manifest.plan.arguments),
-            "features": manifest.data.features,
-            "seed": manifest.study.seed,
-            "out": str(path),
-        }
+        draft = Path(directory) / "study.toml"
+        draft.write_bytes(manifest.raw)
         purpose = "Making the initial model"
         finished = run_module(
             "p2pfl.learning.initial",
-            (),
-            given=json.dumps(request).encode(),
+            ("--manifest", str(draft), "--out", str(path)),
+            given=b"",
             deadline_s=120.0,
             purpose=purpose,
         )
@@ -174,10 +195,17 @@ def build_initial_model(home: Home, manifest: Manifest) -> tuple[Digest, int]:
             fix="Check the disk, then run the command again.",
             exit_code=EXIT_DATA,
         )
-    return digest, int(made["parameters"])
+    return InitialModel(digest, int(made["parameters"]), float(made["clip_norm"]))
 
 
-def _data(home: Home, request: StudyNew) -> DataTerms:
+def _data(home: Home, request: StudyNew, given: DataTerms | None) -> DataTerms:
+    """given: of the study that this one builds on."""
+    if given is not None:
+        return replace(
+            given,
+            patients_min=request.patients_min or given.patients_min,
+            holdout=request.holdout or given.holdout,
+        )
     raw = (
         read_bounded(request.schema, MANIFEST_BYTES_MAX)
         if request.schema is not None
@@ -198,12 +226,11 @@ def _data(home: Home, request: StudyNew) -> DataTerms:
 
 
 def _plan(request: StudyNew) -> PlanTerms:
-    defaults: dict[str, Scalar] = {"learning_rate": 0.5, "momentum": 0.9}
-    if request.privacy == "none":
-        defaults["local_steps"] = 10
-    if request.plan == "tabular-mlp":
-        defaults["hidden"] = 64
-    arguments = defaults | dict(request.arguments or {})
+    if request.plan in COUNTING_PLANS:
+        return PlanTerms(name=request.plan, arguments=dict(request.arguments or {}), ranges={})
+    arguments = recipe_arguments(
+        request.plan, request.arguments or {}, is_private=request.privacy != "none"
+    )
     rate = arguments["learning_rate"]
     ranges = {}
     if isinstance(rate, int | float) and not isinstance(rate, bool) and rate > 0:
@@ -286,4 +313,6 @@ def _averaging(request: StudyNew, sites: int) -> AveragingTerms:
         share_max=max(request.share_max, 1.0 / sites),
         byzantine=request.byzantine,
         parameters=dict(request.rule_parameters or {}),
+        redraw_rounds=request.redraw_rounds,
+        guard=request.guard,
     )

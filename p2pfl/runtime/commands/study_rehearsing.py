@@ -18,9 +18,10 @@ from p2pfl.core.names import DatasetId
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.budgets import MICRO, epsilon_tables, released, reserved
 from p2pfl.runtime.commands.datasets import usable_dataset
-from p2pfl.runtime.commands.studies import find_study, read_manifest
+from p2pfl.runtime.commands.models import material_paths
+from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
 from p2pfl.runtime.datasets import check_unchanged
-from p2pfl.runtime.errors import EXIT_NO_INPUT, OperatorError
+from p2pfl.runtime.errors import EXIT_NO_INPUT, EXIT_USAGE, BlobMissing, OperatorError
 from p2pfl.runtime.home import Home, read_bounded
 from p2pfl.runtime.jsonable import from_json
 
@@ -87,13 +88,25 @@ def study_dry_run(home: Home, request: DryRun) -> DryRunSeen:
     finally:
         reader.close()
     history = History(entries)
-    manifest = _manifest(home, history, request.manifest)
+    manifest = manifest_of(home, history, request.manifest)
+    if manifest.is_counting:
+        raise OperatorError(
+            f"{manifest.study.name} counts instead of training: there is nothing to try out.",
+            fix="`p2pfl study show` says what it counts and what that costs.",
+            exit_code=EXIT_USAGE,
+        )
     dataset = usable_dataset(home, history, request.data)
     check_unchanged(home, dataset)
     recorded = history.datasets[DatasetId(dataset.ds)]
     rounds = min(request.rounds, manifest.study.rounds)
+    materials = _materials(home, manifest)
     tried = _rehearse(
-        manifest, dataset.file, dataset.patient_column, recorded.terms.patients_bucket, rounds
+        materials,
+        manifest,
+        dataset.file,
+        dataset.patient_column,
+        recorded.terms.patients_bucket,
+        rounds,
     )
     study_u: tuple[int, ...] = (0,) * (manifest.study.rounds + 1)
     total_u: tuple[int, ...] = (recorded.spent_u,)
@@ -120,7 +133,8 @@ def study_dry_run(home: Home, request: DryRun) -> DryRunSeen:
     )
 
 
-def _manifest(home: Home, history: History, given: str) -> Manifest:
+def manifest_of(home: Home, history: History, given: str) -> Manifest:
+    """A manifest by its path or by the beginning of its study's id. Raises OperatorError."""
     path = Path(given).absolute()
     if path.is_file():
         return parse_manifest(read_bounded(path, MANIFEST_BYTES_MAX))
@@ -133,8 +147,25 @@ def _manifest(home: Home, history: History, given: str) -> Manifest:
     )
 
 
+def _materials(home: Home, manifest: Manifest) -> dict[str, str]:
+    """Where lies what the study builds on. Raises OperatorError where it is not here yet."""
+    try:
+        return material_paths(home, manifest)
+    except BlobMissing as error:
+        raise OperatorError(
+            f"The study builds on a released model that is not here yet ({error}).",
+            fix="Approve the study and start the node: it fetches the model from other sites.",
+            exit_code=EXIT_NO_INPUT,
+        ) from None
+
+
 def _rehearse(
-    manifest: Manifest, data: Path, patient_column: str, denominator: int, rounds: int
+    materials: dict[str, str],
+    manifest: Manifest,
+    data: Path,
+    patient_column: str,
+    denominator: int,
+    rounds: int,
 ) -> Tried:
     purpose = "The dry run"
     with tempfile.TemporaryDirectory(prefix="p2pfl-dry-run-") as scratch:
@@ -146,6 +177,7 @@ def _rehearse(
             "patient_column": patient_column,
             "denominator": denominator,
             "rounds": rounds,
+            "materials": dict(materials),
         }
         finished = run_module(
             "p2pfl.learning.rehearsal",

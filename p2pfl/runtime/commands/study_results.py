@@ -14,10 +14,13 @@ from pathlib import Path
 
 from ledger.log import Entry, LogReader
 from ledger.provenance import kinds
+from p2pfl.core.drafts import GUARD_STEP
 from p2pfl.core.history import History
 from p2pfl.core.names import StudyId
 from p2pfl.runtime.commands.models import ModelSeen, models_on_record
-from p2pfl.runtime.commands.studies import find_study, read_manifest
+from p2pfl.runtime.commands.opening import installed_roster
+from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
+from p2pfl.runtime.commands.study_neighbours import NeighbourSeen, neighbours_of
 from p2pfl.runtime.commands.study_words import steered_words
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.node_log import LogLine, log_lines
@@ -43,6 +46,8 @@ class RoundSeen:
     """Of the new model on the own hold-out; None if the log no longer has it."""
     accuracy: float | None
     seconds: float | None
+    guard_step: float | None
+    """How much of the averaging step the hold-out guard took; None: it did not look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class ResultsSeen:
     steered: tuple[str, ...]
     """Training arguments that differ from the manifest, and from which round on."""
     rounds_seen: tuple[RoundSeen, ...]
+    neighbours: tuple[NeighbourSeen, ...]
     model: ModelSeen | None
     folder: Path | None
     """Where model and hold-out lie."""
@@ -71,6 +77,7 @@ class _Tally:
     received: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
     eps_u: int | None = None
+    guard_step: float | None = None
     is_skipped: bool = False
 
 
@@ -89,6 +96,8 @@ def study_results(home: Home, prefix: str) -> ResultsSeen:
         _round(number, tally, manifest.study.rounds, scores.get(number))
         for number, tally in sorted(_tallies(study, entries).items())
     )
+    roster = installed_roster(home)
+    names = {bytes(card.site): card.name for card in roster.members} if roster else {}
     model = next((m for m in models_on_record(home, entries) if m.study == study), None)
     return ResultsSeen(
         study=study,
@@ -100,6 +109,7 @@ def study_results(home: Home, prefix: str) -> ResultsSeen:
         delta=past.approval.dp.delta if past.approval is not None else "0",
         steered=steered_words(past),
         rounds_seen=rounds,
+        neighbours=neighbours_of(study, entries, names),
         model=model,
         folder=model.path.parent if model is not None and model.path is not None else None,
     )
@@ -123,8 +133,10 @@ def _tallies(study: StudyId, entries: Iterable[Entry]) -> dict[int, _Tally]:
                 if (round_, sender) not in seen:
                     of(round_).received[verdict] += 1
                 seen.add((round_, sender))
-            case kinds.AggDone(round=round_, verdicts=verdicts):
+            case kinds.AggDone(round=round_, verdicts=verdicts, rule_params=parameters):
                 of(round_).verdicts = Counter(verdicts)
+                if GUARD_STEP in parameters:
+                    of(round_).guard_step = float(parameters[GUARD_STEP])
             case kinds.RoundSkipped(round=round_):
                 of(round_).is_skipped = True
             case _:
@@ -145,6 +157,7 @@ def _round(number: int, tally: _Tally, training: int, score: LogLine | None) -> 
         auc=None if score is None else score.number("auc"),
         accuracy=None if score is None else score.number("accuracy"),
         seconds=None if score is None else score.number("round_s"),
+        guard_step=tally.guard_step,
     )
 
 

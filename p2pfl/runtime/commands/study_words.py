@@ -7,9 +7,15 @@ from dataclasses import dataclass
 
 from gossip.roster import Roster
 from p2pfl.averaging import topology
+from p2pfl.averaging.hiding import noise_distance
 from p2pfl.core.history import StudyHistory
-from p2pfl.core.manifest import Manifest, PrivacyTerms
+from p2pfl.core.manifest import Manifest, PrivacyTerms, Target
+from p2pfl.core.participants import study_graph
+from p2pfl.core.watch import noise_deviation
 
+_CLAIMS = (topology.Claim.NONE, topology.Claim.LIMIT, topology.Claim.YES)
+"""The weakest first."""
+_DRAWINGS_LOOKED_AT = 8
 _UNITS = {"patient": "one patient", "record": "one record (a patient may have several)"}
 
 
@@ -75,11 +81,18 @@ def summary(manifest: Manifest, roster: Roster | None, past: StudyHistory | None
 def data_words(manifest: Manifest) -> str:
     """What a site's table has to hold."""
     data = manifest.data
-    columns = ", ".join(column.name for column in data.columns)
-    return (
-        f'{data.patients_min} patients or more; columns {columns}; predicts "{data.target.column}"'
-        f" > {data.target.positive_above:g}; {data.holdout:.0%} of them are never trained on"
-    )
+    parts = [f"{data.patients_min} patients or more"]
+    if data.images is not None:
+        sides = "×".join(map(str, data.images.window))
+        parts.append(f"images {', '.join(data.images.modalities)}, seen in windows of {sides}")
+    if data.columns:
+        parts.append("columns " + ", ".join(column.name for column in data.columns))
+    if isinstance(data.target, Target):
+        predicted = f'"{data.target.column}" > {data.target.positive_above:g}'
+    else:
+        predicted = data.predicted
+    parts += [f"predicts {predicted}", f"{data.holdout:.0%} of them are never trained on"]
+    return "; ".join(parts)
 
 
 def privacy_words(privacy: PrivacyTerms, rounds: int) -> str:
@@ -113,26 +126,53 @@ def averaging_words(manifest: Manifest) -> str:
         if terms.weighting == "patients"
         else "all sites weighted alike"
     )
+    redrawn = f", drawn anew every {terms.redraw_rounds} round(s)" if terms.redraw_rounds else ""
+    guarded = (
+        "; a step that is worse on the own hold-out than chance explains is cut or refused"
+        if terms.guard == "holdout"
+        else ""
+    )
     return (
-        f"{terms.rule} on a {terms.topology} graph, {shares}; a round counts with "
+        f"{terms.rule} on a {terms.topology} graph{redrawn}, {shares}; a round counts with "
         f"{study.neighbours_min} neighbour(s) or more, waits {study.round_deadline_s:g} s for them"
+        f"{guarded}"
     )
 
 
 def robustness_words(manifest: Manifest) -> str:
-    """What the graph bears if the declared share of sites lies."""
+    """What the graph bears if the declared share of sites lies, and how fast it mixes.
+
+    A graph that is drawn anew counts as its worst of the first drawings."""
     terms, sites = manifest.averaging, manifest.study.sites
-    graph = topology.neighbours(
-        terms.topology,
-        sites,
-        degree=terms.degree,
-        seed=manifest.study.seed,
-        edges=terms.edges,
-    )
     # Before decisions are known every site counts alike; at most β of the sites may lie.
-    weights = topology.all_mixing_weights_u(graph, topology.uniform_shares_u(sites))
     hostile = max(1, math.floor(terms.byzantine * len(sites))) if terms.byzantine else 0
-    return topology.breakdown(graph, weights, min(hostile, len(sites) - 1)).sentence
+    hostile = min(hostile, len(sites) - 1)
+    shares = topology.uniform_shares_u(sites)
+    epochs = terms.epoch_of(max(0, manifest.study.rounds_total - 1)) + 1
+    graphs = [study_graph(manifest, epoch) for epoch in range(min(epochs, _DRAWINGS_LOOKED_AT))]
+    drawn = [(graph, topology.all_mixing_weights_u(graph, shares)) for graph in graphs]
+    judged = [topology.breakdown(graph, weights, hostile) for graph, weights in drawn]
+    worst = min(judged, key=lambda one: (_CLAIMS.index(one.claim), one.mu2))
+    gap = min(topology.spectral_gap(weights) for _, weights in drawn)
+    mixing = (
+        f"Spectral gap {gap:.2f}: a round of plain mixing leaves {1.0 - gap:.0%} of what sites "
+        "differ by, or less."
+    )
+    return " ".join(filter(None, (worst.sentence, mixing, noise_words(manifest))))
+
+
+def noise_words(manifest: Manifest) -> str:
+    """How far privacy noise alone puts two honest updates apart; empty without privacy."""
+    patients = manifest.data.patients_min
+    deviation = noise_deviation(manifest, patients)
+    if not deviation:
+        return ""
+    apart = noise_distance(deviation, manifest.study.parameters)
+    return (
+        f"Noise alone puts honest updates of sites with {patients} patients {apart:.2g} apart "
+        "(σ√(2d)): a liar within that distance cannot be told from noise. After the first round "
+        "the node says R, which part of the distances seen that is."
+    )
 
 
 def range_words(manifest: Manifest, name: str) -> str:

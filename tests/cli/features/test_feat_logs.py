@@ -22,7 +22,7 @@ def test_the_log_reads_like_a_report(finished: Finished) -> None:
     ran = done("--home", finished.home, "logs", "-n", 100)
     assert "(UTC)" in ran.out
     assert "the node listens on 127.0.0.1:" in ran.out
-    assert "round 1/5  loss " in ran.out
+    assert "round 1/5 loss " in ran.out
     assert all(len(line) <= 80 for line in ran.out.splitlines())
     assert len(done("--home", finished.home, "logs", "-n", 2, "--json").out.splitlines()) == 2
 

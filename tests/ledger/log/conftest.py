@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from log_histories import opened
 from log_samples import NOW_US, STUDY, VECTORS, draft, new_log
 from log_tampering import SIZE, Tampering
 
@@ -55,3 +56,15 @@ def tamper(home):
     tampering.run("COMMIT")
     yield tampering
     tampering.connection.close()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "witness.db"
+
+
+@pytest.fixture
+def database(path):
+    found = opened(path)
+    yield found
+    found.close()

@@ -53,8 +53,8 @@ def test_a_full_disk_stops_the_log_and_loses_nothing_released(home):
 
 def test_a_head_that_cannot_be_written_leaves_one_commit_to_release(home):
     log = Log.open(home, log=LOG_KEY)
-    locked = log._heads._file
-    with Path("/dev/full").open("r+b", buffering=0) as log._heads._file:
+    locked = log._commits._heads._file
+    with Path("/dev/full").open("r+b", buffering=0) as log._commits._heads._file:
         with pytest.raises(errors.WriteFailed):
             log.append([draft(1), draft(2)], NOW_US)
         assert log.checkpoint.size == 10

@@ -23,15 +23,22 @@ class MemoryStore:
         self.heads = {}
         self.notes = []
         self.evidence = []
+        self.others = []
         self.interloper = None
 
-    def log_key(self, origin):
+    def log_key(self, origin, size):
         return self.keys.get(origin)
 
     def cosigned(self, origin):
         return self.heads.get(origin)
 
-    def advance(self, old, new, note):
+    def fork_of(self, origin):
+        return None
+
+    def note_other(self, request, now_s):
+        self.others.append(request)
+
+    def advance(self, old, new, note, line, now_s):
         if self.interloper:
             self.heads[new.origin] = self.interloper
         if self.heads.get(new.origin) != old:
@@ -40,8 +47,8 @@ class MemoryStore:
         self.notes.append(note)
         return True
 
-    def keep_evidence(self, old, request):
-        self.evidence.append((old, request))
+    def keep_refused(self, old, request, data, now_s):
+        self.evidence.append((old, data))
 
 
 def test_public_transcript(vectors):
@@ -122,9 +129,10 @@ def test_a_first_head_needs_no_proof_and_may_have_none(witness, store):
     lying_empty = Checkpoint(ORIGIN, 0, bytes(32))
     assert witness.answer(request(0, lying_empty), 0).status == Status.BAD_PROOF
     assert not store.heads
+    assert [old for old, _ in store.evidence] == [None, None]
     assert witness.answer(request(0, head(0)), 0).status == Status.COSIGNED
     assert witness.answer(request(0, head(5)), 0).status == Status.COSIGNED
-    assert not store.evidence
+    assert len(store.evidence) == 2
 
 
 def test_an_older_or_unsigned_head_changes_nothing(witness, store):
@@ -143,7 +151,7 @@ def test_nothing_is_cosigned_if_another_request_came_first(witness, store):
 
 def test_nothing_is_cosigned_if_the_store_forgot(witness, store):
     class Forgetful(MemoryStore):
-        def advance(self, old, new, note):
+        def advance(self, old, new, note, line, now_s):
             return False
 
     forgetful = Forgetful(*store.keys.values())

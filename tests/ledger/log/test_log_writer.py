@@ -26,7 +26,6 @@ from ledger.log import (
     LogReader,
     commitment_of,
     errors,
-    note_sign,
     note_verify,
     opens,
     verify_consistency,
@@ -246,38 +245,6 @@ def test_a_home_that_cannot_be_made_is_an_input_output_error(tmp_path):
         new_log(tmp_path / "other")
 
 
-def peer_note(size, root, signer=STRANGER):
-    return note_sign(Checkpoint("peer", size, root).text, "peer", signer)
-
-
-def test_the_largest_head_of_each_peer_is_kept(log, tmp_path):
-    for size in (5, 3, 9, 9):
-        log.put_peer_head(b"\1" * 32, peer_note(size, bytes([size]) * 32), size, bytes([size]) * 32)
-    log.put_peer_head(b"\0" * 32, peer_note(1, bytes(32)), 1, bytes(32))
-    heads = log.peer_heads()
-    assert [(head.log_id, head.size) for head in heads] == [(b"\0" * 32, 1), (b"\1" * 32, 9)]
-    assert heads[1].note == peer_note(9, b"\x09" * 32)
-    reader = LogReader.open(tmp_path / "home")
-    assert reader.peer_heads() == heads
-    reader.close()
-
-
-def test_two_heads_of_one_size_and_different_roots_are_a_fork(log):
-    log.put_peer_head(b"\1" * 32, peer_note(5, bytes(32)), 5, bytes(32))
-    with pytest.raises(errors.PeerHeadConflict) as caught:
-        log.put_peer_head(b"\1" * 32, peer_note(5, b"\1" * 32), 5, b"\1" * 32)
-    assert caught.value.exit_code == 12
-    assert log.peer_heads()[0].root == bytes(32)
-
-
-@pytest.mark.parametrize(
-    "note", [b"", b"x" * 20_000, peer_note(4, bytes(32)), peer_note(5, b"\1" * 32)]
-)
-def test_a_held_note_must_state_the_head_it_is_held_for(log, note):
-    with pytest.raises(errors.NoteError):
-        log.put_peer_head(b"\1" * 32, note, 5, bytes(32))
-
-
 def test_a_secret_opens_its_commitment_until_it_is_erased(log, tmp_path):
     salt, name = os.urandom(32), b"Dr. Jane Doe"
     commitment = commitment_of("approver", salt, name)
@@ -288,7 +255,7 @@ def test_a_secret_opens_its_commitment_until_it_is_erased(log, tmp_path):
     assert not opens(commitment, "approver", secret.salt, b"Dr. John Doe")
     assert not opens(commitment, "reason", secret.salt, secret.value)
     assert "Doe" not in repr(secret)
-    log.erase_secret(1, "approver")
+    log.redact(1, "approver", basis="art-17", now_us=NOW_US)
     with pytest.raises(errors.SecretMissing):
         log.open_secret(1, "approver")
     for path in (tmp_path / "home").iterdir():
@@ -303,9 +270,11 @@ def test_erasing_says_when_an_open_reader_keeps_the_secret_on_disk(log, tmp_path
     log.append([draft()], NOW_US)
     log._writing._connection.execute("PRAGMA busy_timeout = 1")  # what the wait is for is clear
     with pytest.raises(errors.ErasureIncomplete):
-        log.erase_secret(0, "reason")
+        log.redact(0, "reason", basis="art-17", now_us=NOW_US)
     reader.close()
-    log.erase_secret(0, "reason")
+    # The entry is on record; what is left is to empty the write-ahead log.
+    assert log.redact(0, "reason", basis="art-17", now_us=NOW_US) is None
+    assert [entry.kind for entry in log.entries()].count("redacted") == 1
 
 
 @pytest.mark.parametrize(

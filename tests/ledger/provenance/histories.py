@@ -13,7 +13,6 @@ from ledger.provenance.kinds import (
     DatasetRevoked,
     DpTerms,
     InputRef,
-    KeyRotated,
     NodeOfflineStart,
     PeerHead,
     PeerMisbehaved,
@@ -69,7 +68,7 @@ def _happen(teller: Teller) -> None:
         case 6:
             teller.tell(PeerHead(digest("log", PEERS[0]), 100, digest("root")))
         case 7:
-            teller.tell(KeyRotated("transport", digest("old key"), digest("new key")))
+            teller.rotate_transport()
         case 8:
             teller.tell(Redacted(2, "approver", "art-17"))
         case 9 if ds not in teller.withdrawn:

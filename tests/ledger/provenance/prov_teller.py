@@ -12,6 +12,7 @@ from ledger.provenance.kinds import (
     DatasetRegistered,
     DpTerms,
     InputRef,
+    KeyRotated,
     ModelReleased,
     Record,
     RosterChanged,
@@ -39,6 +40,8 @@ class Teller:
         self.caps: dict[bytes, DatasetRegistered] = {}
         self.withdrawn: set[bytes] = set()
         self.open: dict[bytes, Plan] = {}
+        self.transport_keys = 0
+        self.rule_params = {"tau": "0.5"}
         self.peer_seqs = {peer: 10 * number for number, peer in enumerate(PEERS)}
 
     def tell(self, record: Record) -> int:
@@ -90,6 +93,28 @@ class Teller:
         )
         self.tell(record)
         return record
+
+    def rotate_transport(self) -> None:
+        """The key after the newest one: each replaces the one that is in force."""
+        self.transport_keys += 1
+        old, new = (digest("transport", self.transport_keys - back) for back in (1, 0))
+        self.tell(KeyRotated("transport", old, new))
+
+    def log_id_of(self, peer: bytes) -> bytes:
+        return digest("log", peer)
+
+    def environment(self) -> bytes:
+        return digest("environment")
+
+    def trained(self, plan: "Plan", round_: int) -> bytes:
+        """The model that a round of training makes."""
+        return digest("trained", plan.study, round_, plan.model)
+
+    def averaged(
+        self, plan: "Plan", round_: int, own: InputRef, inputs: tuple[AggInput, ...]
+    ) -> bytes:
+        """The model that an average makes."""
+        return digest("average", plan.study, round_, own.hash, inputs)
 
     def story(self) -> Story:
         return Story(tuple(self.told))
@@ -145,7 +170,7 @@ def train(teller: Teller, plan: Plan, round_: int, *, crash: bool = False) -> In
     """Train a round and publish it; None when the node dies in between."""
     approval, registered = plan.approval, teller.caps[plan.approval.ds]
     plan.trained += 1
-    out = digest("trained", plan.study, round_, plan.model)
+    out = teller.trained(plan, round_)
     total_u = approval.eps_table_u[plan.trained]
     record = TrainDone(
         study=plan.study,
@@ -178,10 +203,11 @@ def average(
     """Average what was accepted and go on from the result."""
     weight_u = (MICRO if own.seq < 0 else MICRO // 2) // len(received)
     inputs = tuple(
-        AggInput(x.sender, digest("log", x.sender), x.from_seq, x.hash, weight_u) for x in received
+        AggInput(x.sender, teller.log_id_of(x.sender), x.from_seq, x.hash, weight_u)
+        for x in received
     )
     verdicts = tuple(teller.random.choice(("kept", "clipped", "dropped")) for _ in inputs)
-    plan.model = digest("average", plan.study, round_, own.hash, inputs)
+    plan.model = teller.averaged(plan, round_, own, inputs)
     teller.tell(
         AggDone(
             study=plan.study,
@@ -189,9 +215,9 @@ def average(
             own=own,
             inputs=inputs,
             rule="gm_clip",
-            rule_params={"tau": "0.5"},
+            rule_params=dict(teller.rule_params),
             verdicts=verdicts,
-            env_hash=digest("environment"),
+            env_hash=teller.environment(),
             out_hash=plan.model,
         )
     )

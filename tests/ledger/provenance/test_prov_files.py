@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from prov_stories import (
+    DAY_US,
     MICRO,
+    START_US,
     Story,
     audited,
     codes,
@@ -124,7 +126,7 @@ def test_an_empty_log_can_be_audited(tmp_path: Path) -> None:
 def append(home: Path, draft: Draft) -> Path:
     log = Log.open(home, log=Signer(digest("log")))
     try:
-        log.append([draft], 10**16)
+        log.append([draft], START_US + 300 * DAY_US)
     finally:
         log.close()
     return home
@@ -318,22 +320,29 @@ def test_a_table_of_the_accountant_is_never_below_what_it_recomputes(
 # -- recomputing ε --------------------------------------------------------------------------------
 
 
+SAMPLED = replace(TERMS, mech="poisson", q="0.05")
+
+
 def test_the_number_of_recomputations_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "some").mkdir()
+    (tmp_path / "all").mkdir()
     calls: list[int] = []
 
     def counting(events: Sequence[DpEvent], delta: float) -> float:
         calls.append(len(events))
         return epsilon_of(events, delta)
 
-    story = plain_story(rounds=60, cap_u=50 * MICRO)
-    report = audited(tmp_path, story, epsilon_of=counting, recomputed_max=5)
+    story = plain_story(rounds=60, dp=SAMPLED, cap_u=50 * MICRO)
+    report = audited(tmp_path / "some", story, epsilon_of=counting, recomputed_max=5)
     assert is_clean(report)
     assert 3 <= len(calls) <= 5
     assert f"at {len(calls)} of 60 places" in notes_of(report, "budget")
+    report = audited(tmp_path / "all", story, epsilon_of=counting, recomputed_max=None)
+    assert "at 60 of 60 places" in notes_of(report, "budget")
 
 
 def test_one_recomputation_looks_at_the_newest_training(tmp_path: Path) -> None:
-    report = audited(tmp_path, plain_story(), recomputed_max=1)
+    report = audited(tmp_path, plain_story(dp=SAMPLED), recomputed_max=1)
     (budget,) = report.budgets
     assert [at.seq for at in budget.recomputed] == [plain_story().seq(TrainDone, 2)]
 

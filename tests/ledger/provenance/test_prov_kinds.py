@@ -23,6 +23,8 @@ from ledger.provenance.kinds import (
     KeyCompromised,
     KeyRotated,
     KindError,
+    LogRecovered,
+    ModelAdopted,
     ModelReleased,
     NodeOfflineStart,
     PeerHead,
@@ -33,6 +35,8 @@ from ledger.provenance.kinds import (
     Redacted,
     RosterChanged,
     RoundSkipped,
+    SpendingAccepted,
+    SpendingUnknown,
     StudyApproved,
     StudyClosed,
     StudyProposed,
@@ -63,6 +67,7 @@ ONE_OF_EACH: tuple[Record, ...] = (
     DatasetRevoked(D, "owner-withdrew"),
     StudyProposed(D, PEERS[0]),
     StudyApproved(D, "data-owner", "approval", D, D, 1, TERMS, (0, 5, 9), (0, 4, 8)),
+    ModelAdopted(D, "start", D, D, PEERS[0], 31),
     StudyRefused(D, "too-few-sites"),
     StudyRevoked(D, ""),
     StudyClosed(D, "complete", 33),
@@ -78,13 +83,17 @@ ONE_OF_EACH: tuple[Record, ...] = (
     RosterChanged(2, D, 4),
     PeerHead(D, 100, D),
     ForkFound(D, "K2", D),
-    KeyRotated("log", D, ME),
+    ForkFound(D, "K4", D, ME),
+    KeyRotated("transport", D, ME),
     KeyCompromised("transport", D, 12),
     Redacted(4, "approver", "art-17"),
     PolicyChanged(D),
     ClockAnomaly(-5),
     NodeOfflineStart(3),
     AuditRun(13, 2),
+    LogRecovered(90, 10),
+    SpendingUnknown(D, D, -1),
+    SpendingAccepted(D, 500_000, 700_000, "paper-log"),
 )
 
 
@@ -108,6 +117,22 @@ def test_one_of_each_kind_is_tried_here() -> None:
 
 def test_every_kind_comes_back_from_a_real_log_as_it_went_in(tmp_path: Path) -> None:
     assert tuple(map(parse, entries(tmp_path, *ONE_OF_EACH))) == ONE_OF_EACH
+
+
+def test_a_statement_stands_with_the_log_keys_rotation_alone() -> None:
+    signed = KeyRotated("log", D, ME, b"s" * 64)
+    assert KeyRotated.from_body(signed.body()) == signed
+    assert "statement" not in KeyRotated("transport", D, ME).body()
+    with pytest.raises(FieldError, match="statement: expected 64 bytes"):
+        KeyRotated("log", D, ME, b"short")
+
+
+def test_only_a_proof_against_a_witness_names_one() -> None:
+    assert "witness" not in ForkFound(D, "K4", D).body()
+    with pytest.raises(FieldError, match="only a K4 accuses a witness"):
+        ForkFound.from_body({"log_id": D, "form": "K1", "proof": D, "witness": ME})
+    with pytest.raises(FieldError, match="witness: expected 32 bytes"):
+        ForkFound(D, "K4", D, b"short")
 
 
 def test_the_body_has_the_names_of_the_format() -> None:

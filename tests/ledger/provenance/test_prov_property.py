@@ -13,7 +13,7 @@ from ledger.provenance.report import to_json, to_text
 
 
 @settings(
-    max_examples=250,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],

@@ -51,8 +51,10 @@ SECTIONS = [
     "rejections",
     "releases",
     "schema",
+    "scope",
     "site",
     "verdict",
+    "witnesses",
 ]
 
 

@@ -1,0 +1,121 @@
+"""Loops over all coordinates of all models, compiled by numba; `passes` alone may call them.
+
+Heavy to import (numba, about a second): imported when a large average first needs it. `reference`
+says the same in NumPy, and defines every bit of it.
+
+Models come as addresses of their first coordinate, so that each may be a memory map of its own;
+`members[0]` is the own model. Everything here trusts its arguments: `passes` has checked them.
+
+`pragma: no cover`: compiled code runs outside of what a coverage tool can see; the tests hold each
+kernel to the reference, bit for bit.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from p2pfl.averaging.compiling import compiled, inlined
+from p2pfl.averaging.lanes import (
+    add_block_products,
+    block_distance,
+    pointer,
+    prefetch_block,
+)
+from p2pfl.averaging.layout import BLOCK
+from p2pfl.averaging.trimming_kernels import trim
+
+__all__ = ["add_distances", "add_products", "combine", "trim"]
+
+
+@inlined
+def _block_start(address: Any, start: Any, width: Any, spare: Any) -> Any:  # pragma: no cover
+    """Address of a full block: in the model itself, or in `spare`, filled up with zeros."""
+    if width == BLOCK:
+        return address + np.uintp(4 * start)
+    model = carray(pointer(address), start + width)
+    spare[:width] = model[start : start + width]
+    spare[width:] = np.float32(0.0)
+    return np.uintp(spare.ctypes.data)
+
+
+@compiled("void(uintp[::1], int64, int64, int64, int64, float64[:,::1])")
+def add_distances(
+    members: Any, d: Any, length: Any, first: Any, last: Any, partial: Any
+) -> None:  # pragma: no cover
+    """partial[s, j] = ‖x_j − own‖² over segment s; partial[s, 0] = ‖own‖².
+
+    length: coordinates per segment; segments first…last−1 are done here.
+    """
+    none = np.zeros(BLOCK, dtype=np.float32)
+    spare = np.empty((2, BLOCK), dtype=np.float32)
+    for segment in range(first, last):
+        end = min(d, (segment + 1) * length)
+        for start in range(segment * length, end, BLOCK):
+            width = min(BLOCK, end - start)
+            own = _block_start(members[0], start, width, spare[0])
+            partial[segment, 0] += block_distance(own, np.uintp(none.ctypes.data))
+            for j in range(1, members.size):
+                prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
+                other = _block_start(members[j], start, width, spare[1])
+                partial[segment, j] += block_distance(other, own)
+
+
+@compiled("void(uintp[::1], int64, int64, int64, int64, float64[:,:,::1])")
+def add_products(
+    members: Any, d: Any, length: Any, first: Any, last: Any, partial: Any
+) -> None:  # pragma: no cover
+    """partial[s, i, j] = ⟨x_{i+1} − own, x_{j+1} − own⟩ over segment s, for i ≤ j.
+
+    partial: float64[segments, even, even], even ≥ neighbours; below the diagonal it is not filled.
+    """
+    even = partial.shape[1]
+    differences = np.zeros((even, BLOCK))
+    base, row = np.uintp(differences.ctypes.data), np.uintp(8 * BLOCK)
+    for segment in range(first, last):
+        end = min(d, (segment + 1) * length)
+        target = np.uintp(partial.ctypes.data) + np.uintp(8 * even * even * segment)
+        for start in range(segment * length, end, BLOCK):
+            width = min(BLOCK, end - start)
+            if width < BLOCK:
+                differences[:, width:] = 0.0
+            own = carray(pointer(members[0]), end)
+            for j in range(1, members.size):
+                prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
+                model = carray(pointer(members[j]), end)
+                for k in range(width):
+                    differences[j - 1, k] = np.float64(model[start + k]) - np.float64(
+                        own[start + k]
+                    )
+            for i in range(0, even, 2):
+                for j in range(i, even, 2):
+                    add_block_products(
+                        base + row * np.uintp(i),
+                        base + row * np.uintp(j),
+                        target + np.uintp(8 * (even * i + j)),
+                        even,
+                    )
+
+
+@compiled("void(uintp[::1], float64[::1], int64, int64, int64, int64, float32[::1])")
+def combine(
+    members: Any, coefficients: Any, d: Any, length: Any, first: Any, last: Any, value: Any
+) -> None:  # pragma: no cover
+    """value = own + Σ_{j ≥ 1} coefficients[j] (x_j − own), summed in the order of the members."""
+    total, own = np.empty(BLOCK), np.empty(BLOCK)
+    end = min(d, last * length)
+    for start in range(first * length, end, BLOCK):
+        width = min(BLOCK, end - start)
+        model = carray(pointer(members[0]), end)[start : start + width]
+        for k in range(width):
+            own[k] = np.float64(model[k])
+            total[k] = 0.0
+        for j in range(1, members.size):
+            prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
+            model = carray(pointer(members[j]), end)[start : start + width]
+            coefficient = coefficients[j]
+            for k in range(width):
+                total[k] += coefficient * (np.float64(model[k]) - own[k])
+        target = value[start : start + width]
+        for k in range(width):
+            target[k] = np.float32(own[k] + total[k])

@@ -1,0 +1,199 @@
+"""The kernel of rules that look at each coordinate alone; see `kernels` for what holds for all.
+
+Sorting is a network of minima and maxima over whole blocks: no branch on data.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from p2pfl.averaging.compiling import compiled, inlined
+from p2pfl.averaging.lanes import block_distance, pointer, prefetch_block
+from p2pfl.averaging.layout import BLOCK
+
+
+@inlined
+def _read_block(
+    members: Any, start: Any, width: Any, end: Any, values: Any
+) -> None:  # pragma: no cover
+    for j in range(members.size):
+        prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
+        model, row = carray(pointer(members[j]), end)[start : start + width], values[j]
+        for k in range(width):
+            # Adding zero turns −0 into 0: minimum and maximum may swap the two zeros.
+            row[k] = model[k] + np.float32(0.0)
+        row[width:] = np.float32(0.0)
+
+
+@inlined
+def _mix_block(mixing: Any, values: Any, differences: Any, mixed: Any) -> None:  # pragma: no cover
+    """mixed[i] = own + Σ_{j ≥ 1} mixing[i, j] (x_j − own), summed in the order of the members.
+
+    differences: float64[≥ N + 4, BLOCK]: room for x_j − own, then rows of zeros, then the sum.
+    """
+    n, own, total = values.shape[0], values[0], differences[-1]
+    for j in range(n):
+        row, z = values[j], differences[j]
+        for k in range(BLOCK):
+            z[k] = np.float64(row[k]) - np.float64(own[k])
+    for i in range(n):
+        total[:] = 0.0
+        for j in range(1, n, 3):
+            a, b, c = differences[j], differences[j + 1], differences[j + 2]
+            for_a, for_b, for_c = mixing[i, j], mixing[i, j + 1], mixing[i, j + 2]
+            for k in range(BLOCK):
+                total[k] = ((total[k] + for_a * a[k]) + for_b * b[k]) + for_c * c[k]
+        row = mixed[i]
+        for k in range(BLOCK):
+            row[k] = np.float32(np.float64(own[k]) + total[k]) + np.float32(0.0)
+
+
+@inlined
+def _sort_block(values: Any, network: Any, ordered: Any) -> None:  # pragma: no cover
+    ordered[:] = values
+    for at in range(network.shape[0]):
+        low, high = ordered[network[at, 0]], ordered[network[at, 1]]
+        for k in range(BLOCK):
+            a, b = low[k], high[k]
+            low[k] = a if a < b else b
+            high[k] = b if a < b else a
+
+
+@inlined
+def _plain_mean(ordered: Any, cut: Any, total: Any) -> None:  # pragma: no cover
+    total[:] = ordered[cut]
+    for j in range(cut + 1, ordered.shape[0] - cut):
+        row = ordered[j]
+        for k in range(BLOCK):
+            total[k] += np.float64(row[k])
+    count = np.float64(ordered.shape[0] - 2 * cut)
+    for k in range(BLOCK):
+        total[k] /= count
+
+
+@inlined
+def _add_kept(
+    row: Any, weight: Any, low: Any, high: Any, total: Any, mass: Any, count: Any
+) -> None:  # pragma: no cover
+    for k in range(BLOCK):
+        x = row[k]
+        kept = (x >= low[k]) & (x <= high[k])
+        total[k] += weight * np.float64(x) if kept else 0.0
+        mass[k] += weight if kept else 0.0
+        count[k] += np.float32(1.0) if kept else np.float32(0.0)
+
+
+@inlined
+def _mean_with_ties(
+    values: Any, weights: Any, k: Any, low: Any, high: Any, cut: Any
+) -> Any:  # pragma: no cover
+    """Weighted mean of coordinate k; members that equal a bound share what is kept there."""
+    if low == high:
+        return np.float64(low)
+    tied, reaching = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    for j in range(values.shape[0]):
+        x = values[j, k]
+        tied[0] += x == low
+        tied[1] += x == high
+        reaching[0] += x <= low
+        reaching[1] += x >= high
+    shares = (reaching - cut) / tied
+    total, mass = 0.0, 0.0
+    for j in range(values.shape[0]):
+        x, weight = values[j, k], 0.0
+        if low < x < high:
+            weight = weights[j]
+        elif x == low:
+            weight = weights[j] * shares[0]
+        elif x == high:
+            weight = weights[j] * shares[1]
+        total += weight * np.float64(x)
+        mass += weight
+    return total / mass
+
+
+@inlined
+def _weighted_mean(
+    values: Any, weights: Any, ordered: Any, cut: Any, parts: Any, count: Any
+) -> None:  # pragma: no cover
+    """parts[0] = weighted mean between the bounds. parts: float64[2, BLOCK], count: float32."""
+    n = values.shape[0]
+    low, high = ordered[cut], ordered[n - 1 - cut]
+    total, mass = parts[0], parts[1]
+    total[:], mass[:], count[:] = 0.0, 0.0, 0.0
+    for j in range(n):
+        _add_kept(values[j], weights[j], low, high, total, mass, count)
+    for k in range(BLOCK):
+        total[k] /= mass[k]
+    expected = np.float32(n - 2 * cut)
+    for k in range(BLOCK):
+        if count[k] != expected:
+            total[k] = _mean_with_ties(values, weights, k, low[k], high[k], cut)
+
+
+@inlined
+def _count_kept(
+    values: Any, ordered: Any, cut: Any, width: Any, kept: Any
+) -> None:  # pragma: no cover
+    low, high = ordered[cut], ordered[ordered.shape[0] - 1 - cut]
+    for j in range(values.shape[0]):
+        row = values[j]
+        count: Any = 0
+        for k in range(width):
+            count += np.int32((row[k] >= low[k]) & (row[k] <= high[k]))
+        kept[j] += count
+
+
+@compiled(
+    "void(uintp[::1], float64[::1], float64[:,::1], int64[:,::1], int64, int64, int64, int64,"
+    " int64, float64[:,::1], int64[:,::1], float32[::1])"
+)
+def trim(
+    members: Any,
+    weights: Any,
+    mixing: Any,
+    network: Any,
+    cut: Any,
+    d: Any,
+    length: Any,
+    first: Any,
+    last: Any,
+    partial: Any,
+    kept: Any,
+    value: Any,
+) -> None:  # pragma: no cover
+    """value = mean of each coordinate without its `cut` lowest and highest values.
+
+    weights: float64[N], or empty: all alike. mixing: float64[N, N + 2] (two columns of zeros at
+    the end), applied to the members first, or empty. network: comparators that bring order
+    statistics cut…N−1−cut to their rows. partial: as for add_distances (before mixing).
+    kept[s, j]: coordinates of member j (after mixing) inside the kept range.
+    """
+    n = members.size
+    values, ordered = np.empty((n, BLOCK), np.float32), np.empty((n, BLOCK), np.float32)
+    mixed = np.empty((n, BLOCK), np.float32)
+    differences = np.zeros((n + 4, BLOCK))
+    none, count = np.zeros(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    parts = np.empty((2, BLOCK))
+    base, row = np.uintp(values.ctypes.data), np.uintp(4 * BLOCK)
+    for segment in range(first, last):
+        end = min(d, (segment + 1) * length)
+        for start in range(segment * length, end, BLOCK):
+            width = min(BLOCK, end - start)
+            _read_block(members, start, width, end, values)
+            partial[segment, 0] += block_distance(base, np.uintp(none.ctypes.data))
+            for j in range(1, n):
+                partial[segment, j] += block_distance(base + row * np.uintp(j), base)
+            if mixing.shape[0]:
+                _mix_block(mixing, values, differences, mixed)
+                used = mixed
+            else:
+                used = values
+            _sort_block(used, network, ordered)
+            if weights.size:
+                _weighted_mean(used, weights, ordered, cut, parts, count)
+            else:
+                _plain_mean(ordered, cut, parts[0])
+            value[start : start + width] = parts[0, :width]
+            _count_kept(used, ordered, cut, width, kept[segment])

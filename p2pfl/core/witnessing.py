@@ -1,0 +1,400 @@
+"""Witnessing as a state machine: cosigning others' heads, having the own cosigned, finding forks.
+
+It does no I/O of its own: the `WitnessBook` persists before it returns. Nothing that a peer sends
+makes it raise or grow: what breaks a rule comes out as `PeerRefused`.
+
+Order matters in one place: nothing of the own log is shown before another site has said which head
+of it it knows (`is_confirmed`), and a head is persisted before it is cosigned."""
+
+from base64 import b64encode
+from typing import assert_never
+
+from gossip.errors import PeerError
+from gossip.identifiers import SiteId
+from gossip.limits import HELD_NOTE_BYTES_MAX, HELD_NOTES_BYTES_MAX, HELD_NOTES_MAX
+from gossip.roster import Roster
+from gossip.witness_messages import (
+    CosignAnswered,
+    CosignRequested,
+    EntriesSent,
+    EntriesWanted,
+    ForkTold,
+    HeadsHeld,
+    KeysShown,
+    LeavesSent,
+    LeavesWanted,
+    WitnessMessage,
+)
+from ledger.log import (
+    Checkpoint,
+    LedgerError,
+    LogId,
+    Signer,
+    Status,
+    Witness,
+    note_verify,
+)
+from ledger.log.witness import parse_request
+from p2pfl.core import events as ev
+from p2pfl.core import witnessing_terms as terms
+from p2pfl.core.witnessing_forks import ForkProofs
+from p2pfl.core.witnessing_keys import KeysKnown
+from p2pfl.core.witnessing_mirrors import Mirrors
+from p2pfl.core.witnessing_own import OwnHistory, checkpoint_of
+from p2pfl.core.witnessing_serving import OwnShelf
+from p2pfl.core.witnessing_terms import (
+    BadCosignature,
+    BadNote,
+    ForeignLog,
+    Learned,
+    Peer,
+    Tell,
+    WitnessInput,
+    WitnessOutput,
+)
+from p2pfl.core.witnessing_words import Words
+
+
+class Witnessing:
+    """One site's part in witnessing. See the module's text."""
+
+    def __init__(
+        self,
+        *,
+        me: SiteId,
+        roster: Roster,
+        book: terms.WitnessBook,
+        own: terms.OwnLogView,
+        witness: Signer,
+        seal: terms.Seal,
+        may_read: terms.MayRead,
+        faulty: int | None = None,
+    ) -> None:
+        """faulty: how many witnesses may lie, if that was agreed: see `quorum`."""
+        self.peers: dict[SiteId, Peer] = {}
+        self.is_confirmed = False
+        """Whether the own log may be shown."""
+        self._me = me
+        self._roster = roster
+        self._book = book
+        self._own = own
+        self._witness = Witness(terms.witness_name(me), witness, book)
+        self._shelf = OwnShelf(own, seal, may_read)
+        self._mirrors = Mirrors(book, roster)
+        self._log_ids = dict[str, LogId]()
+        self._faulty = faulty
+        self._words = Words()
+        self._keys = KeysKnown(book)
+        self._proofs = ForkProofs(book, own.log_id, roster)
+        self._history = OwnHistory(book, own, self._proofs, self._keys)
+        self._set_roster(roster)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the own log may never be shown again: it is too short, or forked."""
+        return self._history.is_behind or self._proofs.own_is_forked
+
+    @property
+    def own_size(self) -> int:
+        """Entries of the own log, as released."""
+        return self._own.checkpoint.size
+
+    @property
+    def words_needed(self) -> int:
+        """How many sites' words on the own log exclude a conspiracy; liars do not count."""
+        others = len(self._roster.members) - 1
+        honest = others - len(self._proofs.false_witnesses() - {self._me})
+        return max(1, min(honest, terms.quorum(others + 1, self._faulty)))
+
+    def begin(self, now_s: float, *, must_ask: bool) -> list[WitnessOutput]:
+        """What the book knows already. must_ask: another site has to confirm the own log first."""
+        self.is_confirmed = not must_ask or len(self._roster.members) < 2
+        outputs: list[WitnessOutput] = []
+        outputs += self._own_keys()
+        outputs += self._keys.refresh(self._log_ids.values())
+        outputs += self._proofs.arisen()
+        held = self._book.head_of(self._own.log_id)
+        if held is not None:
+            outputs += self._history.heard(held.note, now_s)
+        if self.is_confirmed and not self.is_stopped:
+            outputs.append(Learned(ev.OwnLogConfirmed()))
+        return outputs
+
+    def go_on_offline(self) -> list[WitnessOutput]:
+        """The operator said to go on though nobody could be asked."""
+        if self.is_confirmed or self.is_stopped:
+            return []
+        self.is_confirmed = True
+        return [Learned(ev.OfflineStart())]
+
+    def handle(self, now_s: float, given: WitnessInput) -> list[WitnessOutput]:
+        """What to tell whom, and what the core has to know."""
+        match given:
+            case terms.Met(site=site):
+                self.peers[site] = Peer()
+                return [*self._tell_heads(now_s, site), *self._push(now_s)]
+            case terms.Lost(site=site):
+                self.peers.pop(site, None)
+                return []
+            case terms.Said(sender=sender, message=message):
+                return [*self._said(now_s, sender, message), *self._proofs.arisen()]
+            case terms.HeadSeen(note=note):
+                return [*self._heard(note, now_s), *self._proofs.arisen()]
+            case terms.OwnGrew():
+                return [*self._own_keys(), *self._push(now_s)]
+            case terms.Tick():
+                return self._tick(now_s)
+            case terms.Members(roster=roster):
+                self._set_roster(roster)
+                return []
+
+    def _set_roster(self, roster: Roster) -> None:
+        self._roster = self._proofs.roster = self._mirrors.roster = roster
+        keys = {LogId(c.log_id): terms.log_key(roster.consortium, c) for c in roster.members}
+        self._log_ids = {key.name: log_id for log_id, key in keys.items()}
+        self._book.set_logs(keys)
+        self._book.set_witnesses(terms.witness_key(card) for card in roster.members)
+        for site in [site for site in self.peers if site not in roster]:
+            del self.peers[site]
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    def _tick(self, now_s: float) -> list[WitnessOutput]:
+        outputs = [*self._confirm(now_s), *self._push(now_s)]
+        for site, peer in self.peers.items():
+            again_s = terms.TERMS.again_s if not self.is_confirmed else terms.TERMS.swap_s
+            if not 0.0 <= now_s - peer.told_s < again_s:
+                outputs += self._tell_heads(now_s, site)
+            outputs += self._mirrors.fetch(now_s, site, peer)
+        return outputs
+
+    def _tell_heads(self, now_s: float, site: SiteId) -> list[WitnessOutput]:
+        """The newest head held of each log, after the keys that replaced others.
+
+        That of the receiver's own log comes first."""
+        self.peers[site].told_s = now_s
+        own = LogId(self._roster.member(site).log_id)
+        held = self._book.head_of(own)
+        first = b"" if held is None else _with_cosignatures(held)
+        notes, room = [first], HELD_NOTES_BYTES_MAX - len(first)
+        for other in self._book.heads():
+            note = _with_cosignatures(other)
+            if other.log_id not in (own, self._own.log_id) and len(note) <= room:
+                notes.append(note)
+                room -= len(note)
+        is_shown = self.is_confirmed and not self.is_stopped
+        keys = self._keys.tell(site, None if is_shown else self._own.log_id)
+        return [*keys, Tell(site, HeadsHeld(tuple(notes[:HELD_NOTES_MAX])))]
+
+    def _own_keys(self) -> list[WitnessOutput]:
+        """Whether the own log's key was replaced: everybody is told before the next head."""
+        lineage = tuple(self._own.lineage())
+        learned = self._keys.follow(self._own.log_id, lineage)
+        if not learned or not self.is_confirmed or self.is_stopped:
+            return [*learned]
+        shown = KeysShown(self._own.log_id, lineage)
+        return [*learned, *(Tell(site, shown) for site in self.peers)]
+
+    def _push(self, now_s: float) -> list[WitnessOutput]:
+        """Ask whoever has not cosigned the newest own head, and everybody from time to time."""
+        if not self.is_confirmed or self.is_stopped:
+            return []
+        size = self.own_size
+        outputs: list[WitnessOutput] = []
+        for site, peer in self.peers.items():
+            pause_s = terms.TERMS.push_s if size > peer.told_size else terms.TERMS.swap_s
+            if size == peer.told_size and peer.cosigned < size:
+                pause_s = terms.TERMS.again_s
+            if not 0.0 <= now_s - peer.pushed_s < pause_s:
+                outputs.append(self._request(now_s, site, peer))
+        return outputs
+
+    def _request(self, now_s: float, site: SiteId, peer: Peer) -> WitnessOutput:
+        note = self._own.note
+        size = checkpoint_of(note).size  # of this note: the log may have grown since
+        old = min(peer.cosigned, size)
+        proof = self._own.prove_consistency(old, size) if 0 < old < size else ()
+        lines = [b"old %d" % old, *(b64encode(node) for node in proof)]
+        leaves = self._shelf.leaves(old, size)
+        peer.told_size, peer.pushed_s = size, now_s
+        return Tell(site, CosignRequested(b"\n".join(lines) + b"\n\n" + note, old, leaves))
+
+    # -- what members say ------------------------------------------------------------------------
+
+    def _said(
+        self, now_s: float, sender: SiteId, message: WitnessMessage | ForkTold
+    ) -> list[WitnessOutput]:
+        if sender not in self._roster or sender == self._me:
+            return []
+        peer = self.peers.get(sender)
+        try:
+            if isinstance(message, ForkTold):
+                return self._proofs.told(sender, message)
+            if peer is None:
+                return []
+            match message:
+                case CosignRequested():
+                    return self._cosign(now_s, sender, message)
+                case CosignAnswered():
+                    return self._answered(now_s, sender, peer, message)
+                case HeadsHeld():
+                    return self._heads_held(now_s, sender, peer, message)
+                case KeysShown(log_id=log_id, entries=entries):
+                    is_member = log_id in self._log_ids.values()
+                    return [*self._keys.take(LogId(log_id), entries)] if is_member else []
+                case LeavesSent(log_id=log_id, start=start, hashes=hashes):
+                    return self._mirror(sender, LogId(log_id), start, hashes)
+                case LeavesWanted() | EntriesWanted():
+                    return self._serve(now_s, sender, peer, message)
+                case EntriesSent():
+                    kept = self._keep(now_s, sender, peer, message)
+                    return [*kept, *self._keys.refresh([LogId(self._roster.member(sender).log_id)])]
+                case _:
+                    assert_never(message)
+        except PeerError as error:
+            return [Learned(ev.PeerRefused(sender, error.rule))]
+
+    def _cosign(
+        self, now_s: float, sender: SiteId, message: CosignRequested
+    ) -> list[WitnessOutput]:
+        """Compare, persist, then cosign; what contradicts what is held becomes a proof."""
+        card = self._roster.member(sender)
+        try:
+            note = parse_request(message.request).note
+            head = checkpoint_of(note)
+        except LedgerError as error:
+            raise BadNote(str(error)) from error
+        log_id = LogId(card.log_id)
+        if self._log_ids.get(head.origin) != log_id:
+            raise ForeignLog("a request is about the own log", actual=head.origin[:80])
+        answer = self._witness.answer(message.request, int(now_s))
+        told = (head.origin, head.size, head.root, answer.status, answer.body[:1024])
+        outputs: list[WitnessOutput] = [Tell(sender, CosignAnswered(*told))]
+        if answer.fork is not None:
+            outputs += self._proofs.found(answer.fork)
+        elif answer.status in (Status.OTHER_SIZE, Status.BAD_PROOF):
+            outputs += self._note_seen(log_id, note, now_s)
+        if answer.status is Status.COSIGNED:
+            outputs += self._mirror(sender, log_id, message.leaves_from, message.leaves)
+        return outputs
+
+    def _answered(
+        self, now_s: float, sender: SiteId, peer: Peer, message: CosignAnswered
+    ) -> list[WitnessOutput]:
+        size = self.own_size
+        is_ours = message.origin == self._own.origin and message.size <= size
+        if not is_ours or self._own.root_at(message.size) != message.root:
+            raise BadCosignature("an answer about a head that this log does not have")
+        peer.refusal = "" if message.status == Status.COSIGNED else str(message.status)
+        if message.status == Status.OTHER_SIZE:
+            return self._other_size(now_s, sender, peer, message.body)
+        if message.status != Status.COSIGNED:
+            return []
+        head = Checkpoint(message.origin, message.size, message.root)
+        key = terms.witness_key(self._roster.member(sender))
+        try:
+            verified = note_verify(head.text.encode() + b"\n" + message.body, key)
+        except LedgerError as error:
+            raise BadCosignature(str(error)) from error
+        time_s = verified.signatures[0].time_s or 0
+        self._book.put_own_cosignature(head.size, head.root, message.body, time_s)
+        peer.cosigned = max(peer.cosigned, head.size)
+        return self._push(now_s)
+
+    def _other_size(
+        self, now_s: float, sender: SiteId, peer: Peer, body: bytes
+    ) -> list[WitnessOutput]:
+        """The witness says what it holds: ask once more from there, within the agreed rate."""
+        said = body.strip()
+        if not said.isdigit() or len(said) > 19:
+            raise BadCosignature("409 without a size")
+        held = int(said)
+        if held > self.own_size or held == peer.cosigned:
+            return []  # a larger own head proves itself by its note, not by a number
+        peer.cosigned = held
+        return [self._request(now_s, sender, peer)]
+
+    def _heads_held(
+        self, now_s: float, sender: SiteId, peer: Peer, message: HeadsHeld
+    ) -> list[WitnessOutput]:
+        outputs: list[WitnessOutput] = []
+        own, *others = message.notes
+        if own:
+            outputs += self._history.heard(own, now_s)
+        if sender not in self._proofs.false_witnesses() and self._words.hear(now_s, sender):
+            if not self.is_confirmed and not self.is_stopped:
+                told = ev.OwnLogWords(self._words.count, self.words_needed)
+                outputs += [Learned(told)] if told.words < told.needed else []
+            outputs += self._confirm(now_s)
+        for note in others:
+            outputs += self._foreign_head(note, now_s)
+        if not 0.0 <= now_s - peer.told_s < terms.TERMS.again_s:
+            outputs += self._tell_heads(now_s, sender)
+        return outputs
+
+    def _confirm(self, now_s: float) -> list[WitnessOutput]:
+        """Show the own log once enough sites know nothing that it does not hold."""
+        needed = self.words_needed if not self.is_confirmed else 0
+        if self.is_confirmed or self.is_stopped or not self._words.is_enough(now_s, needed):
+            return []
+        self.is_confirmed = True
+        confirmed = Learned(ev.OwnLogConfirmed(self._words.count, needed))
+        keys = [told for site in self.peers for told in self._keys.tell(site, None)]
+        return [confirmed, *keys, *self._push(now_s)]
+
+    def _heard(self, note: bytes, now_s: float) -> list[WitnessOutput]:
+        """A head that came with something else: the core has checked who signed it."""
+        try:
+            return self._foreign_head(note, now_s)
+        except PeerError:
+            return []  # of a member that has just left, or changed its key
+
+    def _foreign_head(self, note: bytes, now_s: float) -> list[WitnessOutput]:
+        try:
+            log_id = self._log_ids.get(checkpoint_of(note).origin)
+        except LedgerError as error:
+            raise BadNote(str(error)) from error
+        if log_id is None:
+            return []  # of a site that this roster does not name any more, or not yet
+        if log_id == self._own.log_id:
+            return self._history.heard(note, now_s)
+        return self._note_seen(log_id, note, now_s)
+
+    def _note_seen(self, log_id: LogId, note: bytes, now_s: float) -> list[WitnessOutput]:
+        if log_id == self._own.log_id:
+            return self._history.heard(note, now_s)
+        try:
+            proof = self._book.note_seen(log_id, note, int(now_s * 1e6))
+        except LedgerError as error:
+            raise BadNote(str(error)) from error
+        return [] if proof is None else self._proofs.found(proof)
+
+    def _mirror(
+        self, sender: SiteId, log_id: LogId, start: int, hashes: bytes
+    ) -> list[WitnessOutput]:
+        proof = self._mirrors.keep_leaves(sender, log_id, start, hashes)
+        return [] if proof is None else self._proofs.found(proof)
+
+    def _keep(
+        self, now_s: float, sender: SiteId, peer: Peer, message: EntriesSent
+    ) -> list[WitnessOutput]:
+        told, proof = self._mirrors.keep_entries(now_s, sender, peer, message)
+        return [*told] if proof is None else self._proofs.found(proof)
+
+    def _serve(
+        self, now_s: float, sender: SiteId, peer: Peer, message: LeavesWanted | EntriesWanted
+    ) -> list[WitnessOutput]:
+        if message.log_id != self._own.log_id:
+            return [*self._mirrors.serve(now_s, sender, peer, message)]
+        may_show = self.is_confirmed and not self.is_stopped
+        return [*self._shelf.serve(now_s, sender, peer, message)] if may_show else []
+
+
+def _with_cosignatures(held: terms.Held) -> bytes:
+    """The note and as many cosignatures under it as fit."""
+    note = held.note
+    for line in held.cosignatures:
+        if len(note) + len(line) > HELD_NOTE_BYTES_MAX:
+            break
+        note += line
+    return note

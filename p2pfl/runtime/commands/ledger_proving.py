@@ -1,0 +1,193 @@
+"""Single proofs as files that anybody checks: an entry is in the log, the log only grew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gossip.roster import Roster
+from ledger.log import LedgerError, LogReader, VerifierKey
+from ledger.log.check_proof import (
+    PROOF_BYTES_MAX,
+    InclusionVerdict,
+    check_proof,
+    consistency_file,
+    inclusion_file,
+)
+from ledger.log.entries import RAW_BYTES_MAX
+from ledger.log.heads_file import HEADS_NAME, read_tail_of, scan_records
+from ledger.provenance import exports
+from ledger.provenance.readers import Readers, readers_of
+from p2pfl.core.witnessing_terms import log_key, witness_key
+from p2pfl.runtime.commands.ledger_vouching import cosigned_head, note_at
+from p2pfl.runtime.commands.opening import installed_roster
+from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, EXIT_USAGE, OperatorError
+from p2pfl.runtime.home import Home, read_bounded
+
+SIZES_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ProofMade:
+    """What was written. `key`: the log's, as `check-proof --key` takes it. `is_private`: the
+    entry is one that only this site may read."""
+
+    file: str
+    entry: str
+    key: str
+    size: int
+    is_private: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProofSeen:
+    """A proof that holds. signed_by: the names of the given keys that signed its head."""
+
+    sentence: str
+    origin: str
+    size: int
+    root: bytes
+    signed_by: tuple[str, ...]
+
+
+def inclusion_proof(home: Home, seq: int, folder: Path) -> ProofMade:
+    """Write `entry-<seq>.tlog-proof` and `entry-<seq>.entry` into an existing folder.
+
+    Under the newest head that others cosigned, or the newest one where it has to be.
+    Raises OperatorError, LedgerError."""
+    reader = LogReader.open(home.path)
+    try:
+        head = exports.head_of(reader, *cosigned_head(home, reader))
+        if seq >= head.size:
+            head = exports.head_of(reader)
+        if seq >= head.size:
+            raise OperatorError(
+                f"The ledger has no entry {seq}.",
+                fix=f"Give a number from 0 to {head.size - 1}.",
+                exit_code=EXIT_USAGE,
+            )
+        entry = reader.entry(seq)
+        proof = inclusion_file(seq, reader.prove_inclusion(seq, head.size), head.note)
+    finally:
+        reader.close()
+    proof_path, entry_path = folder / f"entry-{seq}.tlog-proof", folder / f"entry-{seq}.entry"
+    write_new(proof_path, proof)
+    write_new(entry_path, entry.raw)
+    is_private = readers_of(entry.kind) is Readers.SELF
+    return ProofMade(str(proof_path), str(entry_path), str(head.log_key), head.size, is_private)
+
+
+def consistency_proof(home: Home, older: int, newer: int, folder: Path) -> ProofMade:
+    """Write `<older>-<newer>.consistency-proof` between two released heads of these sizes.
+
+    Raises OperatorError, LedgerError."""
+    reader = LogReader.open(home.path)
+    try:
+        notes = [note_at(home, reader, size) for size in (older, newer)]
+        for size, note in zip((older, newer), notes, strict=True):
+            if not note:
+                raise OperatorError(
+                    f"No head over {size} entries was ever released.",
+                    fix=f"Give sizes of released heads; the nearest: {_nearest(home, size)}.",
+                    exit_code=EXIT_NO_INPUT,
+                )
+        if older > newer:
+            raise OperatorError(
+                "The first size is the larger one.",
+                fix=f"p2pfl ledger prove consistency {newer} {older}",
+                exit_code=EXIT_USAGE,
+            )
+        data = consistency_file(reader.prove_consistency(older, newer), *notes)
+        key = str(reader.identity.verifier_key_at(newer))
+    finally:
+        reader.close()
+    path = folder / f"{older}-{newer}.consistency-proof"
+    write_new(path, data)
+    return ProofMade(str(path), "", key, newer, is_private=False)
+
+
+def proof_checked(file: Path, entry: Path | None, keys: Sequence[VerifierKey]) -> ProofSeen:
+    """Check a proof file. Raises OperatorError if it proves nothing."""
+    data = read_bounded(file, PROOF_BYTES_MAX)
+    raw = None if entry is None else read_bounded(entry, RAW_BYTES_MAX)
+    try:
+        verdict = check_proof(data, keys, raw)
+    except LedgerError as error:
+        raise OperatorError(
+            f"{file} proves nothing: {error}",
+            fix="Give the log's key (--key) and, for an inclusion proof, the entry's file "
+            "(--entry), both from whoever made the proof.",
+            exit_code=EXIT_DATA,
+        ) from error
+    if isinstance(verdict, InclusionVerdict):
+        head = verdict.head
+        said = f"It is entry {verdict.index} of this log, under its head of {head.size} entries."
+    else:
+        head = verdict.newer
+        said = (
+            f"The log of {head.size} entries begins with the {verdict.older.size} that it had "
+            "before, unchanged."
+        )
+    names = tuple(signed.key.name for signed in verdict.signatures)
+    return ProofSeen(said, head.origin, head.size, head.root, names)
+
+
+def keys_known(roster: Roster | None) -> tuple[VerifierKey, ...]:
+    """Every member's log and witness key."""
+    if roster is None:
+        return ()
+    return tuple(
+        key
+        for card in roster.members
+        for key in (log_key(roster.consortium, card), witness_key(card))
+    )
+
+
+def keys_asked(home: Home | None, given: Sequence[str]) -> tuple[VerifierKey, ...]:
+    """The keys to check with: those given, else the members' of the home's roster.
+
+    Raises OperatorError."""
+    try:
+        keys = tuple(VerifierKey.parse(text) for text in given)
+    except LedgerError as error:
+        raise OperatorError(
+            f"--key: {error}",
+            fix="Give a verifier key as `p2pfl ledger prove` prints it: name+hash+base64.",
+            exit_code=EXIT_USAGE,
+        ) from error
+    keys = keys or keys_known(None if home is None else installed_roster(home))
+    if not keys:
+        raise OperatorError(
+            "There is no key to check with.",
+            fix="Give --key, or run this in a home with a roster.",
+            exit_code=EXIT_USAGE,
+        )
+    return keys
+
+
+def _nearest(home: Home, size: int) -> str:
+    reader = LogReader.open(home.path)
+    try:
+        origin = reader.origin
+    finally:
+        reader.close()
+    with (home.path / HEADS_NAME).open("rb") as file:
+        records = scan_records(file, origin, read_tail_of(home.path, origin))
+        sizes = {record.size for record in records if record is not None}
+    near = sorted(sizes, key=lambda found: (abs(found - size), found))[:SIZES_SHOWN]
+    return ", ".join(str(found) for found in sorted(near))
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that does not exist yet. Raises OperatorError."""
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except OSError as error:
+        raise OperatorError(
+            f"{path} cannot be written: {error.strerror}.",
+            fix="Give --out a folder that can be written to and does not hold this proof yet.",
+            exit_code=EXIT_NO_INPUT,
+        ) from error

@@ -1,0 +1,76 @@
+"""What runs in the child before anybody's code: confine this process, then become the program.
+
+`python -m p2pfl.runtime.confinement.launch TERMS -m MODULE …` or `… TERMS SCRIPT …`, where TERMS
+is the text of a `Terms`. Everything is settled before a library could start a thread, and nothing
+of it can be undone. Standard streams stay as they are."""
+
+import ctypes
+import os
+import resource
+import runpy
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from p2pfl.runtime.confinement import landlock, seccomp
+from p2pfl.runtime.confinement.errors import ConfinementError
+from p2pfl.runtime.confinement.terms import Limits, Terms
+
+EXIT_NOT_CONFINED: Final = 77
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_FIRST_TO_DIE: Final = "1000"
+
+
+def confine(terms: Terms) -> None:
+    """Give up everything but what the terms name. Raises ConfinementError: then run nothing."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    seccomp.forbid_new_privileges()
+    _limit(terms.limits)
+    # Opened before the door closes: /proc/self means this process, and only now.
+    landlock.restrict((*terms.read, Path("/proc/self")), terms.write)
+    seccomp.load(terms.filter)
+
+
+def _limit(limits: Limits) -> None:
+    wanted = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: limits.file_bytes,
+        resource.RLIMIT_NOFILE: limits.open_files,
+    }
+    if limits.address_space_bytes is not None:
+        wanted[resource.RLIMIT_AS] = limits.address_space_bytes
+    for kind, most in wanted.items():
+        _, hard = resource.getrlimit(kind)
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (allowed, allowed))
+    try:
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_DIE, encoding="ascii")
+    except OSError as error:  # a container may forbid it; memory is limited all the same
+        sys.stderr.write(f"oom_score_adj: {error.strerror}\n")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Confine this process and run the program in it."""
+    terms, program = Terms.from_text(arguments[0]), list(arguments[1:])
+    try:
+        confine(terms)
+    except ConfinementError as error:
+        sys.stderr.write(f"training was not started, it could not be confined: {error}\n")
+        return EXIT_NOT_CONFINED
+    is_module = program[0] == "-m"
+    sys.argv = program[1:] if is_module else program
+    if is_module:
+        runpy.run_module(program[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = os.path.dirname(program[0])
+        runpy.run_path(program[0], run_name="__main__")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,108 @@
+"""What a confined process may reach and use up, as the node hands it to the child."""
+
+import base64
+import json
+import os
+import sys
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from p2pfl.runtime.confinement import landlock, seccomp
+from p2pfl.runtime.confinement.errors import ConfinementError
+
+MIB: Final = 1 << 20
+
+
+class Level(Enum):
+    """How well this machine confines training; the letters are those of docs/confinement.md."""
+
+    C = "C"
+    """Landlock, a filter of system calls and limits: what an ordinary container allows, too."""
+    D = "D"
+    """One of them is missing: code that a researcher wrote must not run here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one process may use up. None: as much as there is."""
+
+    address_space_bytes: int | None = None
+    """None where a GPU is used: its driver reserves more addresses than there is memory."""
+    file_bytes: int = 8_192 * MIB
+    """The largest file it may write."""
+    open_files: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one confined process gets. read, write: existing files and folders."""
+
+    read: tuple[Path, ...]
+    write: tuple[Path, ...]
+    limits: Limits
+    filter: bytes
+    """The program of `seccomp.program`."""
+
+    def with_paths(self, read: tuple[Path, ...], write: tuple[Path, ...]) -> "Terms":
+        """The same, and these paths as well."""
+        return replace(self, read=self.read + read, write=self.write + write)
+
+    def to_text(self) -> str:
+        """As one argument of a command line."""
+        return json.dumps(
+            {
+                "read": [str(path) for path in self.read],
+                "write": [str(path) for path in self.write],
+                "address_space_bytes": self.limits.address_space_bytes,
+                "file_bytes": self.limits.file_bytes,
+                "open_files": self.limits.open_files,
+                "filter": base64.b64encode(self.filter).decode(),
+            }
+        )
+
+    @classmethod
+    def from_text(cls, text: str) -> "Terms":
+        """What `to_text` wrote."""
+        table = json.loads(text)
+        limits = Limits(table["address_space_bytes"], table["file_bytes"], table["open_files"])
+        return cls(
+            tuple(Path(path) for path in table["read"]),
+            tuple(Path(path) for path in table["write"]),
+            limits,
+            base64.b64decode(table["filter"]),
+        )
+
+
+def python_paths() -> tuple[Path, ...]:
+    """What Python, its libraries and torch read on any machine: code and facts about hardware."""
+    code = [*sys.path, sys.prefix, sys.base_prefix, os.path.dirname(sys.executable)]
+    # Other processes are not among them: of /proc, a process sees itself and the machine.
+    system = [
+        *("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime"),
+        *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/filesystems"),
+        *("/proc/sys/vm/overcommit_memory", "/sys/devices/system", "/sys/fs/cgroup"),
+        *("/dev/urandom", "/dev/random", "/dev/zero"),
+    ]
+    return _existing(*code, *system)
+
+
+def terms_here(limits: Limits | None = None) -> Terms:
+    """What every confined Python process of this machine gets.
+
+    Raises ConfinementError where a layer is missing: see `Level.D`."""
+    version = landlock.abi()
+    if version == 0:
+        raise ConfinementError("this kernel has no Landlock, or it is switched off")
+    if not seccomp.is_known_machine():
+        raise ConfinementError(f"no filter of system calls for {os.uname().machine} processors")
+    scoped = version >= landlock.SCOPES_SINCE
+    program = seccomp.program(signals_are_scoped=scoped)
+    return Terms(python_paths(), _existing("/dev/null"), limits or Limits(), program)
+
+
+def _existing(*paths: str) -> tuple[Path, ...]:
+    """Those that are there, links resolved, each once."""
+    found = {Path(path).resolve() for path in paths if path and os.path.exists(path)}
+    return tuple(sorted(found - {Path("/")}))

@@ -1,0 +1,281 @@
+"""After a loss a node is read-only and names the command that heals; that command heals it."""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+from bridged_transport import dialling
+from node_homes import Consortium, audit_code, entries, found, p2pfl, p2pfl_json
+from node_in_process import LocalNode
+
+from gossip.memory_transport import Switchboard
+from ledger.log import LogId, LogReader
+from ledger.log.mirror_errors import LogUnknown
+from ledger.log.witness_store import WitnessDatabase
+from ledger.provenance.readers import Readers, readers_of
+from p2pfl.cli.main import main
+from p2pfl.core.events import OwnLog
+from p2pfl.runtime.commands.incarnations import Incarnated, NewIncarnation, new_incarnation
+from p2pfl.runtime.commands.ledger_recovering import LedgerRecovered, Recover, recover
+from p2pfl.runtime.errors import OperatorError
+from p2pfl.runtime.home import Home
+
+ASKED_S = 120.0
+WAIT_S = 240.0
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
+    """Three sites, without a node so far."""
+    return found(tmp_path_factory.mktemp("losses") / "c", 3)
+
+
+@pytest.fixture
+def made(three: Consortium, tmp_path: Path) -> Consortium:
+    return three.copied(tmp_path / "c")
+
+
+@asynccontextmanager
+async def nodes_of(
+    made: Consortium, switchboard: Switchboard, *indices: int, must_ask: bool = False
+) -> AsyncIterator[list[LocalNode]]:
+    own_log = OwnLog.UNCONFIRMED if must_ask else OwnLog.CONFIRMED
+    nodes = [LocalNode(made, index, switchboard, own_log=own_log) for index in indices]
+    try:
+        for node in nodes:
+            await node.start()
+        yield nodes
+    finally:
+        for node in nodes:
+            await node.stop()
+            assert node.seen.bugs == []
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what is on disk: looking at it costs more than the nodes' own work."""
+    async with asyncio.timeout(WAIT_S):
+        while not condition():  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.2)
+
+
+async def mirrored(made: Consortium, switchboard: Switchboard) -> None:
+    """Every site holds all entries of every other one."""
+    async with nodes_of(made, switchboard, 0, 1, 2):
+        await until(lambda: all(_holds_all(made, holder) for holder in range(3)))
+
+
+def _holds_all(made: Consortium, holder: int) -> bool:
+    if not (made.home(holder).path / "witness.db").is_file():
+        return False
+    with closing(WitnessDatabase.open(made.home(holder).path / "witness.db")) as book:
+        for index in set(range(3)) - {holder}:
+            log_id = LogId(made.roster.member(made.site(index)).log_id)
+            try:
+                held = book.first_missing_entry(log_id)
+            except LogUnknown:  # its node has just made the file
+                return False
+            if held < len(entries(made.home(index))):
+                return False
+    return True
+
+
+async def recovered(
+    home: Home, switchboard: Switchboard, *, confirmed: bool = True
+) -> LedgerRecovered:
+    dial = dialling(switchboard)
+    request = Recover(confirmed, wait_s=ASKED_S)
+    return await asyncio.to_thread(recover, home, request, now_us=now_us, dial=dial)
+
+
+async def incarnated(home: Home, switchboard: Switchboard) -> Incarnated:
+    dial = dialling(switchboard)
+    return await asyncio.to_thread(
+        new_incarnation,
+        home,
+        NewIncarnation(confirmed=True, wait_s=ASKED_S),
+        now_us=now_us,
+        random_bytes=os.urandom,
+        dial=dial,
+    )
+
+
+async def healed(made: Consortium, switchboard: Switchboard, others: list[LocalNode]) -> None:
+    """The first site takes part again: confirmed, cosigned by the others, its audit clean."""
+    async with nodes_of(made, switchboard, 0, must_ask=True) as (node,):
+        await until(lambda: node.driver.core.own_log is OwnLog.CONFIRMED)
+        await until(lambda: _is_cosigned(made.home(0)))
+        assert others[0].driver.core.accused == frozenset()
+    assert audit_code(made.home(0)) == 0
+
+
+def _is_cosigned(home: Home) -> bool:
+    seen = p2pfl_json(home, "ledger", "status")
+    return bool(seen["quorum_met"] and seen["cosigned_size"] == seen["size"])
+
+
+def another_dataset(made: Consortium) -> None:
+    table = made.folder / "second.csv"
+    lines = (made.folder / "site0.csv").read_text().splitlines()
+    table.write_text("\n".join([lines[0], *(line.replace("0.", "1.", 1) for line in lines[1:])]))
+    schema = str(made.folder / "schema.toml")
+    said = ("--legal-basis", "test", "--dpia", "none", "--epsilon-cap", "8", "--delta", "1e-3")
+    p2pfl(made.home(0), "data", "add", str(table), "--name", "more", "--schema", schema, *said)
+
+
+def lose_disk(made: Consortium) -> None:
+    home = made.home(0)
+    for path in (*home.path.glob("ledger.db*"), home.heads_log, home.path / "witness.db"):
+        path.unlink(missing_ok=True)
+
+
+def truncate(made: Consortium) -> None:
+    _change(made, "DELETE FROM entry WHERE seq = (SELECT max(seq) FROM entry)")
+
+
+def corrupt(made: Consortium) -> None:
+    _change(made, "UPDATE entry SET raw = x'00' WHERE seq = 2")
+
+
+def cut_heads(made: Consortium) -> None:
+    heads = made.home(0).heads_log
+    heads.write_bytes(heads.read_bytes()[:-300])
+
+
+def _change(made: Consortium, statement: str) -> None:
+    with closing(sqlite3.connect(made.home(0).ledger_db)) as database, database:
+        database.execute(statement)
+
+
+@pytest.mark.parametrize("lose", [lose_disk, truncate, corrupt])
+def test_a_lost_or_damaged_ledger_comes_back_from_the_mirrors(
+    made: Consortium, lose: Callable[[Consortium], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def scenario() -> None:
+        home, switchboard = made.home(0), Switchboard()
+        await mirrored(made, switchboard)
+        whole = [entry.raw for entry in entries(home)]
+        lose(made)
+        capsys.readouterr()
+        assert main(["--home", str(home.path), "node", "start"]) in (10, 11, 74)
+        assert "p2pfl ledger recover" in capsys.readouterr().err
+        async with nodes_of(made, switchboard, 1, 2) as others:
+            with pytest.raises(OperatorError, match="came from others"):
+                await recovered(home, switchboard, confirmed=False)
+            done = await recovered(home, switchboard)
+            assert done.asked == ("site1", "site2")
+            assert done.taken > 0
+            assert [entry.raw for entry in entries(home)][:-1] == whole
+            assert [entry.kind for entry in entries(home)][-1] == "log.recovered"
+            await healed(made, switchboard, others)
+
+    asyncio.run(scenario())
+
+
+def test_a_restored_old_home_is_read_only_and_recovered(made: Consortium) -> None:
+    async def scenario() -> None:
+        home, switchboard = made.home(0), Switchboard()
+        backup = made.folder / "backup"
+        shutil.copytree(home.path, backup)
+        another_dataset(made)
+        await mirrored(made, switchboard)
+        whole = [entry.raw for entry in entries(home)]
+        shutil.rmtree(home.path)
+        shutil.copytree(backup, home.path)
+        async with nodes_of(made, switchboard, 1, 2) as others:
+            async with nodes_of(made, switchboard, 0, must_ask=True) as (node,):
+                await until(lambda: node.driver.core.own_log is OwnLog.READ_ONLY)
+                assert "p2pfl ledger recover" in node.driver.core.read_only_reason
+            done = await recovered(home, switchboard)
+            assert (done.kept, done.datasets_missing) == (len(whole) - done.taken, 1)
+            await healed(made, switchboard, others)
+
+    asyncio.run(scenario())
+
+
+def test_a_whole_ledger_is_not_recovered_and_too_few_answers_are_refused(made: Consortium) -> None:
+    async def scenario() -> None:
+        switchboard = Switchboard()
+        await mirrored(made, switchboard)
+        async with nodes_of(made, switchboard, 1, 2):
+            with pytest.raises(OperatorError, match="Nothing is missing"):
+                await recovered(made.home(0), switchboard)
+        dial = dialling(switchboard)
+        request = Recover(confirmed=True, wait_s=0.1)
+        with pytest.raises(OperatorError, match="Only 0 of the 2"):
+            await asyncio.to_thread(recover, made.home(0), request, now_us=now_us, dial=dial)
+
+    asyncio.run(scenario())
+
+
+def test_entries_of_study_and_own_kinds_never_reach_others_in_plain(made: Consortium) -> None:
+    """Nobody takes part in a study here: all but what is for everyone is sealed to its site."""
+
+    async def scenario() -> None:
+        await mirrored(made, Switchboard())
+        for holder in range(3):
+            with closing(WitnessDatabase.open(made.home(holder).path / "witness.db")) as book:
+                for owner in set(range(3)) - {holder}:
+                    log_id = LogId(made.roster.member(made.site(owner)).log_id)
+                    raws = {entry.seq: entry for entry in entries(made.home(owner))}
+                    held = list(book.entries(log_id))
+                    assert len(held) == len(raws)
+                    for item in held:
+                        entry = raws[item.seq]
+                        is_public = readers_of(entry.kind) is Readers.EVERYONE
+                        assert (item.data == entry.raw) is is_public, entry.kind
+                        assert is_public or entry.raw not in item.data
+
+    asyncio.run(scenario())
+
+
+def test_a_site_that_lost_everything_goes_on_in_a_new_log_that_names_the_gap(
+    made: Consortium,
+) -> None:
+    async def scenario() -> None:
+        home, switchboard = made.home(0), Switchboard()
+        await mirrored(made, switchboard)
+        size = len(entries(home))
+        lose_disk(made)
+        for holder in (1, 2):
+            _forget_entries(made, holder)
+        async with nodes_of(made, switchboard, 1, 2):
+            with pytest.raises(Exception, match="are missing"):
+                await recovered(home, switchboard)
+            done = await incarnated(home, switchboard)
+        assert (done.previous_size, done.missing_from) == (size, 0)
+        with closing(LogReader.open(home.path)) as reader:
+            previous = reader.identity.previous
+        assert previous is not None
+        assert previous.log_id == done.previous
+        _sign_next_roster(made)
+        async with nodes_of(made, switchboard, 1, 2) as others:
+            await healed(made, switchboard, others)
+
+    asyncio.run(scenario())
+
+
+def _forget_entries(made: Consortium, holder: int) -> None:
+    path = made.home(holder).path / "witness.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM entry")
+
+
+def _sign_next_roster(made: Consortium) -> None:
+    """Every member agrees to the first site's new card."""
+    following = made.folder / "next.roster"
+    card = made.home(0).card("site0")
+    p2pfl(made.home(1), "roster", "renew", str(card), "--out", str(following))
+    for home in made.homes:
+        p2pfl(home, "roster", "sign", str(following))
+    for home in made.homes[:-1]:
+        p2pfl(home, "roster", "install", str(following))

@@ -1,0 +1,192 @@
+"""The escape suite: what a confined process tries, the kernel refuses; what training needs, works.
+
+Each attempt is a script that prints ESCAPED when it got through."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2pfl.runtime.confinement.errors import ConfinementError
+from p2pfl.runtime.confinement.launch import EXIT_NOT_CONFINED
+from p2pfl.runtime.confinement.terms import Limits, Terms, terms_here
+
+LAUNCHER = (sys.executable, "-m", "p2pfl.runtime.confinement.launch")
+SECRET = "the node's key"
+
+
+def here() -> Terms:
+    try:
+        return terms_here()
+    except ConfinementError as error:
+        pytest.skip(f"this machine cannot confine: {error}")
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    (tmp_path / "identity.key").write_text(SECRET)
+    (tmp_path / "data.csv").write_text("age,sick\n50,1\n")
+    return folder
+
+
+def confined(
+    scratch: Path, code: str, terms: Terms | None = None
+) -> subprocess.CompletedProcess[str]:
+    script = scratch / "plan.py"
+    script.write_text(code)
+    outside = scratch.parent
+    given = (terms or here()).with_paths((outside / "data.csv",), (scratch,))
+    return subprocess.run(
+        [*LAUNCHER, given.to_text(), str(script), str(outside)],
+        env={
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "HOME": str(scratch),
+        },
+        cwd=scratch,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        start_new_session=True,
+        check=False,
+    )
+
+
+def test_what_training_needs_works(scratch: Path) -> None:
+    code = """
+import math, sys, threading
+from pathlib import Path
+outside = Path(sys.argv[1])
+assert (outside / "data.csv").read_text().startswith("age")
+thread = threading.Thread(target=lambda: Path("out.bin").write_bytes(b"x" * 100_000))
+thread.start(); thread.join()
+Path("out.bin").rename("model.bin")
+Path("model.bin").unlink()
+Path("folder").mkdir()
+import numpy
+assert math.isclose((numpy.ones((300, 300)) @ numpy.ones(300)).sum(), 90_000)
+print("trained")
+"""
+    done = confined(scratch, code)
+    assert done.stdout == "trained\n", done.stderr
+    assert done.returncode == 0
+
+
+ESCAPES = {
+    "reads the node's key": "open(outside + '/identity.key').read()",
+    "reads passwd": "open('/etc/passwd').read()",
+    "lists the home": "os.listdir(outside)",
+    "reads another process's environment": f"open('/proc/{os.getppid()}/environ').read()",
+    "reads its parent's memory": "open(f'/proc/{os.getppid()}/mem', 'rb')",
+    "writes outside its folders": "open(outside + '/left', 'w')",
+    "writes into the data": "open(outside + '/data.csv', 'a')",
+    "truncates the data": "os.truncate(outside + '/data.csv', 0)",
+    "empties the data as it reads it": "os.open(outside + '/data.csv', os.O_RDONLY | os.O_TRUNC)",
+    "replaces the data": "os.replace('plan.py', outside + '/data.csv')",
+    "changes the data's rights": "os.chmod(outside + '/data.csv', 0o777)",
+    "changes its own folder's rights": "os.chmod('.', 0o777)",
+    "gives a file away": "os.chown('plan.py', 1, 1)",
+    "follows a link it made": "os.symlink(outside + '/identity.key', 'x'); open('x').read()",
+    "leaves a link for the node": "os.symlink(outside + '/identity.key', 'model.bin')",
+    "leaves a hard link": "os.link(outside + '/data.csv', 'model.bin')",
+    "makes a device": "os.mknod('device', 0o20666, os.makedev(1, 3))",
+    "connects by TCP": "socket.create_connection(('127.0.0.1', int(open('port').read())), 2)",
+    "opens a datagram socket": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)",
+    "opens a unix socket": "socket.socket(socket.AF_UNIX)",
+    "opens a socket pair": "socket.socketpair()",
+    "starts a program": "os.execv('/bin/echo', ['echo', 'ESCAPED'])",
+    "starts a child": "os.fork() or os._exit(0)",
+    "starts a child through a library": "subprocess.run(['/bin/true'])",
+    "leaves its process group": "os.setsid()",
+    "signals its parent": "os.kill(os.getppid(), 0)",
+    "signals everybody": "os.kill(-1, 0)",
+    "signals a process by descriptor": "os.pidfd_open(os.getppid())",
+    "becomes another user": "os.setresuid(1, 1, 1) if os.getuid() == 0 else os.setuid(0)",
+    "raises its own limits": "resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))",
+    "traces its parent": "call(libc.ptrace, 16, os.getppid(), 0, 0)",
+    "copies its parent's memory": "call(libc.process_vm_readv, os.getppid(), 0, 0, 0, 0, 0)",
+    "makes a user namespace": "call(libc.unshare, 0x10000000)",
+    "makes a namespace by clone": "call(libc.syscall, 56, 0x10000000 | 17, 0, 0, 0, 0)",
+    "makes a process by clone3": "call(libc.syscall, 435, 0, 0)",
+    "uses the ring of system calls": "call(libc.syscall, 425, 1, 0)",
+    "traces the kernel": "call(libc.syscall, 298, 0, 0, -1, -1, 0)",
+    "asks for a future system call": "call(libc.syscall, 462, 0, 0, 0)",
+    "fills the disk": "[open('big', 'ab').write(b'x' * (1 << 20)) for _ in range(9)]",
+    "opens many files": "kept = [open('plan.py') for _ in range(2000)]",
+    "takes all memory": "bytearray(3 << 30)",
+}
+
+
+@pytest.mark.parametrize("what", ESCAPES)
+def test_an_escape_is_refused(scratch: Path, what: str) -> None:
+    limits = Limits(address_space_bytes=2 << 30, file_bytes=8 << 20, open_files=256)
+    terms = replace(here(), limits=limits)
+    code = f"""
+import ctypes, errno, os, resource, signal, socket, subprocess, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+libc = ctypes.CDLL(None, use_errno=True)
+def call(function, *arguments):
+    done = function(*arguments)
+    refused = ctypes.get_errno() in (errno.EPERM, errno.EACCES, errno.ENOSYS)
+    assert done != -1 or not refused, "refused"
+outside = sys.argv[1]
+{ESCAPES[what]}
+print("ESCAPED")
+"""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        (scratch / "port").write_text(str(listening.getsockname()[1]))
+        done = confined(scratch, code, terms)
+    assert "ESCAPED" not in done.stdout
+    assert done.returncode != 0
+    assert SECRET not in done.stdout + done.stderr
+    assert (scratch.parent / "data.csv").read_text() == "age,sick\n50,1\n"
+    assert not (scratch.parent / "left").exists()
+
+
+def test_a_process_that_cannot_be_confined_runs_nothing(scratch: Path) -> None:
+    terms = here().with_paths((scratch / "missing",), ())
+    done = confined(scratch, "print('ran')", terms)
+    assert done.returncode == EXIT_NOT_CONFINED
+    assert "ran" not in done.stdout
+    assert "missing cannot be opened" in done.stderr
+
+
+def test_terms_survive_the_command_line() -> None:
+    terms = here()
+    assert Terms.from_text(terms.to_text()) == terms
+
+
+def test_a_confined_process_ends_with_its_node(scratch: Path) -> None:
+    given = here().with_paths((), (scratch,))
+    script = scratch / "plan.py"
+    script.write_text("print('ready', flush=True)\nwhile True: pass\n")
+    starter = f"""
+import os, subprocess, sys
+child = subprocess.Popen({[*LAUNCHER, given.to_text(), str(script)]!r}, stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+os.kill(os.getpid(), {signal.SIGKILL.value})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", starter], capture_output=True, text=True, timeout=240, check=False
+    )
+    pid = int(done.stdout)
+    pidfd = None
+    try:
+        pidfd = os.pidfd_open(pid)
+        signal.pidfd_send_signal(pidfd, 0)
+        import select
+
+        ended, _, _ = select.select([pidfd], [], [], 30)
+        assert ended, "the child outlived its node"
+    except ProcessLookupError:
+        pass  # it has ended already
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
