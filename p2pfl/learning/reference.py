@@ -17,31 +17,25 @@ NAME is own, own_converged, pooled, and the names given.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
-import torch
 
-from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import NO_PRIVACY, Manifest
 from p2pfl.learning.convergence import converged
 from p2pfl.learning.datasets.holdout import split
 from p2pfl.learning.datasets.tabular import Prepared, prepare
-from p2pfl.learning.errors import LearningError, RequestRefused
+from p2pfl.learning.errors import RequestRefused
 from p2pfl.learning.initial import initial_model
 from p2pfl.learning.scoring import Score
+from p2pfl.learning.timed_request import answer_timed_request
 from p2pfl.learning.training import RandomBytes, Trainer
 from p2pfl.learning.vector import Vector, read_vector
-
-REQUEST_BYTES_MAX: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +124,7 @@ def compare(
 
 def main() -> int:
     """Answer one JSON request from stdin on stdout."""
-    started_s = time.perf_counter()
-    torch.set_num_threads(1)
-    try:
-        answer = _answered(json.loads(sys.stdin.read(REQUEST_BYTES_MAX)))
-    except (LearningError, ManifestError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except (ValueError, KeyError, TypeError) as error:
-        sys.stderr.write(f"the request is not as described in the module: {error!r}\n")
-        return 1
-    answer["seconds"] = time.perf_counter() - started_s
-    sys.stdout.write(json.dumps(answer) + "\n")
-    return 0
+    return answer_timed_request(_answered, threads=1)
 
 
 def _answered(request: Mapping[str, object]) -> dict[str, object]:

@@ -17,10 +17,8 @@ hd95: mean over regions and patients of the 95th percentile of surface distances
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,22 +27,21 @@ from typing import Final
 import numpy as np
 import torch
 
-from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import NO_PRIVACY, Manifest
 from p2pfl.learning.datasets.holdout import split
 from p2pfl.learning.datasets.images import ImagePatients, open_images
 from p2pfl.learning.datasets.patients import Values
-from p2pfl.learning.errors import LearningError, RequestRefused
+from p2pfl.learning.errors import RequestRefused
 from p2pfl.learning.initial import initial_model
 from p2pfl.learning.pictures import Overlay, draw_curves, draw_overlays
 from p2pfl.learning.plans import plan_named
 from p2pfl.learning.plans.segmentation_score import Marks, hd95_of, volume_logits
 from p2pfl.learning.scoring import Score
+from p2pfl.learning.timed_request import answer_timed_request
 from p2pfl.learning.training import Trainer
 from p2pfl.learning.vector import Vector, read_vector
 
-REQUEST_BYTES_MAX: Final = 1 << 20
 THREADS: Final = 1
 """Two wait for each other on a machine that has other work to do."""
 
@@ -98,19 +95,7 @@ def trained_alone(manifest: Manifest, patients: ImagePatients) -> Vector:
 
 def main() -> int:
     """Answer one JSON request from stdin on stdout."""
-    started_s = time.perf_counter()
-    torch.set_num_threads(THREADS)
-    try:
-        answer = answered(json.loads(sys.stdin.read(REQUEST_BYTES_MAX)))
-    except (LearningError, ManifestError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except (ValueError, KeyError, TypeError) as error:
-        sys.stderr.write(f"the request is not as described in the module: {error!r}\n")
-        return 1
-    answer["seconds"] = time.perf_counter() - started_s
-    sys.stdout.write(json.dumps(answer) + "\n")
-    return 0
+    return answer_timed_request(answered, threads=THREADS)
 
 
 def answered(request: Mapping[str, object]) -> dict[str, object]:

@@ -58,11 +58,37 @@ def check_table(plan: str, data: DataTerms) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class TabularLogistic:
+class _YesOrNo:
+    """What plans for a table with a yes-or-no target share: one or two logits for each patient."""
+
+    name: str
+    batch_default: int = 0
+
+    def check(self, data: DataTerms, arguments: Arguments, privacy: PrivacyTerms) -> None:
+        """A table with a target."""
+        check_table(self.name, data)
+        check_privacy(arguments, privacy)
+
+    def loss_sum(
+        self, outputs: torch.Tensor, target: torch.Tensor, arguments: Arguments
+    ) -> torch.Tensor:
+        """Logistic loss or cross-entropy, added up."""
+        return binary_loss_sum(outputs, target)
+
+    def score(self, module: torch.nn.Module, on: Patients, arguments: Arguments) -> Score:
+        """AUC, accuracy, loss."""
+        return binary_score(module, on)
+
+    def log_odds(self, outputs: torch.Tensor) -> torch.Tensor:
+        """The logit, or the second minus the first."""
+        return binary_log_odds(outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class TabularLogistic(_YesOrNo):
     """Logistic regression: one linear layer with one logit; d = p + 1. Starts from zero."""
 
     name: str = "tabular-logistic"
-    batch_default: int = 0
 
     def arguments(self, written: Mapping[str, Scalar]) -> Arguments:
         """Check the arguments; `hidden` and `outputs` are known to the family and unused."""
@@ -82,32 +108,12 @@ class TabularLogistic:
 
         return nn.Linear(data.features, 1)
 
-    def check(self, data: DataTerms, arguments: Arguments, privacy: PrivacyTerms) -> None:
-        """A table with a target."""
-        check_table(self.name, data)
-        check_privacy(arguments, privacy)
-
-    def loss_sum(
-        self, outputs: torch.Tensor, target: torch.Tensor, arguments: Arguments
-    ) -> torch.Tensor:
-        """Logistic loss, added up."""
-        return binary_loss_sum(outputs, target)
-
-    def score(self, module: torch.nn.Module, on: Patients, arguments: Arguments) -> Score:
-        """AUC, accuracy, loss."""
-        return binary_score(module, on)
-
-    def log_odds(self, outputs: torch.Tensor) -> torch.Tensor:
-        """The logit itself."""
-        return binary_log_odds(outputs)
-
 
 @dataclass(frozen=True, slots=True)
-class TabularMlp:
+class TabularMlp(_YesOrNo):
     """p inputs → `hidden` units with ReLU → 1 or 2 logits."""
 
     name: str = "tabular-mlp"
-    batch_default: int = 0
 
     def arguments(self, written: Mapping[str, Scalar]) -> Arguments:
         """Check the arguments; the model's size has to be written out."""
@@ -152,25 +158,6 @@ class TabularMlp:
             nn.ReLU(),
             nn.Linear(arguments.hidden, arguments.outputs),
         )
-
-    def check(self, data: DataTerms, arguments: Arguments, privacy: PrivacyTerms) -> None:
-        """A table with a target."""
-        check_table(self.name, data)
-        check_privacy(arguments, privacy)
-
-    def loss_sum(
-        self, outputs: torch.Tensor, target: torch.Tensor, arguments: Arguments
-    ) -> torch.Tensor:
-        """Logistic loss or cross-entropy, added up."""
-        return binary_loss_sum(outputs, target)
-
-    def score(self, module: torch.nn.Module, on: Patients, arguments: Arguments) -> Score:
-        """AUC, accuracy, loss."""
-        return binary_score(module, on)
-
-    def log_odds(self, outputs: torch.Tensor) -> torch.Tensor:
-        """The logit, or the second minus the first."""
-        return binary_log_odds(outputs)
 
 
 LOGISTIC: Final = TabularLogistic()

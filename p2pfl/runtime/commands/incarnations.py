@@ -34,18 +34,17 @@ from ledger.provenance import kinds
 from p2pfl.runtime.commands.backups import MARKER
 from p2pfl.runtime.commands.carrying import Carried, carried_over
 from p2pfl.runtime.commands.ledger_losses import (
-    WAIT_S,
     Dial,
     Found,
+    Mending,
     OwnLog,
     all_entries,
-    ask_others,
+    ask_enough,
     dial_libp2p,
     goes_on_already,
     is_own,
     names_of,
     own_log,
-    require_enough,
     require_stopped,
     size_of,
 )
@@ -62,12 +61,8 @@ BUILDING = "incarnating"
 
 
 @dataclass(frozen=True, slots=True)
-class NewIncarnation:
+class NewIncarnation(Mending):
     """confirmed: whether the person said to give the old log up."""
-
-    confirmed: bool
-    fewer_ok: bool = False
-    wait_s: float = WAIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +113,7 @@ def new_incarnation(
         own = own_log(home, keys, roster)
         if goes_on_already(own):
             raise newer_ledger(_renew_card(home).stem)  # the card, if the last run was cut short
-        found = ask_others(own, dial, wait_s=request.wait_s, tell=tell)
-        require_enough(own, found, fewer_ok=request.fewer_ok)
+        found = ask_enough(own, dial, request, tell)
         known = _known(own, found)
         if not request.confirmed:
             raise _unconfirmed(known)

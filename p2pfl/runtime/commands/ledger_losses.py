@@ -53,6 +53,15 @@ Dial = Callable[[SiteKeys, Roster, str], Transport]
 
 
 @dataclass(frozen=True, slots=True)
+class Mending:
+    """confirmed: whether the person said to do it; fewer_ok: also on the word of few sites."""
+
+    confirmed: bool
+    fewer_ok: bool = False
+    wait_s: float = WAIT_S
+
+
+@dataclass(frozen=True, slots=True)
 class OwnLog:
     """The log that the roster says is this site's. sound: its first entries that are whole here."""
 
@@ -165,7 +174,14 @@ def ask_others(own: OwnLog, dial: Dial, *, wait_s: float, tell: Callable[[str], 
     return Found(collected, (*collected.notes, *_notes_here(own)), silent)
 
 
-def require_enough(own: OwnLog, found: Found, *, fewer_ok: bool) -> None:
+def ask_enough(own: OwnLog, dial: Dial, request: Mending, tell: Callable[[str], None]) -> Found:
+    """As `ask_others`. Raises OperatorError if too few answer, unless the person is content."""
+    found = ask_others(own, dial, wait_s=request.wait_s, tell=tell)
+    _require_enough(own, found, fewer_ok=request.fewer_ok)
+    return found
+
+
+def _require_enough(own: OwnLog, found: Found, *, fewer_ok: bool) -> None:
     """Raises OperatorError unless so many sites answered that a longer history would be known."""
     answered, needed = len(found.collected.answered), quorum(len(own.roster.members))
     if answered >= needed or fewer_ok:

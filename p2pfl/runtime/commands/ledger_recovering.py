@@ -14,17 +14,16 @@ from ledger.provenance import kinds
 from p2pfl.core.history import History
 from p2pfl.runtime.commands.backups import MARKER
 from p2pfl.runtime.commands.ledger_losses import (
-    WAIT_S,
     Dial,
     Found,
+    Mending,
     OwnLog,
     all_entries,
-    ask_others,
+    ask_enough,
     dial_libp2p,
     goes_on_already,
     names_of,
     own_log,
-    require_enough,
     require_stopped,
 )
 from p2pfl.runtime.commands.log_keys import settle_log_key
@@ -38,12 +37,8 @@ from p2pfl.runtime.lock import hold_home
 
 
 @dataclass(frozen=True, slots=True)
-class Recover:
+class Recover(Mending):
     """confirmed: whether the person said to put the result in place."""
-
-    confirmed: bool
-    fewer_ok: bool = False
-    wait_s: float = WAIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +79,7 @@ def recover(
         own = own_log(home, keys, roster)
         if goes_on_already(own):
             raise newer_ledger(read_config(home.config).name)
-        found = ask_others(own, dial, wait_s=request.wait_s, tell=tell)
-        require_enough(own, found, fewer_ok=request.fewer_ok)
+        found = ask_enough(own, dial, request, tell)
         _require_loss(own, found)
         if not request.confirmed:
             raise _unconfirmed(own, found)
