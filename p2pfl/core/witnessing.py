@@ -102,9 +102,8 @@ class Witnessing:
     @property
     def words_needed(self) -> int:
         """How many sites' words on the own log exclude a conspiracy; liars do not count."""
-        others = len(self._roster.members) - 1
-        honest = others - len(self._proofs.false_witnesses() - {self._me})
-        return max(1, min(honest, terms.quorum(others + 1, self._faulty)))
+        false = len(self._proofs.false_witnesses() - {self._me})
+        return terms.words_needed(len(self._roster.members), self._faulty, false)
 
     def begin(self, now_s: float, *, must_ask: bool) -> list[WitnessOutput]:
         """What the book knows already. must_ask: another site has to confirm the own log first."""

@@ -240,6 +240,19 @@ def quorum(sites: int, faulty: int | None = None) -> int:
     return (witnesses + f) // 2 + 1 if witnesses else 0
 
 
+def words_needed(sites: int, faulty: int | None = None, false: int = 0) -> int:
+    """How many other sites' words on the own log exclude that a longer one is kept back.
+
+    The same count wherever it is asked: at a start, and before a ledger is mended. false: other
+    sites that are proven to have cosigned two histories; their word is not counted, nor waited for.
+
+    >>> words_needed(4), words_needed(4, faulty=2), words_needed(4, faulty=2, false=1)
+    (2, 3, 2)
+    """
+    others = max(0, sites - 1)
+    return max(1, min(others - false, quorum(sites, faulty))) if others else 0
+
+
 TERMS: Final = WitnessTerms()
 
 

@@ -36,13 +36,14 @@ from ledger.log.genesis import parse_genesis
 from ledger.log.notes import note_text
 from ledger.log.recovery_files import Remains
 from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
-from p2pfl.core.witnessing_terms import quorum
+from p2pfl.core.witnessing_terms import witness_key, words_needed
 from p2pfl.runtime.commands.backups import MARKER
 from p2pfl.runtime.config import read_config
 from p2pfl.runtime.control_call import node_is_running
 from p2pfl.runtime.errors import EXIT_LOCKED, EXIT_REFUSED, EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.home import Home, read_bounded
 from p2pfl.runtime.mirror_session import Collected, MirrorSession, Wish, merged
+from p2pfl.runtime.policy import read_policy
 
 WAIT_S: Final = 20.0
 """How long the other sites may take to be reached."""
@@ -182,18 +183,35 @@ def ask_enough(own: OwnLog, dial: Dial, request: Mending, tell: Callable[[str], 
 
 
 def _require_enough(own: OwnLog, found: Found, *, fewer_ok: bool) -> None:
-    """Raises OperatorError unless so many sites answered that a longer history would be known."""
-    answered, needed = len(found.collected.answered), quorum(len(own.roster.members))
+    """Raises OperatorError unless so many sites answered that a longer history would be known.
+
+    The count of the gate after a start (`words_needed`): who lies does not count here either."""
+    false = _false_witnesses(own)
+    faulty = read_policy(own.home.policy)[0].faulty_witnesses
+    needed = words_needed(len(own.roster.members), faulty, len(false))
+    answered = len({*found.collected.answered} - false - {*found.collected.liars})
     if answered >= needed or fewer_ok:
         return
-    names = ", ".join(found.silent)
+    missing = f"; not reached: {', '.join(found.silent)}" if found.silent else ""
     raise OperatorError(
-        f"Only {answered} of the {needed} sites that are needed could be asked; not reached: "
-        f"{names}.",
+        f"Only {answered} of the {needed} sites that are needed could be asked{missing}.",
         fix="Ask them to start their nodes, then try again. --fewer-ok goes on without them: what "
         "only they have seen of this ledger would then be contradicted, which is a fork.",
         exit_code=EXIT_UNAVAILABLE if not answered else EXIT_REFUSED,
     )
+
+
+def _false_witnesses(own: OwnLog) -> frozenset[SiteId]:
+    """Other members that this home holds a proof against: they cosigned two histories."""
+    if not (own.home.path / WITNESS_NAME).is_file():
+        return frozenset()
+    try:
+        with closing(WitnessDatabase.open(own.home.path / WITNESS_NAME)) as book:
+            accused = book.accused_witnesses()
+    except LedgerError:
+        return frozenset()  # damaged: then everybody is waited for
+    others = (card for card in own.roster.members if card.site != own.keys.site)
+    return frozenset(card.site for card in others if witness_key(card) in accused)
 
 
 def all_entries(own: OwnLog, found: Found) -> Iterator[bytes]:
