@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from ledger.provenance.fields import (
     Code,
@@ -169,12 +169,18 @@ class LogRecovered(Kind):
     taken: Count
 
 
+ANY_DATA: Final = bytes(32)
+"""Stands for data that nobody can name any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class SpendingUnknown(Kind):
     """Nobody can say all that was spent on a dataset: until a decision it counts as exhausted.
 
-    log_id: where it was recorded. missing_from: the first of that log's entries that is lost;
-    −1: all is known of the log, but not whether this data is the same."""
+    ds: the dataset, or `ANY_DATA`: whatever is registered after this, because registrations may
+    be among entries that were lost. log_id: where it was recorded. missing_from: the first of that
+    log's entries that is lost; −1: all is known of the log, but not whether this data is the same.
+    """
 
     KIND: ClassVar[str] = "spending.unknown"
     ds: Digest

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bridged_transport import dialling
@@ -15,14 +16,16 @@ from node_homes import Consortium, audit_code, entries, found, p2pfl, p2pfl_json
 from node_in_process import LocalNode
 
 from gossip.memory_transport import Switchboard
-from ledger.log import LogId, LogReader
+from ledger.log import Log, LogId, LogReader, Signer
 from ledger.log.mirror_errors import LogUnknown
 from ledger.log.witness_store import WitnessDatabase
+from ledger.provenance import kinds
 from ledger.provenance.readers import Readers, readers_of
 from p2pfl.cli.main import main
 from p2pfl.core.events import OwnLog
 from p2pfl.runtime.commands.incarnations import Incarnated, NewIncarnation, new_incarnation
 from p2pfl.runtime.commands.ledger_recovering import LedgerRecovered, Recover, recover
+from p2pfl.runtime.commands.lost_data import has_gap
 from p2pfl.runtime.errors import OperatorError
 from p2pfl.runtime.home import Home
 
@@ -264,6 +267,101 @@ def test_a_site_that_lost_everything_goes_on_in_a_new_log_that_names_the_gap(
     asyncio.run(scenario())
 
 
+def test_after_a_lost_disk_other_data_counts_as_exhausted_until_people_decide(
+    made: Consortium,
+) -> None:
+    """The ledger comes back from the mirrors; which patients were in the lost file does not."""
+
+    async def scenario() -> None:
+        home, switchboard = made.home(0), Switchboard()
+        spend(made, eps_total_u=3_000_000)
+        await mirrored(made, switchboard)
+        lose_disk(made)
+        shutil.rmtree(home.dataset("patients"))
+        async with nodes_of(made, switchboard, 1, 2):
+            done = await recovered(home, switchboard)
+        assert done.datasets_missing == 1
+
+    asyncio.run(scenario())
+    # The same file, byte by byte, is that dataset, with what it has spent.
+    twin = made.copied(made.folder.parent / "twin")
+    again = add_data(twin.home(0), twin.folder / "site0.csv", "patients")
+    assert (again["epsilon_spent"], again["ds"]) == (3.0, registered(twin.home(0))[0].hex())
+    home, study, other = made.home(0), proposed(made), reordered(made)
+    seen = add_data(home, other, "others")
+    assert (seen["epsilon_spent"], seen["epsilon_cap"]) == (8.0, 8.0)
+    assert any("accept-spending others" in note for note in seen["notes"])
+    with pytest.raises(OperatorError, match="is not known: its ε cap counts as exhausted"):
+        p2pfl(home, "study", "approve", study, "--data", "others")
+    decide = ("data", "accept-spending", "others", "--basis", "lost-disk", "--epsilon", "1.5")
+    p2pfl(home, *decide, "--yes")
+    p2pfl(home, "study", "approve", study, "--data", "others")
+    with pytest.raises(OperatorError, match="60 of 60 patients are registered already"):
+        add_data(home, made.folder / "site0.csv", "patients")
+    assert audit_code(home) == 0
+
+
+def test_what_an_earlier_log_lost_is_not_forgotten_by_the_log_after_the_next(
+    made: Consortium,
+) -> None:
+    async def scenario() -> None:
+        home, switchboard = made.home(0), Switchboard()
+        await mirrored(made, switchboard)
+        lose_disk(made)
+        shutil.rmtree(home.dataset("patients"))
+        for holder in (1, 2):
+            _forget_entries(made, holder)
+        for _ in range(2):  # the second one loses nothing
+            async with nodes_of(made, switchboard, 1, 2):
+                await incarnated(home, switchboard)
+            _sign_next_roster(made)
+
+    asyncio.run(scenario())
+    home = made.home(0)
+    with closing(LogReader.open(home.path)) as reader:
+        assert reader.identity.previous is not None
+        assert not has_gap(reader.identity)
+    seen = add_data(home, made.folder / "site0.csv", "again")
+    assert (seen["epsilon_spent"], seen["epsilon_cap"]) == (8.0, 8.0)
+    assert audit_code(home) == 0
+
+
+def spend(made: Consortium, *, eps_total_u: int) -> None:
+    """Something was computed from the first site's patients."""
+    home = made.home(0)
+    terms = kinds.DpTerms("poisson", "1.1", "0.2", 10, "1.0", "1e-3", "rdp", "v1")
+    spent = kinds.PrivacySpent(bytes(32), registered(home)[0], "statistics", terms, eps_total_u)
+    with closing(Log.open(home.path, log=Signer(made.keys(0).log))) as log:
+        log.append([spent.draft("node")], now_us())
+
+
+def registered(home: Home) -> list[bytes]:
+    return [entry.body["ds"] for entry in entries(home, "dataset.registered")]
+
+
+def proposed(made: Consortium) -> str:
+    """A study of the second site that the first one knows."""
+    manifest, proposal = made.folder / "study.toml", made.folder / "study.study"
+    p2pfl(made.home(1), "study", "new", "--data", "patients", "--out", str(manifest))
+    study: str = p2pfl_json(made.home(1), "study", "propose", str(manifest))["study"]
+    p2pfl(made.home(0), "study", "import", str(proposal))
+    return study[:12]
+
+
+def reordered(made: Consortium) -> Path:
+    """The same patients in another file."""
+    table = made.folder / "reordered.csv"
+    header, *lines = (made.folder / "site0.csv").read_text().splitlines()
+    table.write_text("\n".join([header, *reversed(lines)]) + "\n")
+    return table
+
+
+def add_data(home: Home, table: Path, name: str) -> Any:
+    schema = str(home.path.parent / "schema.toml")
+    said = ("--legal-basis", "test", "--dpia", "none", "--epsilon-cap", "8", "--delta", "1e-3")
+    return p2pfl_json(home, "data", "add", str(table), "--name", name, "--schema", schema, *said)
+
+
 def _forget_entries(made: Consortium, holder: int) -> None:
     path = made.home(holder).path / "witness.db"
     with closing(sqlite3.connect(path)) as database, database:
@@ -273,6 +371,7 @@ def _forget_entries(made: Consortium, holder: int) -> None:
 def _sign_next_roster(made: Consortium) -> None:
     """Every member agrees to the first site's new card."""
     following = made.folder / "next.roster"
+    following.unlink(missing_ok=True)
     card = made.home(0).card("site0")
     p2pfl(made.home(1), "roster", "renew", str(card), "--out", str(following))
     for home in made.homes:

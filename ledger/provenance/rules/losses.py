@@ -14,6 +14,7 @@ from ledger.provenance.kinds import (
     SpendingUnknown,
     StudyApproved,
 )
+from ledger.provenance.records_site import ANY_DATA
 from ledger.provenance.spending import spent_on
 from ledger.provenance.timeline import Logged, Timeline
 
@@ -42,6 +43,13 @@ def _look(timeline: Timeline, context: AuditContext, tools: Tools) -> Looked:
         for logged in recovered
     ]
     for logged in unknown:
+        if logged.record.ds == ANY_DATA:
+            notes.append(
+                f"Entry {logged.seq}: registrations may be among the entries that an earlier log "
+                "of this site lost, so data that was registered since counts as spent up to its "
+                "cap until the data manager decides."
+            )
+            continue
         decided = [x for x in accepted if x.record.ds == logged.record.ds and x.seq > logged.seq]
         name = context.dataset_name(logged.record.ds)
         if decided:

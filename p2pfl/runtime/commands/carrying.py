@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from ledger.log import Draft, Entry
+from ledger.log.genesis import parse_genesis
 from ledger.provenance import kinds
+from ledger.provenance.records_site import ANY_DATA
 from p2pfl.core.history import History
+from p2pfl.runtime.commands.lost_data import has_gap, names_earlier_gap
 
 PURPOSE = "carried-over"
 """Of the `privacy.spent` entries that stand for trainings of the log before."""
@@ -61,7 +64,15 @@ def carried_over(entries: Iterable[Entry], log_id: bytes, missing_from: int, siz
             drafts.append(kinds.SpendingUnknown(ds, log_id, gap).draft(_ACTOR))
         if account.is_revoked:
             drafts.append(kinds.DatasetRevoked(ds, "revoked-before").draft(_ACTOR))
+    if _lost_before(listed):
+        drafts.append(kinds.SpendingUnknown(ANY_DATA, log_id, -1).draft(_ACTOR))
     return Carried(tuple(drafts), len(accounts), exhausted)
+
+
+def _lost_before(entries: tuple[Entry, ...]) -> bool:
+    """Whether a log before this one lost entries: the next one's genesis says nothing of it."""
+    first = entries[0] if entries and entries[0].seq == 0 else None
+    return names_earlier_gap(entries) or (first is not None and has_gap(parse_genesis(first.raw)))
 
 
 def _decisions(account: _Account, log_id: bytes) -> Iterator[Draft]:

@@ -107,7 +107,8 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
     terms = _terms(request.schema) if request.schema else None
     key = data_key(site.home)
     schema = render_data(terms) if terms else b""
-    used = used_datasets(site.ledger.entries())
+    entries = tuple(site.ledger.entries())
+    used = used_datasets(entries)
     facts: TableFacts | None = None
     if request.scan is not None:
         found = scanned_images(site.home, request.scan, key)
@@ -133,7 +134,7 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
         shape, fingerprint = facts.header, facts.fingerprint
     fp_commit = commitment_of(FINGERPRINT_FIELD, key, fingerprint)
     log = site.ledger.identity
-    lost = lost_data(site.home, history, used, log)
+    lost = lost_data(site.home, history, entries, log)
     if (again := lost.by_file.get(fp_commit)) is not None:
         # The same file, byte by byte: it is that dataset, with what it has spent.
         dataset = replace(dataset, ds=again)

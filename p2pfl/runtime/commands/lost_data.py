@@ -6,13 +6,16 @@ nobody can say whether its patients are the same, so its spending counts as unkn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ledger.log import LogIdentity
+from ledger.log import Entry, LogIdentity
 from ledger.log.notes import Checkpoint, note_text
+from ledger.provenance import kinds
+from ledger.provenance.records_site import ANY_DATA
 from p2pfl.core.history import History
+from p2pfl.runtime.commands.overlap import used_datasets
 from p2pfl.runtime.datasets import local_datasets
 from p2pfl.runtime.home import Home
 
@@ -31,13 +34,20 @@ class LostData:
     was_used: bool
 
 
-def lost_data(home: Home, history: History, used: frozenset[bytes], log: LogIdentity) -> LostData:
+def lost_data(home: Home, history: History, entries: Sequence[Entry], log: LogIdentity) -> LostData:
     """The datasets on record that this home knows no file of, and those the log itself lost."""
     here = {dataset.ds for dataset in local_datasets(home)}
     lost = {ds: known for ds, known in history.datasets.items() if ds not in here}
-    was_used = any(ds in used or known.is_unknown for ds, known in lost.items())
+    used = used_datasets(entries)
+    was_used = any(ds in used or known.spent_u > 0 for ds, known in lost.items())
     by_file = {known.terms.fp_commit: bytes(ds) for ds, known in lost.items()}
-    return LostData(by_file, was_used or has_gap(log))
+    return LostData(by_file, was_used or has_gap(log) or names_earlier_gap(entries))
+
+
+def names_earlier_gap(entries: Iterable[Entry]) -> bool:
+    """Whether a log before the one before lost entries; that note goes along from log to log."""
+    unknown = (e for e in entries if e.kind == kinds.SpendingUnknown.KIND)
+    return any(entry.body["ds"] == ANY_DATA for entry in unknown)
 
 
 def has_gap(log: LogIdentity) -> bool:
