@@ -142,6 +142,17 @@ def test_heavy_and_dangerous_libraries_stay_in_their_homes() -> None:
     assert strays == []
 
 
+def test_no_test_imports_a_conftest() -> None:
+    """Every folder has one: which of them `import conftest` finds depends on what else is run."""
+    found = [
+        f"{named(path)}:{line}"
+        for path in files(".py", under=("tests",))
+        for module, line in imported_modules(parsed(path))
+        if module.split(".")[0] == "conftest"
+    ]
+    assert found == []
+
+
 def test_lint_exceptions_carry_their_reason() -> None:
     """Behind the rule's code or in a comment on the line above; a type exception names its code."""
     nameless = re.compile(r"#\s*noqa(?!:)|#\s*type:\s*ignore(?!\[)")

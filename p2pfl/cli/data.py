@@ -193,6 +193,9 @@ def revoke(
         random_bytes=os.urandom,
     )
     _tell(seen, as_json=json)
+    if not json:
+        say("Withdrawn for good: nothing trains on it any more, studies that did have")
+        say("stopped here, and what was spent on its patients stays spent.")
 
 
 @app.command("accept-spending")

@@ -63,4 +63,5 @@ def init(
     )
     say()
     say("Next: give the card to whoever makes the roster, and read the fingerprint to")
-    say("them by telephone. Back up keys/: whoever has them is this site.")
+    say("them by telephone. Then back up the keys with `p2pfl keys backup FILE`: whoever")
+    say("has them is this site.")

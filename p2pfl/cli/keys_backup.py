@@ -100,7 +100,8 @@ def restore(
     say("DO NOT publish from this home: without its ledger it would contradict what the")
     say("other sites have seen of it, which counts as proof of a fork. Next:")
     say("1. Look for a copy of the whole old home; the newest one is the one to run.")
-    say("2. If there is none: `p2pfl ledger recover` fetches the ledger from the other sites.")
+    say("2. If there is none: `p2pfl ledger recover` fetches the ledger from the")
+    say("   other sites.")
     say("3. Data has to be registered anew; what it has spent counts as spent.")
 
 

@@ -158,7 +158,13 @@ def _next(found: ResultsSeen) -> list[tuple[str, str]]:
 def dry_run(
     context: typer.Context,
     manifest: Annotated[str, typer.Argument(help="A manifest, or a known study's id.")],
-    data: Annotated[str, typer.Option(help="A dataset from `p2pfl data list`.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A dataset from `p2pfl data list` [default: the study's, or the only one].",
+            show_default=False,
+        ),
+    ] = "",
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds to try.")] = 2,
     json: JsonOption = False,
 ) -> None:

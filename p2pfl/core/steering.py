@@ -109,7 +109,7 @@ class Following:
         study = StudyId(heard.study)
         draft = _record(study, heard.changes, round_, heard.entry_seq).draft(_NODE_ACTOR)
         values = ", ".join(f"{name} = {value}" for name, value in heard.changes)
-        sentence = f"steered by its proposer: round {round_} is trained with {values}"
+        sentence = f"steered by its proposer: from round {round_ + 1} on {values}"
         shown = tell.happened("study_steered", sentence, round=str(round_))
         return [mandate.append(draft), shown]
 

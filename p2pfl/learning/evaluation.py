@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -31,26 +30,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning import plans, results
 from p2pfl.learning.datasets.holdout import split
 from p2pfl.learning.datasets.table_file import read_csv
 from p2pfl.learning.datasets.tabular import Matrix, Prepared, encode_features, prepare
-from p2pfl.learning.errors import DataRefused, LearningError, RequestRefused
+from p2pfl.learning.errors import DataRefused, RequestRefused
 from p2pfl.learning.flat_model import FlatModel
+from p2pfl.learning.json_request import Request, answer_request
 from p2pfl.learning.materials import Materials
 from p2pfl.learning.scoring import score
 from p2pfl.learning.standardisation import Standards
 from p2pfl.learning.training import schema_of
 from p2pfl.learning.vector import Vector, read_vector
 
-REQUEST_BYTES_MAX: Final = 1 << 20
 ROW_COLUMN: Final = "row"
 PROBABILITY_COLUMN: Final = "probability"
 
-Request = Mapping[str, object]
 Probabilities = NDArray[np.float64]
 
 
@@ -148,26 +145,9 @@ def write_predictions(
 
 
 def main() -> int:
-    """Answer one JSON request from stdin on stdout; a refusal is one line on stderr."""
+    """Answer one JSON request from stdin on stdout."""
     torch.set_num_threads(1)
-    try:
-        request = json.loads(sys.stdin.read(REQUEST_BYTES_MAX))
-        answer = _REQUESTS[str(request["request"])](request)
-    except LearningError as error:
-        return _complain(str(error))
-    except ManifestError as error:
-        return _complain(f"the manifest is refused: {error}")
-    except OSError as error:
-        return _complain(f"{error.filename or 'a file'}: {error.strerror}")
-    except (ValueError, KeyError, TypeError) as error:
-        return _complain(f"the request is not as described in the module: {error!r}")
-    sys.stdout.write(json.dumps(answer) + "\n")
-    return 0
-
-
-def _complain(sentence: str) -> int:
-    sys.stderr.write(f"{sentence}\n")
-    return 1
+    return answer_request(lambda request: _REQUESTS[str(request["request"])](request))
 
 
 def _evaluated(request: Request) -> dict[str, object]:

@@ -15,10 +15,9 @@ Out: {canaries, guesses, right, epsilon_lower, epsilon_claimed, delta, error, st
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -27,18 +26,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import DataTerms, Manifest, NumberColumn, PrivacyTerms, Target
 from p2pfl.learning.canary_bound import epsilon_lower
 from p2pfl.learning.datasets.tabular import Prepared
-from p2pfl.learning.errors import LearningError, PrivacyRefused, RequestRefused
+from p2pfl.learning.errors import PrivacyRefused, RequestRefused
+from p2pfl.learning.json_request import answer_request
 from p2pfl.learning.training import Trainer
 from p2pfl.learning.vector import Vector
 from p2pfl.privacy.accounting import epsilon
 from p2pfl.privacy.events import DpEvent
 
-REQUEST_BYTES_MAX: Final = 1 << 20
 CANARIES_MAX: Final = 4096
 ERROR: Final = 0.05
 """How often the bound may be wrong."""
@@ -160,23 +158,20 @@ def _released(
 
 
 def main() -> int:
-    """Answer one JSON request from stdin on stdout; a refusal is one line on stderr."""
+    """Answer one JSON request from stdin on stdout."""
     torch.set_num_threads(1)
-    try:
-        request = json.loads(sys.stdin.read(REQUEST_BYTES_MAX))
-        manifest = parse_manifest(Path(str(request["manifest"])).read_bytes())
-        canaries, factor = int(request["canaries"]), float(request["noise_factor"])
-        if not 16 <= canaries <= CANARIES_MAX or not 0.0 < factor <= 1.0:
-            raise RequestRefused(f"16 to {CANARIES_MAX} canaries and a noise factor up to 1")
-        found = audit(manifest, canaries=canaries, noise_factor=factor, random_bytes=os.urandom)
-    except (LearningError, ManifestError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        sys.stderr.write(f"the request is not as described in the module: {error!r}\n")
-        return 1
-    sys.stdout.write(json.dumps(asdict(found) | {"passed": found.passed}) + "\n")
-    return 0
+    return answer_request(_answered)
+
+
+def _answered(request: Mapping[str, object]) -> dict[str, object]:
+    manifest = parse_manifest(Path(str(request["manifest"])).read_bytes())
+    canaries, factor = request["canaries"], request["noise_factor"]
+    if not isinstance(canaries, int) or not 16 <= canaries <= CANARIES_MAX:
+        raise RequestRefused(f'"canaries" is {canaries!r}, expected 16 to {CANARIES_MAX}')
+    if not isinstance(factor, int | float) or not 0.0 < factor <= 1.0:
+        raise RequestRefused(f'"noise_factor" is {factor!r}, expected more than 0, up to 1')
+    found = audit(manifest, canaries=canaries, noise_factor=factor, random_bytes=os.urandom)
+    return asdict(found) | {"passed": found.passed}
 
 
 if __name__ == "__main__":

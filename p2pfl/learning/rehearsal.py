@@ -12,7 +12,6 @@ Out: {parameters, patients_train, patients_holdout, notes, prepare_s,
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -22,19 +21,18 @@ from typing import Final
 
 import torch
 
-from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning.datasets.holdout import split
 from p2pfl.learning.datasets.opening import open_patients
 from p2pfl.learning.datasets.patients import Patients
-from p2pfl.learning.errors import LearningError, RequestRefused
+from p2pfl.learning.errors import RequestRefused
 from p2pfl.learning.initial import initial_model
+from p2pfl.learning.json_request import answer_request
 from p2pfl.learning.materials import Materials
 from p2pfl.learning.training import RandomBytes, Trainer
 from p2pfl.learning.vector import Vector
 
-REQUEST_BYTES_MAX: Final = 1 << 20
 ROUNDS_MAX: Final = 100
 
 
@@ -67,20 +65,9 @@ def rehearse(
 
 
 def main() -> int:
-    """Answer one JSON request from stdin on stdout; a refusal is one line on stderr."""
+    """Answer one JSON request from stdin on stdout."""
     torch.set_num_threads(1)
-    try:
-        answer = _answered(json.loads(sys.stdin.read(REQUEST_BYTES_MAX)))
-    except LearningError as error:
-        return _complain(str(error))
-    except ManifestError as error:
-        return _complain(f"the manifest is refused: {error}")
-    except OSError as error:
-        return _complain(f"{error.filename or 'a file'}: {error.strerror}")
-    except (ValueError, KeyError, TypeError) as error:
-        return _complain(f"the request is not as described in the module: {error!r}")
-    sys.stdout.write(json.dumps(answer) + "\n")
-    return 0
+    return answer_request(_answered)
 
 
 def _answered(request: Mapping[str, object]) -> dict[str, object]:

@@ -145,9 +145,13 @@ def _confinement(observer: NodeObserver) -> Terms | None:
     try:
         terms = terms_here()
     except ConfinementError as error:
-        observer.log.warning("confinement", offered=Level.D.value, reason=str(error))
+        level, reason = Level.D.value, str(error)
+        sentence = f"training runs unconfined (level {level}): {reason}"
+        observer.log.warning("confinement", offered=level, reason=reason, sentence=sentence)
         return None
-    observer.log.info("confinement", offered=Level.C.value)
+    level = Level.C.value
+    sentence = f"training processes are confined (level {level})"
+    observer.log.info("confinement", offered=level, sentence=sentence)
     return terms
 
 

@@ -206,7 +206,9 @@ def test_values_outside_the_agreed_range_are_told(home: Path) -> None:
 
 def test_revoked_data_stays_visible_and_cannot_be_revoked_twice(home: Path) -> None:
     register(home)
-    assert "revoked" in done("data", "revoke", "patients", "--home", home).out
+    revoked = done("data", "revoke", "patients", "--home", home).out
+    assert "(revoked)" in revoked
+    assert "for good" in revoked
     assert done("data", "list", "--home", home, "--json").json[0]["state"] == "revoked"
     assert p2pfl("data", "revoke", "patients", "--home", home).code == EXIT_REFUSED
     assert len(entries(home, "dataset.revoked")) == 1

@@ -48,6 +48,19 @@ class Containers:
         assert finished.returncode == 0, f"docker {' '.join(words)}: {finished.stderr}"
         return finished.stdout
 
+    def said(self, container: str) -> str:
+        """Everything a container has said so far, complaints included."""
+        finished = subprocess.run(
+            ["docker", "logs", container],
+            env=self.environment,
+            timeout=60,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert finished.returncode == 0, finished.stdout
+        return finished.stdout
+
     def p2pfl(self, hospital: str, *words: str) -> str:
         """A p2pfl command inside a hospital's container."""
         return self.docker("exec", hospital, "p2pfl", *words)

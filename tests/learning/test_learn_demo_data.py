@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_csv
+from learn_tables import write_csv
 from sklearn.datasets import load_breast_cancer
 
 from p2pfl.core.manifest import parse_data_section

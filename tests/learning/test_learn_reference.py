@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_csv
 from learn_manifests import LOGISTIC, MLP, PRIVATE, manifest
+from learn_tables import write_csv
 from sklearn.linear_model import LogisticRegression
 
 from p2pfl.core.manifest_terms import Manifest

@@ -14,7 +14,7 @@ import msgpack
 import numpy as np
 import psutil
 import pytest
-from conftest import Child
+from learn_child import Child
 from learn_manifests import LOGISTIC, MLP, POISSON, PRIVATE, manifest, manifest_bytes
 
 from p2pfl.learning.demo_terms import CANCER_TERMS

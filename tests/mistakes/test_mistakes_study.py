@@ -101,6 +101,20 @@ def test_revoked_before_it_was_approved(row: Row, stage: Stage) -> None:
     stage.refused(row, "study", "revoke", stage.study)
 
 
+def test_dry_run_with_no_data(row: Row, stage: Stage) -> None:
+    done("data", "revoke", "patients", "--home", stage.home)
+    stage.refused(row, "study", "dry-run", stage.study)
+
+
+def test_dry_run_does_not_say_which_data(row: Row, stage: Stage) -> None:
+    others = [f"{30.25 + number},{number % 4 + 1},{number % 3}" for number in range(50)]
+    visits = stage.path / "visits.csv"
+    visits.write_text("\n".join(["age,cp,num", *others]) + "\n")
+    schema = ("--schema", stage.path / "schema.toml")
+    done("data", "add", visits, "--name", "visits", *schema, "--home", stage.home)
+    stage.refused(row, "study", "dry-run", stage.manifest)
+
+
 def test_approved_with_unknown_data(row: Row, stage: Stage) -> None:
     approve(stage, row, "--data", "patient")
 

@@ -10,7 +10,6 @@ Out: {kind: "statistics", patients, noise, columns: [{name, present, mean, devia
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -19,17 +18,16 @@ from typing import Final, assert_never
 
 import numpy as np
 
-from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import CategoryColumn, Manifest, NumberColumn
-from p2pfl.learning.errors import LearningError, PlanRefused
+from p2pfl.learning.errors import PlanRefused
+from p2pfl.learning.json_request import answer_request
 from p2pfl.learning.standardisation import named, numbers_seen, quantile
 from p2pfl.learning.tallies import tally_of
 from p2pfl.learning.tallies.metrics import metrics_of
 from p2pfl.learning.tallies.tally import counted, noise_in_update, schema_of
 from p2pfl.learning.vector import Vector, read_vector, unflatten
 
-REQUEST_BYTES_MAX: Final = 1 << 20
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -107,25 +105,16 @@ def _finite(value: float) -> float | None:
 
 
 def main() -> int:
-    """Answer one JSON request from stdin on stdout; a refusal is one line on stderr."""
-    try:
-        request = json.loads(sys.stdin.read(REQUEST_BYTES_MAX))
-        manifest = parse_manifest(Path(str(request["manifest"])).read_bytes())
-        if not manifest.is_counting:
-            raise PlanRefused(f'plan "{manifest.plan.name}" trains a model: it counts nothing')
-        vector = read_vector(Path(str(request["model"])), manifest.study.parameters)
-        answer = report(manifest, vector)
-    except (LearningError, ManifestError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except OSError as error:
-        sys.stderr.write(f"{error.filename or 'a file'}: {error.strerror}\n")
-        return 1
-    except (ValueError, KeyError, TypeError) as error:
-        sys.stderr.write(f"the request is not as described in the module: {error!r}\n")
-        return 1
-    sys.stdout.write(json.dumps(answer) + "\n")
-    return 0
+    """Answer one JSON request from stdin on stdout."""
+    return answer_request(_answered)
+
+
+def _answered(request: Mapping[str, object]) -> dict[str, object]:
+    manifest = parse_manifest(Path(str(request["manifest"])).read_bytes())
+    if not manifest.is_counting:
+        raise PlanRefused(f'plan "{manifest.plan.name}" trains a model: it counts nothing')
+    vector = read_vector(Path(str(request["model"])), manifest.study.parameters)
+    return report(manifest, vector)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from p2pfl.core.errors import ManifestError
 from p2pfl.core.history import History
 from p2pfl.core.manifest import MANIFEST_BYTES_MAX, DataTerms, checked_delta, parse_data_section
 from p2pfl.core.manifest_writing import render_data
-from p2pfl.core.names import DatasetId
+from p2pfl.core.names import DatasetId, StudyId
 from p2pfl.privacy.buckets import PATIENTS_MIN, patients_bucket
 from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.data_images import (
@@ -41,6 +41,7 @@ from p2pfl.runtime.datasets import (
 from p2pfl.runtime.errors import (
     EXIT_CANNOT_CREATE,
     EXIT_DATA,
+    EXIT_NO_INPUT,
     EXIT_REFUSED,
     EXIT_USAGE,
     OperatorError,
@@ -225,6 +226,37 @@ def usable_dataset(home: Home, history: History, name: str) -> LocalDataset:
             exit_code=EXIT_REFUSED,
         )
     return dataset
+
+
+def dataset_meant(
+    home: Home, history: History, name: str, study: StudyId | None = None
+) -> LocalDataset:
+    """The dataset a person named; with no name, the one that can be meant. Raises OperatorError.
+
+    That is the dataset the study is approved for here, else the only one that is registered. For
+    looking alone: which data a study may be *approved* for, a person always says.
+    """
+    if name:
+        return usable_dataset(home, history, name)
+    registered = [one for one in local_datasets(home) if _state(history, one) == "registered"]
+    past = history.studies.get(study) if study is not None else None
+    if past is not None and past.approval is not None:
+        approved = [one for one in registered if one.ds == past.approval.ds]
+        registered = approved or registered
+    if not registered:
+        raise OperatorError(
+            "No dataset is registered here.",
+            fix="Register one with `p2pfl data add`.",
+            exit_code=EXIT_NO_INPUT,
+        )
+    if len(registered) > 1:
+        names = ", ".join(one.name for one in registered)
+        raise OperatorError(
+            f"Several datasets are registered here: {names}.",
+            fix="Say which one with --data NAME.",
+            exit_code=EXIT_USAGE,
+        )
+    return registered[0]
 
 
 def _check_name(home: Home, history: History, name: str) -> None:

@@ -32,6 +32,17 @@ YEAR_MIN: Final = 2025
 DAY_US: Final = 86_400_000_000
 CLOCK_TOLERANCE_US: Final = 5_000_000
 
+_GROUP_FILES: Final = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        "total_inactive_file",
+    ),
+)
+"""Control groups, version 2 and 1: most, used, particulars, and what of them can be had back."""
+
 _REINSTALL: Final = "Install again into a fresh environment: `make setup` in the sources."
 
 
@@ -94,8 +105,10 @@ def check_libp2p() -> Checks:
         yield ok("libp2p", f"libp2p {installed}")
 
 
-def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Checks:
-    """Room for a training process beside the node."""
+def check_memory(
+    meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")
+) -> Checks:
+    """Room for a training process beside the node, on the machine and in this container."""
     try:
         found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text("ascii"), re.MULTILINE)
     except OSError:
@@ -103,15 +116,32 @@ def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Checks:
     if found is None:
         return
     available = int(found[1]) << 10
+    fix = "Stop other programs, or give the machine more memory."
+    within = _free_in_group(group)
+    if within is not None and within < available:
+        available, fix = within, "Give the container or service more memory (`--memory`)."
     sentence = f"{available / (1 << 30):.1f} GiB of memory are free"
     if available >= MEMORY_BYTES_GOOD:
         yield ok("memory", sentence)
     else:
-        yield warn(
-            "memory",
-            f"Only {sentence}; a training process needs about 0.5 GiB.",
-            "Stop other programs, or give the machine more memory.",
-        )
+        yield warn("memory", f"Only {sentence}; a training process needs about 0.5 GiB.", fix)
+
+
+def _free_in_group(group: Path) -> int | None:
+    """Bytes that a container's own limit leaves, None where there is none.
+
+    Inside a container the mount shows its own control group: version 2, or version 1 below
+    `memory/`. Pages of files that were not read lately are as good as free.
+    """
+    for limit, used, stat, cache in _GROUP_FILES:
+        try:
+            words = (group / limit).read_text("ascii"), (group / used).read_text("ascii")
+            most, taken = map(int, words)
+            kept = re.search(rf"^{cache} (\d+)$", (group / stat).read_text("ascii"), re.MULTILINE)
+        except (OSError, ValueError):  # not this version, or the word "max"
+            continue
+        return max(0, most - taken + (int(kept[1]) if kept else 0))
+    return None
 
 
 def check_disk(place: Path) -> Checks:

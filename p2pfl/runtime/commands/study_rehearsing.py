@@ -17,7 +17,7 @@ from p2pfl.core.manifest import MANIFEST_BYTES_MAX, Manifest, parse_manifest
 from p2pfl.core.names import DatasetId
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.budgets import MICRO, epsilon_tables, released, reserved
-from p2pfl.runtime.commands.datasets import usable_dataset
+from p2pfl.runtime.commands.datasets import dataset_meant
 from p2pfl.runtime.commands.models import material_paths
 from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
 from p2pfl.runtime.datasets import check_unchanged
@@ -30,10 +30,10 @@ DEADLINE_S = 900.0
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """manifest: a file, or the beginning of a known study's id."""
+    """manifest: a file, or the beginning of a known study's id; data "": the one meant."""
 
     manifest: str
-    data: str
+    data: str = ""
     rounds: int = 2
 
 
@@ -95,7 +95,7 @@ def study_dry_run(home: Home, request: DryRun) -> DryRunSeen:
             fix="`p2pfl study show` says what it counts and what that costs.",
             exit_code=EXIT_USAGE,
         )
-    dataset = usable_dataset(home, history, request.data)
+    dataset = dataset_meant(home, history, request.data, manifest.study_id)
     check_unchanged(home, dataset)
     recorded = history.datasets[DatasetId(dataset.ds)]
     rounds = min(request.rounds, manifest.study.rounds)

@@ -157,3 +157,28 @@ def test_scarce_memory_is_worth_a_look(tmp_path: Path) -> None:
     [check] = machine.check_memory(meminfo)
     assert check.level is Level.OK
     assert list(machine.check_memory(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "cache"),
+    [
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ],
+)
+def test_memory_is_what_the_container_may_take(
+    tmp_path: Path, limit: str, used: str, cache: str
+) -> None:
+    meminfo, group = tmp_path / "meminfo", tmp_path / "cgroup"
+    meminfo.write_text("MemAvailable:  8000000 kB\n")
+    (group / "memory").mkdir(parents=True)
+    assert [one.level for one in machine.check_memory(meminfo, group)] == [Level.OK]
+    (group / limit).write_text(f"{600 << 20}\n")
+    (group / used).write_text(f"{500 << 20}\n")
+    ((group / used).parent / "memory.stat").write_text(f"anon 7\n{cache} {100 << 20}\n")
+    [check] = machine.check_memory(meminfo, group)
+    assert check.level is Level.WARN
+    assert "0.2 GiB of memory are free" in check.sentence
+    assert "container" in check.fix
+    (group / limit).write_text("max\n" if limit == "memory.max" else f"{(1 << 63) - 4096}\n")
+    assert [one.level for one in machine.check_memory(meminfo, group)] == [Level.OK]

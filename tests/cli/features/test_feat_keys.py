@@ -45,6 +45,7 @@ def test_a_restored_home_is_the_same_site_without_its_ledger(
 ) -> None:
     home = tmp_path / "restored"
     ran = restore(home, backup)
+    assert all(len(line) <= 80 for line in ran.out.splitlines()), ran.out
     assert ran.code == 0, ran.err
     assert "DO NOT publish" in ran.out
     before = done("--home", finished.home, "keys", "show", "--json").json

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ def test_the_log_reads_like_a_report(finished: Finished) -> None:
     assert "(UTC)" in ran.out
     assert "the node listens on 127.0.0.1:" in ran.out
     assert "round 1/5 loss " in ran.out
+    assert re.search(r"training (processes are |runs un)confined", ran.out)
+    assert "offered=" not in ran.out
     assert all(len(line) <= 80 for line in ran.out.splitlines())
     assert len(done("--home", finished.home, "logs", "-n", 2, "--json").out.splitlines()) == 2
 

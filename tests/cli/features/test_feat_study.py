@@ -114,6 +114,11 @@ def test_a_dry_run_of_a_file_agrees_with_what_approving_would_spend(
     assert seen["epsilon_rounds"][-1] == seen["epsilon_study"]
 
 
+def test_a_dry_run_takes_the_one_dataset_that_can_be_meant(finished: Finished) -> None:
+    seen = done("--home", finished.home, "study", "dry-run", finished.study[:8], "--json").json
+    assert seen["data"] == finished.dataset
+
+
 def test_a_dry_run_names_what_is_wrong(finished: Finished, tmp_path: Path) -> None:
     missing = p2pfl(
         "--home", finished.home, "study", "dry-run", "no.toml", "--data", finished.dataset

@@ -1,0 +1,45 @@
+"""One JSON request from stdin, answered on stdout: the loop of every short-lived process of ours.
+
+Responsible for the words of a refusal, which the node passes on to a person. Imports no torch: what
+counts without it also answers here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from p2pfl.core.errors import ManifestError
+from p2pfl.learning.errors import LearningError
+
+REQUEST_BYTES_MAX: Final = 1 << 20
+
+Request = Mapping[str, object]
+Answered = Callable[[Request], Mapping[str, object]]
+
+
+def answer_request(answered: Answered) -> int:
+    """Returns the exit code; a refusal is one line on stderr and 1.
+
+    answered: raises LearningError, ManifestError or OSError for what is refused. ValueError,
+    KeyError and TypeError mean that the request itself is not what the module's docstring says.
+    """
+    try:
+        answer = answered(json.loads(sys.stdin.read(REQUEST_BYTES_MAX)))
+    except LearningError as error:
+        return _complain(str(error))
+    except ManifestError as error:
+        return _complain(f"the manifest is refused: {error}")
+    except OSError as error:
+        return _complain(f"{error.filename or 'a file'}: {error.strerror}")
+    except (ValueError, KeyError, TypeError) as error:
+        return _complain(f"the request is not as described in the module: {error!r}")
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+def _complain(sentence: str) -> int:
+    sys.stderr.write(f"{sentence}\n")
+    return 1
