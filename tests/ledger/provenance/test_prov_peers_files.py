@@ -1,5 +1,6 @@
 """Files that other sites hand over: read as evidence, or named as what cannot be read."""
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -246,3 +247,25 @@ def test_there_is_no_report_about_nothing(tmp_path: Path) -> None:
     (tmp_path / "Basel").mkdir()
     with pytest.raises(NoLedger):
         audit_home(tmp_path)
+
+
+def test_a_store_that_never_stands_still_is_a_named_problem(
+    homes: Path, gathering: Gathering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As beside a node that writes all the time; one that writes once is copied again."""
+    path, copy, writes = homes / "Bern" / "witness.db", shutil.copyfile, [0]
+
+    def copy_while_written(source: Path, target: Path) -> None:
+        copy(source, target)
+        if writes[0]:
+            writes[0] -= 1
+            os.utime(path, ns=(writes[0], writes[0]))
+
+    monkeypatch.setattr(shutil, "copyfile", copy_while_written)
+    writes[0] = 1
+    gathering.add_witness(path, site_id("Bern"))
+    assert gathering.problems == []
+    writes[0] = 1_000
+    gathering.add_witness(path, site_id("Bern"))
+    (problem,) = gathering.problems
+    assert "changes while it is read" in problem

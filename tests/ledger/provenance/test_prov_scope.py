@@ -5,11 +5,32 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from prov_stories import DAY_US, ME, PEERS, START_US, Story, audited, context_of, digest, is_clean
+from prov_stories import (
+    DAY_US,
+    ME,
+    PEERS,
+    START_US,
+    Story,
+    audited,
+    context_of,
+    digest,
+    is_clean,
+    write,
+)
 from prov_teller import plain_story
 from test_prov_report import eventful_story
 
-from ledger.log import Checkpoint, ExitCode, Log, LogReader, Previous, Signer
+from ledger.log import (
+    Checkpoint,
+    ExitCode,
+    Finding,
+    FindingCode,
+    Log,
+    LogReader,
+    Previous,
+    Signer,
+    Verification,
+)
 from ledger.log.identity import LogId, log_id_of, origin_of
 from ledger.log.notes import note_sign
 from ledger.provenance.audit import audit
@@ -17,6 +38,8 @@ from ledger.provenance.findings import Demand, Scope, Verdict
 from ledger.provenance.kinds import ModelReleased, RoundSkipped, StudyApproved, TrainDone
 from ledger.provenance.peers import PeerEvidence
 from ledger.provenance.report import to_html, to_json, to_text
+from ledger.provenance.timeline import Timeline
+from ledger.provenance.witnessing import Cosigned, Witnessing
 
 STUDY = digest("study", 1)
 
@@ -165,3 +188,37 @@ def test_a_log_that_goes_on_from_another_says_so(tmp_path: Path) -> None:
     assert "entries 7 to 8 of it are lost" in incarnation(tmp_path / "some", note, 7)
     assert "9 entries, none lost" in incarnation(tmp_path / "none", note, 9)
     assert "no head was witnessed" in incarnation(tmp_path / "never", b"", 0)
+
+
+def test_a_first_entry_that_binds_nothing_goes_on_from_nothing(tmp_path: Path) -> None:
+    home = write(tmp_path, Story(()))
+    reader = LogReader.open(home)
+    first = reader.entry(0)
+    reader.close()
+    assert Timeline([first]).previous is None
+    forged = replace(first, raw=first.raw[:-1] + bytes([first.raw[-1] ^ 1]))
+    assert Timeline([forged]).previous is None
+
+
+def test_what_concerns_the_whole_log_is_told_in_every_scope(tmp_path: Path) -> None:
+    broken = Verification((Finding(FindingCode.ROLLBACK, None, ""),), 4, None)
+    scope = Scope(study=digest("study", 2))
+    report = audited(tmp_path, plain_story(), verification=broken, scope=scope)
+    assert report.exit_code is ExitCode.ROLLBACK
+    assert "log.rollback" in {found.code for found in report.findings}
+
+
+def test_the_text_says_who_vouches(tmp_path: Path) -> None:
+    report = audited(tmp_path, plain_story())
+    title = "Who vouches for this history"
+
+    def text(seen: Witnessing) -> str:
+        return to_text(replace(report, context=replace(report.context, witnessing=seen)))
+
+    assert title not in to_text(report)
+    assert "No other site has cosigned" in text(Witnessing(0, (), (), 0))
+    some = text(Witnessing(3, (Cosigned("Bern", START_US // 1_000_000),), (), 0))
+    assert "Bern cosigned the head of 3 entries" in some
+    assert f"{report.entries - 3} entries are not cosigned yet" in some
+    every = text(Witnessing(report.entries, (Cosigned("Bern", 1),), (), 0))
+    assert "not cosigned yet" not in every
