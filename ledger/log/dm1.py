@@ -11,8 +11,9 @@ Source: LEDGER.md, Encoding "dm1".
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NoReturn, TypeAlias
 
 import msgpack
@@ -43,8 +44,7 @@ DEPTH_MAX = 16
 INT_MIN = -(2**63)
 INT_MAX = 2**63 - 1
 
-# Entries use a few dozen keys over and over; hostile ones only push each other out.
-_is_key = lru_cache(maxsize=1024)(re.compile(r"[a-z0-9_]+", re.ASCII).fullmatch)
+_is_key = re.compile(r"[a-z0-9_]+", re.ASCII).fullmatch
 
 
 def encode(value: Value | Mapping[str, Value], bytes_max: int = BYTES_MAX) -> bytes:
@@ -88,14 +88,19 @@ def _canonical(value: object, depth: int) -> object:
         return [_canonical(item, depth + 1) for item in value]
     if type(value) is dict:
         _check_depth(depth)
-        for key in value:
-            if type(key) is not str or not _is_key(key):
-                raise KeyIllegal(actual=repr(key)[:80])
-        # Most of what is logged is bytes: no call for those.
-        return {
-            key: item if type(item := value[key]) is bytes else _canonical(item, depth + 1)
-            for key in sorted(value)
-        }
+        ordered = {}
+        keys = _sorted_keys(tuple(value))
+        if keys is None:
+            _refuse_keys(tuple(value))
+        for key in keys:
+            item = value[key]
+            # No calls for what most values are.
+            if type(item) is dict or type(item) is list:
+                item = _canonical(item, depth + 1)
+            elif type(item) is not bytes:
+                _check_scalar(item)
+            ordered[key] = item
+        return ordered
     _check_scalar(value)
     return value
 
@@ -108,17 +113,31 @@ def _check(value: object, depth: int) -> None:
             _check(item, depth + 1)
     elif type(value) is dict:
         _check_depth(depth)
-        previous = ""
-        for key, item in value.items():
-            if type(key) is not str or not _is_key(key):
-                raise KeyIllegal(actual=repr(key)[:80])
-            if key <= previous:
-                raise KeyUnsorted(actual=f"{key!r} after {previous!r}")
-            previous = key
-            if type(item) is not bytes:
+        keys = tuple(value)
+        if _sorted_keys(keys) != keys:
+            _refuse_keys(keys)
+        for item in value.values():
+            if type(item) is dict or type(item) is list:
                 _check(item, depth + 1)
+            elif type(item) is not bytes:
+                _check_scalar(item)
     else:
         _check_scalar(value)
+
+
+@lru_cache(maxsize=128)
+def _sorted_keys(keys: tuple[object, ...]) -> tuple[str, ...] | None:
+    """`keys` in order; None if one of them may not be a key."""
+    words = [key for key in keys if type(key) is str and _is_key(key)]
+    return tuple(sorted(words)) if len(words) == len(keys) else None
+
+
+def _refuse_keys(keys: Sequence[object]) -> NoReturn:
+    for key in keys:
+        if _sorted_keys((key,)) is None:
+            raise KeyIllegal(actual=repr(key)[:80])
+    before, key = next(pair for pair in pairwise(map(str, keys)) if pair[0] > pair[1])
+    raise KeyUnsorted(actual=f"{key[:80]!r} after {before[:80]!r}")
 
 
 def _check_depth(depth: int) -> None:

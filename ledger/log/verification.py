@@ -8,10 +8,13 @@ at every released head. Where something is wrong, or with SigCheck.ALL, rows are
 signatures verified. Only SigCheck.ALL finds a non-canonical entry that the log key itself signed.
 """
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ledger.log.block_check import BlockCheck
+from ledger.log.block_processes import checked_beside, processes_for
 from ledger.log.database import Database, StoredHead
 from ledger.log.errors import Corrupt, DatabaseLost, HeadsCut, LedgerError
 from ledger.log.findings import FindingCode, Findings, SigCheck, Verification
@@ -29,7 +32,7 @@ from ledger.log.own_checks import (
 from ledger.log.tree_check import BLOCK_LEAVES
 from ledger.log.verify_stream import EntryStream, HeadStream, Jobs
 
-# Signatures are verified outside Python's lock: two threads use two cores.
+# Heads' signatures are verified outside Python's lock, beside the stream.
 _THREADS = 2
 
 
@@ -91,11 +94,16 @@ def _verify(
     start = min(start, size)
     start -= start % BLOCK_LEAVES
     watch = Watch(database, history, erasable, findings)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    own = BlockCheck(database, identity, sigs, watch.kinds)
+    count = processes_for(size - start, sigs, len(os.sched_getaffinity(0)))
+    with (
+        ThreadPoolExecutor(_THREADS) as pool,
+        checked_beside(own, home, sigs, watch.kinds, range(start, size), count) as blocks,
+    ):
         jobs = Jobs(pool, findings)
         released = _released(home, identity, tail, findings)
         heads = HeadStream(released, identity, sigs, jobs, findings, history.frozen)
-        stream = EntryStream(database, identity, sigs, jobs, findings, watch)
+        stream = EntryStream(database, identity, sigs, blocks, findings, watch)
         root = stream.run(start, size, heads)
         jobs.finish()
     watch.finish(start)

@@ -7,11 +7,11 @@ Must not know: how the database and heads.log should end (see `verification`).
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from hashlib import sha256
 
+from ledger.log.block_check import Blocks
 from ledger.log.database import Database
 from ledger.log.entries import NO_PREVIOUS
-from ledger.log.entry_checks import Columns, FastCheck, are_well_typed, diagnose
+from ledger.log.entry_checks import Columns, diagnose
 from ledger.log.errors import LedgerError
 from ledger.log.findings import Finding, FindingCode, Findings, SigCheck
 from ledger.log.heads_file import HeadRecord
@@ -128,17 +128,17 @@ class EntryStream:
         database: Database,
         identity: LogIdentity,
         sigs: SigCheck,
-        jobs: Jobs,
+        blocks: Blocks,
         findings: Findings,
         watch: Watch,
     ) -> None:
+        """blocks: vouches for entries, or leaves them to this stream."""
         self._database = database
         self._watch = watch
         self._identity = identity
         self._sigs = sigs
-        self._jobs = jobs
         self._findings = findings
-        self._fast = FastCheck(identity)
+        self._blocks = blocks
 
     def run(self, start: int, size: int, heads: HeadStream) -> bytes | None:
         """Check entries [start, size) and the heads in it; return the root over all `size`.
@@ -179,33 +179,30 @@ class EntryStream:
 
     def _check_block(self, first: int, stop: int, prev: bytes | None) -> list[bytes | None]:
         """Check rows [first, stop); the leaf hash of each, None where nobody can say."""
+        sound = self._blocks.sound(first, stop)
+        if sound is None or sound.prev != prev or len(sound.leaves) != stop - first:
+            return self._diagnose_block(first, stop, prev)
+        if sound.is_watched:
+            self._watch_rows(self._database.columns(first, stop))
+        return list(sound.leaves)
+
+    def _diagnose_block(self, first: int, stop: int, prev: bytes | None) -> list[bytes | None]:
+        """Look at each row of a block that nobody vouches for."""
         rows = self._rows(first, stop)
-        present = [row for row in rows if row is not None]
-        for watched in present:
-            if watched[2] in self._watch.kinds:
-                self._watch.see(watched)
-        leaves: list[bytes | None] = [None] * len(rows)
-        doubts: Sequence[int] = range(len(rows))
-        if len(present) == len(rows) and prev is not None and are_well_typed(present):
-            hashed = [sha256(b"\x00" + row[4]).digest() for row in present]
-            leaves[:] = hashed
-            doubts = self._fast.doubtful(present, hashed, prev)
-        for position in doubts:
-            row = rows[position]
+        self._watch_rows([row for row in rows if row is not None])
+        leaves: list[bytes | None] = []
+        for row in rows:
+            leaf = None
             if row is not None:
-                before = leaves[position - 1] if position else prev
-                found, leaves[position] = diagnose(row, before, self._identity)
+                found, leaf = diagnose(row, leaves[-1] if leaves else prev, self._identity)
                 self._findings.add(*found)
-        if self._sigs is SigCheck.ALL:
-            skip = set(doubts)
-            befores = [prev, *leaves[:-1]]
-            rest = [
-                (row, befores[position])
-                for position, row in enumerate(present)
-                if position not in skip
-            ]
-            self._jobs.submit(lambda: _diagnosed(rest, self._identity))
+            leaves.append(leaf)
         return leaves
+
+    def _watch_rows(self, rows: Sequence[Columns]) -> None:
+        for row in rows:
+            if row[2] in self._watch.kinds:
+                self._watch.see(row)
 
     def _rows(self, first: int, stop: int) -> list[Columns | None]:
         """The rows [first, stop), None for each that is missing."""
