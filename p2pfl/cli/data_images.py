@@ -44,20 +44,12 @@ def look_of(
 @contextlib.contextmanager
 def looked_at(home: Home, look: ImagesLook) -> Iterator[tuple[Path, ImagesPreview]]:
     """Look at images with a bar on a terminal; yields what `scan_images` yields."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
+    from p2pfl.cli.progress import counted
     from p2pfl.runtime.commands.data_images import scan_images
 
-    console = Console(stderr=True, highlight=False, markup=False)
-    columns = (TextColumn("Looking at patients"), BarColumn(), MofNCompleteColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with contextlib.ExitStack() as stack:
-        with bar:
-            task = bar.add_task("", total=None)
-            found = stack.enter_context(
-                scan_images(home, look, lambda done, of: bar.update(task, completed=done, total=of))
-            )
+        with counted("Looking at patients") as progress:
+            found = stack.enter_context(scan_images(home, look, progress))
         yield found
 
 

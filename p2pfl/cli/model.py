@@ -20,7 +20,7 @@ from p2pfl.cli.context import (
 from p2pfl.cli.model_show import show
 
 if TYPE_CHECKING:
-    from p2pfl.runtime.commands.models import Scores
+    from p2pfl.runtime.commands.models import Measured, Scores
 
 FEW_PATIENTS = 100
 
@@ -101,16 +101,35 @@ def evaluate(
         say_json(found)
         return
     say(f"{found.name} ({short(found.study)}, model {short(found.hash)})")
-    say_fields([("patients", found.patients), *_score_fields(found.scores)])
+    scores = found.scores
+    fields = _measures(scores) if isinstance(scores, models.Measured) else _score_fields(scores)
+    say_fields([("patients", found.patients), *fields])
+
+
+_FOR_THIS_SITE = "Computed from patients: for people at this site, not for other sites."
+
+
+def _measures(scores: Measured) -> list[tuple[str, str]]:
+    measures = {scores.headline: scores.score}
+    measures |= {} if scores.auc is None else {"AUC": scores.auc}
+    return [
+        ("n", str(scores.n)),
+        *[(name, f"{value:.3f}") for name, value in (measures | scores.measures).items()],
+        ("loss", f"{scores.loss:.3f}"),
+        *_few(scores.n),
+        *[("note", note) for note in scores.notes],
+        ("note", _FOR_THIS_SITE),
+    ]
+
+
+def _few(patients: int) -> list[tuple[str, str]]:
+    if patients >= FEW_PATIENTS:
+        return []
+    return [("note", "Few patients: another hold-out would give quite different numbers.")]
 
 
 def _score_fields(scores: Scores) -> list[tuple[str, str]]:
     share = scores.positives / scores.n
-    few = (
-        [("note", "Few patients: another hold-out would give quite different numbers.")]
-        if scores.n < FEW_PATIENTS
-        else []
-    )
     return [
         ("n", f"{scores.n}, {scores.positives} of them positive"),
         ("AUC", "- (only one outcome occurs)" if scores.auc is None else f"{scores.auc:.3f}"),
@@ -120,9 +139,9 @@ def _score_fields(scores: Scores) -> list[tuple[str, str]]:
             "calibration",
             f"predicts {scores.mean_predicted:.1%} positive on average, {share:.1%} are",
         ),
-        *few,
+        *_few(scores.n),
         *[("note", note) for note in scores.notes],
-        ("note", "Computed from patients: for people at this site, not for other sites."),
+        ("note", _FOR_THIS_SITE),
     ]
 
 
@@ -130,22 +149,66 @@ def _score_fields(scores: Scores) -> list[tuple[str, str]]:
 def predict(
     context: typer.Context,
     study: _StudyArgument,
-    file: Annotated[Path, typer.Argument(help="A CSV file with the study's columns.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The CSV file to write.")],
+    given: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE|FOLDER",
+            help="A CSV file with the study's columns; of images, a folder of patients or a "
+            "dataset.json.",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The CSV file to write; of images, a new folder.")
+    ],
     id_column: Annotated[
         str,
         typer.Option(
             "--id", help="Column to copy [default: rows are numbered].", show_default=False
         ),
     ] = "",
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of images: mapping.toml [default: of the dataset trained on].",
+            show_default=False,
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Of images: the table, if the model uses columns, too.")
+    ] = None,
+    patient_column: Annotated[
+        str, typer.Option(help="Column of --table that tells patients apart.")
+    ] = "",
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="Of regions: auto, nifti, dicom-seg; auto is as the scan."),
+    ] = "auto",
     json: JsonOption = False,
 ) -> None:
-    """One probability for each row; no other column of the table is copied."""
+    """A probability for each row of a table; or what a model marks in scans, and how large it is.
+
+    Nothing else of a table is copied. Scans are given in folders as `p2pfl data add` takes them,
+    without masks; what is marked comes as NIfTI or DICOM-SEG with a picture of each patient.
+    """
+    from p2pfl.cli.data_images import is_images
+    from p2pfl.cli.model_images import predict_images
     from p2pfl.cli.progress import working
-    from p2pfl.runtime.commands import models
+    from p2pfl.runtime.commands import model_images, models
 
     home = opened_home(context)
-    request = models.ModelPredict(study, file.absolute(), out.absolute(), id_column)
+    if is_images(given):
+        asked = model_images.ImagesPredict(
+            study,
+            given.absolute(),
+            out.absolute(),
+            None if mapping is None else mapping.absolute(),
+            None if table is None else table.absolute(),
+            patient_column,
+            format_,
+        )
+        predict_images(home, asked, json=json)
+        return
+    request = models.ModelPredict(study, given.absolute(), out.absolute(), id_column)
     with working("Predicting …"):
         done = models.model_predict(home, request)
     if json:

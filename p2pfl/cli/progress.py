@@ -10,7 +10,7 @@ import io
 import pydoc
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
@@ -29,6 +29,20 @@ def working(sentence: str) -> Iterator[None]:
     with Progress(*columns, console=console, transient=True, redirect_stdout=redirect) as progress:
         progress.add_task(sentence, total=None)
         yield
+
+
+@contextlib.contextmanager
+def counted(words: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the block runs, on a terminal only; yields what to tell (done, of)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    columns = (TextColumn(words), BarColumn(), MofNCompleteColumn())
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ by its owner only; nothing here leaves the site. Must not know homes or ledgers.
 
   {request: "evaluate", manifest, model, dataset, patient_column, part: "holdout" | "all"}
      →  {n, positives, auc (null: one label only), accuracy, brier, loss, mean_predicted, notes}
+        of a yes or no from a table; of any other plan
+        {n, headline, score, auc (null), loss, measures: {name: value}, notes}
   {request: "predict", manifest, model, table, id_column ("": rows are numbered), out}
      →  {rows, notes}              a CSV with the id and one probability per row, nothing else
   {request: "export", manifest, model, out}
@@ -34,19 +36,30 @@ from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning import plans, results
 from p2pfl.learning.datasets.holdout import split
+from p2pfl.learning.datasets.images import ImagePatients
+from p2pfl.learning.datasets.opening import open_patients
+from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.datasets.table_file import read_csv
 from p2pfl.learning.datasets.tabular import Matrix, Prepared, encode_features, prepare
 from p2pfl.learning.errors import DataRefused, RequestRefused
 from p2pfl.learning.flat_model import FlatModel
 from p2pfl.learning.json_request import Request, answer_request
 from p2pfl.learning.materials import Materials
-from p2pfl.learning.scoring import score
+from p2pfl.learning.scoring import Score, score
 from p2pfl.learning.standardisation import Standards
 from p2pfl.learning.training import schema_of
 from p2pfl.learning.vector import Vector, read_vector
 
 ROW_COLUMN: Final = "row"
 PROBABILITY_COLUMN: Final = "probability"
+YES_OR_NO: Final = ("tabular-logistic", "tabular-mlp")
+"""Plans that say yes or no from a table alone."""
+HEADLINES: Final[Mapping[str, str]] = {
+    "segmentation": "mean Dice",
+    "tabular-cox": "concordance",
+    "tabular-vae": "share of variance explained",
+}
+"""What `Score.accuracy` is, where it is not the share predicted correctly."""
 
 Probabilities = NDArray[np.float64]
 
@@ -74,15 +87,25 @@ class Predictor:
     def __init__(self, manifest: Manifest, vector: Vector) -> None:
         """vector: float32[d]. Raises PlanRefused, ModelRefused."""
         self._plan = plans.plan_named(manifest.plan.name)
-        arguments = self._plan.arguments(manifest.plan.arguments)
-        module = self._plan.module(manifest.data, arguments)
+        self._arguments = self._plan.arguments(manifest.plan.arguments)
+        module = self._plan.module(manifest.data, self._arguments)
         self._model = FlatModel(module, schema_of(manifest))
         self._model.load(vector)
+        self._model.module.eval()
 
     @torch.no_grad()
-    def log_odds(self, features: Matrix) -> Vector:
-        """features: float32[n, p]. Returns float32[n]."""
-        odds: Vector = self._plan.log_odds(self._model.module(torch.from_numpy(features))).numpy()
+    def score(self, on: Patients) -> Score:
+        """What the plan measures on prepared patients."""
+        return self._plan.score(self._model.module, on, self._arguments)
+
+    @torch.no_grad()
+    def log_odds(self, *inputs: Matrix) -> Vector:
+        """inputs: float32[n, …], one per input of the model. Returns float32[n].
+
+        Raises PlanRefused where the plan says no yes or no.
+        """
+        outputs = self._model.module(*(torch.from_numpy(part) for part in inputs))
+        odds: Vector = self._plan.log_odds(outputs).numpy()
         return odds
 
 
@@ -158,6 +181,8 @@ def _evaluated(request: Request) -> dict[str, object]:
     # How many patients a site needs to train says nothing about how many a model is tried on.
     terms = manifest.data if part == "holdout" else replace(manifest.data, patients_min=1)
     column = str(request["patient_column"])
+    if manifest.plan.name not in YES_OR_NO:
+        return _measured(request, replace(manifest, data=terms), vector, column, part)
     prepared = prepare(
         Path(str(request["dataset"])),
         terms,
@@ -169,6 +194,38 @@ def _evaluated(request: Request) -> dict[str, object]:
         _, prepared = split(prepared, manifest)
     found = evaluate(Predictor(manifest, vector), prepared)
     return {name: getattr(found, name) for name in Evaluation.__slots__} | {"notes": list(notes)}
+
+
+def _measured(
+    request: Request, manifest: Manifest, vector: Vector, column: str, part: str
+) -> dict[str, object]:
+    """What the plan itself measures."""
+    patients = open_patients(
+        Path(str(request["dataset"])),
+        manifest.data,
+        patient_column=column,
+        standards=_standards(request, manifest),
+    )
+    notes = patients.notes
+    if part == "holdout":
+        _, patients = split(patients, manifest)
+    found = Predictor(manifest, vector).score(patients)
+    measures = dict(found.measures)
+    if isinstance(patients, ImagePatients) and patients.terms.regions:
+        from p2pfl.learning.marking import Marker
+
+        distance = Marker(manifest).distance(vector, patients)
+        unit = "mm" if patients.terms.spacing else "voxels"
+        measures |= {} if distance is None else {f"distance (HD95, {unit})": distance}
+    return {
+        "n": found.n,
+        "headline": HEADLINES.get(manifest.plan.name, "accuracy"),
+        "score": found.accuracy,
+        "auc": found.auc,
+        "loss": found.loss,
+        "measures": measures,
+        "notes": list(notes),
+    }
 
 
 def _predicted(request: Request) -> dict[str, object]:

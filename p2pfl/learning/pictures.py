@@ -26,12 +26,18 @@ class Overlay:
     title: str
     image: NDArray[np.float32]
     marked: Mapping[str, NDArray[np.bool_]]
+    aspect: float = 1.0
+    """Millimetres along y by millimetres along x."""
 
 
-def draw_overlays(path: Path, overlays: Sequence[Overlay]) -> None:
-    """A row for each patient, a column for each way of marking. Raises OSError."""
+def draw_overlays(path: Path, overlays: Sequence[Overlay], regions: Sequence[str] = ()) -> None:
+    """A row for each patient, a column for each way of marking. Raises OSError.
+
+    regions: names that say below the pictures which colour is which.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     names = list(overlays[0].marked)
     size = (TILE_INCHES * len(names) + 0.4, TILE_INCHES * len(overlays) + 0.3)
@@ -45,12 +51,13 @@ def draw_overlays(path: Path, overlays: Sequence[Overlay]) -> None:
     )
     for row, overlay in enumerate(overlays):
         first = next(iter(overlay.marked.values()))
-        height = int(np.argmax(first[0].sum(axis=(0, 1))))
+        height = _shown_slice(first)
         for column, name in enumerate(names):
             tile = axes[row][column]
             tile.set_xticks([])
             tile.set_yticks([])
-            tile.imshow(overlay.image[:, :, height].T, cmap="gray", origin="lower")
+            shown = overlay.image[:, :, height].T
+            tile.imshow(shown, cmap="gray", origin="lower", aspect=overlay.aspect)
             if row == 0:
                 tile.set_title(name, color="white", fontsize=9)
             if column == 0:
@@ -60,7 +67,27 @@ def draw_overlays(path: Path, overlays: Sequence[Overlay]) -> None:
                     tile.contour(
                         region[:, :, height].T, levels=[0.5], colors=[colour], linewidths=1.1
                     )
+    if regions:
+        marks = [
+            Line2D([], [], color=colour, label=name)
+            for name, colour in zip(regions, COLOURS, strict=False)
+        ]
+        figure.legend(
+            handles=marks,
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.08),
+            ncols=2,
+            frameon=False,
+            labelcolor="white",
+            fontsize=8,
+        )
     figure.savefig(path, dpi=120, facecolor="black", bbox_inches="tight")
+
+
+def _shown_slice(marked: NDArray[np.bool_]) -> int:
+    """Where most is marked, the middle where nothing is. marked: bool[regions, x, y, z]."""
+    per_slice = marked.any(axis=0).sum(axis=(0, 1))
+    return int(np.argmax(per_slice)) if per_slice.any() else len(per_slice) // 2
 
 
 def draw_curves(

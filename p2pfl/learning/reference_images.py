@@ -25,18 +25,15 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
 
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import NO_PRIVACY, Manifest
 from p2pfl.learning.datasets.holdout import split
 from p2pfl.learning.datasets.images import ImagePatients, open_images
-from p2pfl.learning.datasets.patients import Values
 from p2pfl.learning.errors import RequestRefused
 from p2pfl.learning.initial import initial_model
+from p2pfl.learning.marking import Marker
 from p2pfl.learning.pictures import Overlay, draw_curves, draw_overlays
-from p2pfl.learning.plans import plan_named
-from p2pfl.learning.plans.segmentation_score import Marks, hd95_of, volume_logits
 from p2pfl.learning.scoring import Score
 from p2pfl.learning.timed_request import answer_timed_request
 from p2pfl.learning.training import Trainer
@@ -154,33 +151,6 @@ def _site(manifest: Manifest, given: Mapping[str, object]) -> ImageSite:
             for name, path in models.items()
         },
     )
-
-
-class Marker:
-    """A study's network, to mark whole volumes with any of its models."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        assert manifest.data.images is not None, "these are images"
-        plan = plan_named(manifest.plan.name)
-        self._terms = manifest.data.images
-        self._module = plan.module(manifest.data, plan.arguments(manifest.plan.arguments)).eval()
-
-    def marks(self, model: Vector, volume: Values) -> Marks:
-        """bool[regions, x, y, z]. model: float32[d]; volume: float32[channels, x, y, z]."""
-        torch.nn.utils.vector_to_parameters(torch.from_numpy(model), self._module.parameters())
-        marked: Marks = volume_logits(self._module, volume, self._terms.window) > 0.0
-        return marked
-
-    def distance(self, model: Vector, on: ImagePatients) -> float | None:
-        """HD95 as the module says. model: float32[d]."""
-        spacing = (*self._terms.spacing, 1.0, 1.0, 1.0)[:3]
-        found = []
-        for row in range(on.size):
-            volume, mask = on.volume(row)
-            marked, truth = self.marks(model, volume), on.regions_of(mask) > 0.5
-            found += [hd95_of(one, true, spacing) for one, true in zip(marked, truth, strict=True)]
-        known = [distance for distance in found if distance is not None]
-        return float(np.mean(known)) if known else None
 
 
 def _overlays(

@@ -1,4 +1,4 @@
-"""Looking at a folder of images in a process of its own, which tells how far it is.
+"""Work on a folder of images in a process of its own, which tells how far it is.
 
 The libraries that read images are loaded there and nowhere else. It ends with its caller.
 """
@@ -27,27 +27,43 @@ Progress = Callable[[int, int], None]
 
 
 def run_scan(request: Mapping[str, str], progress: Progress, *, scratch: Path) -> Json:
-    """Have a folder looked at. Returns its facts; see the module that does it.
+    """Have a folder looked at; see `run_followed`."""
+    return run_followed(MODULE, "The look at the images", dict(request), progress, scratch=scratch)
 
-    scratch: where libraries may keep what they like. Raises OperatorError with its complaint.
+
+def run_followed(
+    module: str,
+    purpose: str,
+    request: Mapping[str, Json],
+    progress: Progress,
+    *,
+    scratch: Path,
+) -> Json:
+    """Have a module of ours work on images. Returns its facts; see the module that does it.
+
+    purpose: completes "… answered nonsense"; scratch: where libraries may keep what they like.
+    Raises OperatorError with its complaint.
     """
     # Our own interpreter and module; the request goes by standard input.
     with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", MODULE],
+        [sys.executable, "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=_environment(scratch),
     ) as process:
         try:
-            return _followed(process, request, progress)
+            return _followed(process, purpose, request, progress)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
 
 
 def _followed(
-    process: subprocess.Popen[bytes], request: Mapping[str, str], progress: Progress
+    process: subprocess.Popen[bytes],
+    purpose: str,
+    request: Mapping[str, Json],
+    progress: Progress,
 ) -> Json:
     pipes = (process.stdin, process.stdout, process.stderr)
     assert None not in pipes, "the process was started with pipes"
@@ -59,7 +75,7 @@ def _followed(
         given.write(json.dumps(request).encode())
         given.close()
     facts: Json = None
-    for line in _lines(answers):
+    for line in _lines(answers, purpose):
         match line:
             case {"done": int(done), "of": int(of)}:
                 progress(done, of)
@@ -69,17 +85,17 @@ def _followed(
     listener.join()
     if code != 0 or facts is None:
         said = b"".join(complaints).decode("utf-8", "replace").strip().splitlines()
-        raise _refusal(said[-1] if said else "The look at the images ended without a word.")
+        raise _refusal(said[-1] if said else f"{purpose} ended without a word.")
     return facts
 
 
-def _lines(stream: IO[bytes]) -> Iterator[Mapping[str, Json]]:
+def _lines(stream: IO[bytes], purpose: str) -> Iterator[Mapping[str, Json]]:
     while raw := stream.readline(LINE_BYTES_MAX):
         try:
             line = json.loads(raw)
         except ValueError:
             raise OperatorError(
-                "The look at the images answered nonsense.",
+                f"{purpose} answered nonsense.",
                 fix="Run `p2pfl version` to see whether the installation is whole.",
                 exit_code=EXIT_UNAVAILABLE,
             ) from None

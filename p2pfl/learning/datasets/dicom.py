@@ -42,14 +42,34 @@ def refusing_unreadable(name: str) -> Iterator[None]:
 
 
 def _read_series(folder: Path, name: str) -> tuple[NDArray[np.float32], Affine]:
-    slices = [read_slice(path, f"{name}/{path.name}") for path in slice_files(folder, name)]
+    slices = ordered_slices(folder, name)
+    first = slices[0]
+    across, along, normal = _directions(first, name)
+    gaps = np.diff([float(np.dot(normal, _position(one, name))) for one in slices])
+    depth = float(np.median(gaps)) if len(gaps) else float(first.get("SliceThickness") or 1.0)
+    planes = [_values(one, name) for one in slices]
+    rows_mm, columns_mm = (float(value) for value in first.PixelSpacing)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = across * columns_mm, along * rows_mm
+    affine[:3, 2] = normal * depth
+    affine[:3, 3] = _position(first, name)
+    affine[:2] *= -1.0  # DICOM counts towards left and back, NIfTI towards right and front
+    return np.stack([plane.T for plane in planes], axis=2), affine
+
+
+def ordered_slices(folder: Path, name: str, *, with_pixels: bool = True) -> list[Any]:
+    """The slices of one volume in the order of `read_series`' third axis. Raises DataRefused."""
+    slices = [
+        read_slice(path, f"{name}/{path.name}", with_pixels=with_pixels)
+        for path in slice_files(folder, name)
+    ]
     first = slices[0]
     for key in ("SeriesInstanceUID", "Rows", "Columns", "ImageOrientationPatient", "PixelSpacing"):
         if any(one.get(key) != first.get(key) for one in slices):
             raise DataRefused(
                 name, f"its slices differ in {key}", fix="keep one series in each folder"
             )
-    across, along, normal = _directions(first, name)
+    _, _, normal = _directions(first, name)
     places = np.array([float(np.dot(normal, _position(one, name))) for one in slices])
     order = np.argsort(places)
     gaps = np.diff(places[order])
@@ -59,15 +79,7 @@ def _read_series(folder: Path, name: str) -> tuple[NDArray[np.float32], Affine]:
             "its slices do not lie at even distances",
             fix="look for missing or doubled slices, and keep one acquisition in each folder",
         )
-    depth = float(np.median(gaps)) if len(gaps) else float(first.get("SliceThickness") or 1.0)
-    planes = [_values(slices[at], name) for at in order]
-    rows_mm, columns_mm = (float(value) for value in first.PixelSpacing)
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = across * columns_mm, along * rows_mm
-    affine[:3, 2] = normal * depth
-    affine[:3, 3] = _position(slices[int(order[0])], name)
-    affine[:2] *= -1.0  # DICOM counts towards left and back, NIfTI towards right and front
-    return np.stack([plane.T for plane in planes], axis=2), affine
+    return [slices[int(at)] for at in order]
 
 
 def slice_files(folder: Path, name: str) -> Sequence[Path]:

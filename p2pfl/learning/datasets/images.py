@@ -212,7 +212,7 @@ def open_images(path: Path, terms: DataTerms, standards: Standards | None = None
     except DoesNotFit as error:
         raise DataRefused(str(index.root), error.problem, fix=error.fix) from None
     kept, notes = fit.patients, fit.notes
-    table = _table(index, terms, mapping, [patient.name for patient in kept])
+    table = rows_of_table(index, terms, mapping, [patient.name for patient in kept])
     if len(kept) < terms.patients_min:
         raise TooFewPatients(
             str(index.root),
@@ -235,7 +235,7 @@ def open_images(path: Path, terms: DataTerms, standards: Standards | None = None
         terms=terms.images,
         root=index.root,
         cache=path.parent / CACHE_DIRECTORY,
-        records=tuple(_record(patient, index, terms.images, mapping) for patient in kept),
+        records=tuple(image_record(patient, index, terms.images, mapping) for patient in kept),
         table=features,
         labels=labels,
         times=times,
@@ -245,9 +245,10 @@ def open_images(path: Path, terms: DataTerms, standards: Standards | None = None
     )
 
 
-def _record(
+def image_record(
     patient: IndexedPatient, index: ImageIndex, terms: ImageTerms, mapping: ImageMapping
 ) -> ImageRecord:
+    """A patient's files in the order of the study's modalities."""
     own = [mapping.own_modality(name, index.modalities) for name in terms.modalities]
     return ImageRecord(
         name=patient.name,
@@ -257,10 +258,13 @@ def _record(
     )
 
 
-def _table(
+def rows_of_table(
     index: ImageIndex, terms: DataTerms, mapping: ImageMapping, names: Sequence[str]
 ) -> CsvTable | None:
-    """The patients' rows of the demographics, in the images' order and by the study's names."""
+    """The patients' rows of the demographics, in the images' order and by the study's names.
+
+    None where the study needs no columns. Raises DataRefused.
+    """
     if not terms.columns and terms.target is None:
         return None
     if index.table is None:

@@ -26,7 +26,7 @@ from p2pfl.learning.datasets.contact_sheet import write_contact_sheet
 from p2pfl.learning.datasets.image_checks import ImageFacts, check_images
 from p2pfl.learning.datasets.images import open_images
 from p2pfl.learning.datasets.layouts import FoundFolder, find_patients
-from p2pfl.learning.datasets.table_file import read_csv
+from p2pfl.learning.datasets.table_file import CsvTable, read_csv
 from p2pfl.learning.errors import DataRefused, LearningError
 from p2pfl.runtime.image_index import INDEX_FILE, ImageIndex, encode_index, file_facts
 from p2pfl.runtime.image_mapping import (
@@ -92,15 +92,7 @@ def _with_table(
     path = Path(given)
     relative = os.path.relpath(path, found.root)
     table = read_csv(path)
-    column = request["patient_column"] or next(
-        (name for name in PATIENT_COLUMNS if name in table.header), ""
-    )
-    if not column:
-        raise DataRefused(
-            table.name,
-            f"which column names the patient? The header has {', '.join(table.header[:20])}",
-            fix="give --patient-column",
-        )
+    column = patient_column_of(table, request["patient_column"])
     known = set(table.column(column))
     without = sum(patient.name not in known for patient in index.patients)
     if without:
@@ -110,6 +102,18 @@ def _with_table(
         if missing:
             facts.warnings.append(f'column "{name}": {missing} of {len(table.rows)} values missing')
     return replace(index, table=file_facts(found.root, relative, key), table_patient_column=column)
+
+
+def patient_column_of(table: CsvTable, given: str) -> str:
+    """The given column, or the first that is called as such columns are. Raises DataRefused."""
+    column = given or next((name for name in PATIENT_COLUMNS if name in table.header), "")
+    if not column:
+        raise DataRefused(
+            table.name,
+            f"which column names the patient? The header has {', '.join(table.header[:20])}",
+            fix="give --patient-column",
+        )
+    return column
 
 
 def _completed(mapping: ImageMapping, index: ImageIndex, terms: DataTerms | None) -> ImageMapping:

@@ -108,12 +108,7 @@ def resampled(voxels: Voxels, affine: Affine, spacing: Sequence[float], *, neare
     import torch
     from torch.nn import functional
 
-    now = np.linalg.norm(affine[:3, :3], axis=0)
-    wanted = [*spacing, *now[len(spacing) :]]
-    shape = [
-        max(1, round(side * have / want))
-        for side, have, want in zip(voxels.shape, now, wanted, strict=True)
-    ]
+    shape = resampled_shape(voxels.shape, np.linalg.norm(affine[:3, :3], axis=0), spacing)
     if list(voxels.shape) == shape:
         return voxels
     tensor = torch.from_numpy(np.ascontiguousarray(voxels))[None, None]
@@ -123,6 +118,19 @@ def resampled(voxels: Voxels, affine: Affine, spacing: Sequence[float], *, neare
         found = functional.interpolate(tensor, size=shape, mode="trilinear", align_corners=False)
     made: Voxels = found[0, 0].numpy()
     return made
+
+
+def resampled_shape(
+    shape: Sequence[int], now: Sequence[float] | Affine, spacing: Sequence[float]
+) -> list[int]:
+    """Voxels along each axis after resampling. now, spacing: millimetres per voxel, before and
+    wanted; axes that `spacing` does not name stay.
+    """
+    wanted = [*spacing, *list(now)[len(spacing) :]]
+    return [
+        max(1, round(side * have / want))
+        for side, have, want in zip(shape, now, wanted, strict=True)
+    ]
 
 
 def is_nifti(path: Path) -> bool:

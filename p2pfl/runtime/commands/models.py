@@ -135,6 +135,22 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What the evaluating process answers for plans that say no yes or no from a table.
+
+    score: in 0…1, of what `headline` names; loss: in nats where it is a likelihood.
+    """
+
+    n: int
+    headline: str
+    score: float
+    auc: float | None
+    loss: float
+    measures: dict[str, float]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluated:
     """A model's scores, and on whom."""
 
@@ -143,7 +159,7 @@ class Evaluated:
     hash: bytes
     patients: str
     """In words: whose and which."""
-    scores: Scores
+    scores: Scores | Measured
 
 
 def model_evaluate(home: Home, request: ModelEvaluate) -> Evaluated:
@@ -156,6 +172,12 @@ def model_evaluate(home: Home, request: ModelEvaluate) -> Evaluated:
         )
     model = trained_model(home, request.study)
     if request.file is not None:
+        if model.manifest.data.images is not None:
+            raise OperatorError(
+                f"{model.seen.name} is about images, and --file names a table.",
+                fix="Register marked images with `p2pfl data add FOLDER`, then give --data NAME.",
+                exit_code=EXIT_USAGE,
+            )
         require_file(request.file)
         where, column, part = request.file, request.patient_column, "all"
         patients = f"all patients of {request.file.name}"
@@ -178,7 +200,8 @@ def model_evaluate(home: Home, request: ModelEvaluate) -> Evaluated:
         part=part,
         materials=dict(material_paths(home, model.manifest)),
     )
-    scores = from_json(Scores, answer)
+    is_measured = isinstance(answer, dict) and "headline" in answer
+    scores = from_json(Measured, answer) if is_measured else from_json(Scores, answer)
     return Evaluated(model.seen.study, model.seen.name, model.seen.hash, patients, scores)
 
 
@@ -222,6 +245,12 @@ def model_predict(home: Home, request: ModelPredict) -> Predicted:
             exit_code=EXIT_CANNOT_CREATE,
         )
     model = trained_model(home, request.study)
+    if model.manifest.data.images is not None:
+        raise OperatorError(
+            f"{model.seen.name} predicts from images, and {request.table.name} is a table.",
+            fix="Name a folder of patients' images, or a dataset.json that lists them.",
+            exit_code=EXIT_USAGE,
+        )
     answer = ask_child(
         "predict",
         "Predicting",
