@@ -228,6 +228,9 @@ def export(
     licence: Annotated[
         str, typer.Option("--licence", "--license", help="SPDX id for the model card.")
     ] = "other",
+    is_onnx: Annotated[
+        bool, typer.Option("--onnx", help="Add model.onnx, compared with the model first.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Named tensors, a model card and the proof of where the model comes from."""
@@ -237,7 +240,7 @@ def export(
     home = opened_home(context)
     with working("Exporting the model …"):
         done = model_export.model_export(
-            home, model_export.ModelExport(study, out.absolute(), licence)
+            home, model_export.ModelExport(study, out.absolute(), licence, is_onnx)
         )
     if json:
         say_json(done)

@@ -10,7 +10,7 @@ by its owner only; nothing here leaves the site. Must not know homes or ledgers.
         {n, headline, score, auc (null), loss, measures: {name: value}, notes}
   {request: "predict", manifest, model, table, id_column ("": rows are numbered), out}
      →  {rows, notes}              a CSV with the id and one probability per row, nothing else
-  {request: "export", manifest, model, out}
+  {request: "export", manifest, model, out, onnx ("": none)}
      →  {tensors: [{name, shape}]}                        safetensors with the plan's tensors
 
 manifest, model, dataset, table, out: paths; evaluate and predict also take `materials`, use → path
@@ -92,6 +92,11 @@ class Predictor:
         self._model = FlatModel(module, schema_of(manifest))
         self._model.load(vector)
         self._model.module.eval()
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The network with the model in it, as it predicts."""
+        return self._model.module
 
     @torch.no_grad()
     def score(self, on: Patients) -> Score:
@@ -262,6 +267,10 @@ def _exported(request: Request) -> dict[str, object]:
     manifest, vector = _study(request)
     schema = schema_of(manifest)
     results.write_model(Path(str(request["out"])), vector, schema, manifest)
+    if request["onnx"]:
+        from p2pfl.learning.onnx_export import write_onnx  # takes seconds to load
+
+        write_onnx(Path(str(request["onnx"])), vector, manifest)
     return {
         "tensors": [{"name": tensor.name, "shape": list(tensor.shape)} for tensor in schema.tensors]
     }

@@ -36,7 +36,12 @@ def write_model(path: Path, vector: Vector, schema: Schema, manifest: Manifest) 
 
     vector: float32[d]. Raises OSError, ModelRefused.
     """
-    metadata = {
+    replace_file(path, save(unflatten(vector, schema), metadata=model_metadata(manifest)))
+
+
+def model_metadata(manifest: Manifest) -> dict[str, str]:
+    """What a file that holds the model says of it: plan, study, and how inputs are prepared."""
+    return {
         "plan": manifest.plan.name,
         "arguments": json.dumps(dict(sorted(manifest.plan.arguments.items()))),
         "study": manifest.study_id.hex(),
@@ -44,7 +49,6 @@ def write_model(path: Path, vector: Vector, schema: Schema, manifest: Manifest) 
         "columns": json.dumps(list(feature_names(manifest.data.columns))),
         "target": manifest.data.predicted,
     }
-    replace_file(path, save(unflatten(vector, schema), metadata=metadata))
 
 
 def _image_metadata(manifest: Manifest) -> dict[str, str]:

@@ -15,6 +15,7 @@ from gossip.roster import Roster
 from ledger.provenance import kinds
 from p2pfl.core.drafts import DISTANCE_MAX
 from p2pfl.core.manifest import CategoryColumn, Column, DataTerms, Manifest, Target
+from p2pfl.core.manifest_terms import ImageTerms
 from p2pfl.runtime.commands.models import Released
 
 WIDTH = 78
@@ -102,7 +103,7 @@ def _front_matter(facts: CardFacts, manifest: Manifest) -> str:
         "---",
         "library_name: safetensors",
         f"license: {facts.licence}",
-        "pipeline_tag: tabular-classification",
+        *_pipeline_tag(manifest.data),
         "tags:",
         "- medical",
         "- federated-learning",
@@ -112,6 +113,15 @@ def _front_matter(facts: CardFacts, manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _pipeline_tag(data: DataTerms) -> list[str]:
+    """Hugging Face's word for the task, where it has one."""
+    if data.images is not None:
+        return [
+            f"pipeline_tag: image-{'segmentation' if data.images.regions else 'classification'}"
+        ]
+    return ["pipeline_tag: tabular-classification"] if isinstance(data.target, Target) else []
 
 
 def _summary(facts: CardFacts, manifest: Manifest) -> str:
@@ -145,15 +155,47 @@ def _use() -> str:
 
 
 def _inputs(manifest: Manifest) -> str:
-    rows = "\n".join(
-        f"| {_cell(column.name)} | {_preparation(column)} |" for column in manifest.data.columns
+    data = manifest.data
+    parts = ["## Inputs\n"]
+    if data.images is not None:
+        parts.append(_images(data.images))
+    if data.columns:
+        rows = "\n".join(
+            f"| {_cell(column.name)} | {_preparation(column)} |" for column in data.columns
+        )
+        parts.append(
+            "In this order; a category takes one input for each of its codes. The model's\n"
+            f"metadata names every input.\n\n| column | preparation |\n|---|---|\n{rows}\n"
+        )
+    return "\n".join(parts)
+
+
+def _images(images: ImageTerms) -> str:
+    """How a scan becomes the network's input, and what its outputs are."""
+    spacing = " x ".join(f"{side:g}" for side in images.spacing)
+    window = " x ".join(str(side) for side in images.window)
+    low, high = images.intensity_range
+    scaling = (
+        "each volume by the mean and deviation of its own voxels that are not 0"
+        if images.intensity == "zscore"
+        else f"{low:g} to {high:g} scaled to −1 to 1 and clipped"
     )
-    return (
-        "## Inputs\n\n"
-        "In this order; a category takes one input for each of its codes. The model's metadata\n"
-        "names every input.\n\n"
-        f"| column | preparation |\n|---|---|\n{rows}\n"
-    )
+    sentences = [
+        f"Volumes in this order as channels: {', '.join(images.modalities)}; axes to the right, "
+        f"front and top (RAS){f', {spacing} mm per voxel' if spacing else ''}; {scaling}; a window "
+        f"of {window} voxels, {'anywhere' if images.placement == 'patches' else 'the middle one'}."
+    ]
+    if images.channels > len(images.modalities):
+        sentences.append(
+            "A missing modality is all zeros; one more channel per modality is 1 where it is there."
+        )
+    if images.regions:
+        named = ", ".join(
+            f"{region.name} (labels {', '.join(map(str, region.labels))})"
+            for region in images.regions
+        )
+        sentences.append(f"One logit per voxel and region, in this order: {named}.")
+    return _wrapped(" ".join(sentences)) + "\n"
 
 
 def _cell(name: str) -> str:

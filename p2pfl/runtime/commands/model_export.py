@@ -1,6 +1,7 @@
 """A released model as something to hand on: named tensors, a model card, and the proof.
 
-The directory follows the layout of Hugging Face: `README.md` (the model card), `model.safetensors`.
+The directory follows the layout of Hugging Face: `README.md` (the model card), `model.safetensors`,
+and where it is asked for `model.onnx`.
 `manifest.toml` is the study as it was agreed on (its SHA-256 is the study's id), `provenance.json`
 the ledger's entry with everything needed to check it without this site. Nothing in it was computed
 from patients except the model itself, whose privacy is paid for: no scores, no counts.
@@ -25,6 +26,7 @@ from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, EXIT_IO, OperatorError
 from p2pfl.runtime.home import Home, sync_directory, write_durably
 
 MODEL = "model.safetensors"
+ONNX = "model.onnx"
 CARD = "README.md"
 MANIFEST = "manifest.toml"
 PROVENANCE = "provenance.json"
@@ -32,11 +34,15 @@ PROVENANCE = "provenance.json"
 
 @dataclass(frozen=True, slots=True)
 class ModelExport:
-    """Export into `out`, which must not exist or be empty. licence: an SPDX id, or "other"."""
+    """Export into `out`, which must not exist or be empty. licence: an SPDX id, or "other".
+
+    is_onnx: the model as ONNX, too.
+    """
 
     study: str
     out: Path
     licence: str = "other"
+    is_onnx: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ def model_export(home: Home, request: ModelExport) -> Exported:
             # A directory of its own inside: its removal then never meets what was moved away.
             folder = Path(scratch) / "model"
             folder.mkdir(mode=0o755)
-            facts = _fill(home, model, folder, licence)
+            facts = _fill(home, model, folder, licence, is_onnx=request.is_onnx)
             files = tuple(sorted(path.name for path in folder.iterdir()))
             sync_directory(folder)
             folder.replace(out)
@@ -78,15 +84,17 @@ def model_export(home: Home, request: ModelExport) -> Exported:
     return Exported(out, facts, files)
 
 
-def _fill(home: Home, model: Released, folder: Path, licence: str) -> CardFacts:
+def _fill(home: Home, model: Released, folder: Path, licence: str, *, is_onnx: bool) -> CardFacts:
     ask_child(
         "export",
         "Writing the model",
         manifest=str(home.study(model.manifest.study_id)),
         model=str(model.vector),
         out=str(folder / MODEL),
+        onnx=str(folder / ONNX) if is_onnx else "",
     )
-    os.chmod(folder / MODEL, 0o644)  # made to be handed on
+    for file in (MODEL, ONNX) if is_onnx else (MODEL,):
+        os.chmod(folder / file, 0o644)  # made to be handed on
     tensors = hashlib.sha256((folder / MODEL).read_bytes()).digest()
     facts = card_facts(
         model, installed_roster(home), read_config(home.config).name, tensors, licence

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from feat_stage import Finished
+from onnx.reference import ReferenceEvaluator
 from ops_sites import done, p2pfl
 from safetensors import safe_open
 from safetensors.numpy import load_file
@@ -209,6 +211,30 @@ def test_an_export_never_overwrites_and_leaves_nothing_half(
     assert p2pfl(*words, "--out", tmp_path / "x", "--licence", "a b\nc").code == EXIT_USAGE
     assert p2pfl(*words, "--out", "/proc/nowhere/x").code == EXIT_IO
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
+
+
+def test_onnx_goes_with_the_export_and_says_the_same(finished: Finished, tmp_path: Path) -> None:
+    out = tmp_path / "exported"
+    words = ("--home", finished.home, "model")
+    done(*words, "export", finished.study, "--out", out, "--onnx")
+    graph = onnx.load(out / "model.onnx")
+    rows = np.loadtxt(
+        finished.home / "models" / finished.study / "holdout.csv", delimiter=",", skiprows=1
+    )
+    columns = rows[:, :-1].astype(np.float32)
+    [odds] = ReferenceEvaluator(graph).run(None, {"columns": columns})
+    tensors = load_file(out / "model.safetensors")
+    expected = columns @ tensors["weight"][0] + tensors["bias"][0]
+    assert odds[:, 0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_images_for_a_model_of_tables_are_refused(finished: Finished, tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    out = tmp_path / "out"
+    words = ("model", "predict", finished.study, tmp_path / "scans", "-o", out)
+    ran = p2pfl("--home", finished.home, *words)
+    assert (ran.code, out.exists()) == (EXIT_USAGE, False)
+    assert "predicts from a table" in ran.err
 
 
 def table(path: Path) -> list[list[str]]:
