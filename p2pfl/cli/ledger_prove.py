@@ -100,4 +100,6 @@ def _say(made: ProofMade, json: bool) -> None:
         say_wrapped("This entry is one that only this site may read: hand it over with care.")
     say("To check it, with the log's key from a source of your own:")
     say(f"  p2pfl ledger check-proof {made.file} \\")
+    if made.older_key:  # the log's key was replaced between the two heads
+        say(f"    --key {made.older_key} \\")
     say(f"    --key {made.key}")

@@ -21,8 +21,16 @@ from gossip.identifiers import Digest, SiteId
 from gossip.keys import SiteKeys
 from gossip.roster import Roster
 from gossip.transport import Transport
-from gossip.witness_messages import PLAIN, EntriesSent, EntriesWanted, HeadsHeld, SentEntry
+from gossip.witness_messages import (
+    PLAIN,
+    EntriesSent,
+    EntriesWanted,
+    HeadsHeld,
+    KeysShown,
+    SentEntry,
+)
 from ledger.log import Checkpoint, LedgerError, LogId, VerifierKey, note_verify, parse_entry
+from p2pfl.runtime.log_lineage import keys_of_lineage
 
 ENTRIES_PER_REQUEST: Final = 128
 ANSWER_S: Final = 4.0
@@ -36,11 +44,13 @@ class Collected:
     """What the others hold of the own log.
 
     answered: sites that said which head they hold. notes: those heads, signed by this site.
-    entries: number → raw bytes; whoever uses them verifies them. liars: sites that sent what this
-    site never wrote."""
+    log_keys: that put each other in force, as the log's own entries prove, the newest last; none
+    where nobody knew of a replaced one. entries: number → raw bytes; whoever uses them verifies
+    them. liars: sites that sent what this site never wrote."""
 
     answered: tuple[SiteId, ...]
     notes: tuple[bytes, ...]
+    log_keys: tuple[VerifierKey, ...]
     entries: dict[int, bytes]
     given_by: dict[SiteId, int]
     liars: tuple[SiteId, ...]
@@ -84,7 +94,7 @@ class MirrorSession:
         self._box = SealedBox(SigningKey(keys.identity).to_curve25519_private_key())
         self._peers: dict[SiteId, _Peer] = {}
         self._answered: dict[SiteId, bytes] = {}
-        self._notes: dict[int, bytes] = {}
+        self._log_keys: tuple[VerifierKey, ...] = ()
         self._gaps: list[_Gap] = []
         self._entries: dict[int, bytes] = {}
         self._given: dict[SiteId, int] = {}
@@ -99,7 +109,8 @@ class MirrorSession:
         await transport.start(self)
         try:
             await self._until(lambda: len(self._answered) >= others, self._wish.wait_s)
-            size = max(self._notes, default=0)
+            notes = self._notes()
+            size = max(notes, default=0)
             tell(f"{len(self._answered)} of {others} sites answered; the log has {size} entries")
             self._gaps = [
                 _Gap(start, min(size, start + ENTRIES_PER_REQUEST))
@@ -110,7 +121,8 @@ class MirrorSession:
             await transport.stop()
         return Collected(
             tuple(sorted(self._answered)),
-            tuple(note for _, note in sorted(self._notes.items())),
+            tuple(note for _, note in sorted(notes.items())),
+            self._log_keys,
             self._entries,
             self._given,
             tuple(sorted(self._liars)),
@@ -203,17 +215,29 @@ class MirrorSession:
             return None
         return raw if (entry.log_id, entry.seq) == (self._wish.log_id, item.seq) else None
 
-    def _heads_held(self, source: SiteId, own: bytes) -> None:
-        self._answered.setdefault(source, own)
-        if not own:
-            return
+    def _notes(self) -> dict[int, bytes]:
+        """Size → a head of the own log that somebody holds.
+
+        Two of one size and with different roots are a fork, which is not found out here."""
+        notes = dict[int, bytes]()
+        keys = dict.fromkeys([*self._wish.keys, *self._log_keys])
+        for _, own in sorted(self._answered.items()):
+            try:
+                head = Checkpoint.parse(note_verify(own, *keys).text)
+            except LedgerError:
+                continue  # also of whoever holds none
+            if head.origin.endswith(f"/{self._wish.log_id.hex()}"):
+                notes.setdefault(head.size, own)
+        return notes
+
+    def _keys_shown(self, entries: Sequence[bytes]) -> None:
+        """The own log's keys, as somebody knows them: a home may be older than its newest key."""
         try:
-            head = Checkpoint.parse(note_verify(own, *self._wish.keys).text)
+            keys = keys_of_lineage(self._wish.log_id, self._wish.keys[0].name, entries).keys
         except LedgerError:
             return
-        if head.origin.endswith(f"/{self._wish.log_id.hex()}"):
-            # Two of one size and with different roots are a fork, which is not found out here.
-            self._notes.setdefault(head.size, own)
+        if len(keys) > len(self._log_keys):
+            self._log_keys = keys
 
     # -- the transport's inbox -------------------------------------------------------------------
 
@@ -239,7 +263,9 @@ class MirrorSession:
             return
         match envelope.message:
             case HeadsHeld(notes=(own, *_)):
-                self._heads_held(source, own)
+                self._answered.setdefault(source, own)
+            case KeysShown(log_id=log_id, entries=entries) if log_id == self._wish.log_id:
+                self._keys_shown(entries)
             case EntriesSent(log_id=log_id) if log_id == self._wish.log_id:
                 self._entries_sent(source, envelope.message)
             case _:

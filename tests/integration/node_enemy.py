@@ -16,6 +16,7 @@ from gossip.envelope import seal
 from gossip.identifiers import Digest, SiteId, digest_of
 from gossip.libp2p_transport import Libp2pTransport
 from gossip.messages import Decision, HeadAdvertised, Message, StudyDecision, UpdateAnnounced
+from gossip.witness_messages import HeadsHeld
 from ledger.log import Checkpoint, Log, Signer, note_sign
 from ledger.provenance import kinds
 from p2pfl.core.gathering import blob_size_bytes
@@ -79,6 +80,8 @@ class Enemy:
         async with asyncio.timeout(80):
             while not self.met >= set(sites):  # noqa: ASYNC110 - told in another thread
                 await asyncio.sleep(0.02)
+        for site in sites:  # as if it had never seen their logs: they wait for every site's word
+            await self.tell(site, HeadsHeld((b"",)))
 
     def sealed(self, message: Message) -> bytes:
         return seal(self.keys.transport, self.site, self.roster.consortium, message)

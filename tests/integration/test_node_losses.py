@@ -1,40 +1,40 @@
 """After a loss a node is read-only and names the command that heals; that command heals it."""
 
 import asyncio
-import os
 import shutil
 import sqlite3
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bridged_transport import dialling
 from node_homes import Consortium, audit_code, entries, found, p2pfl, p2pfl_json
-from node_in_process import LocalNode
+from node_mending import (
+    forget_entries,
+    healed,
+    incarnated,
+    lose_disk,
+    mirrored,
+    nodes_of,
+    now_us,
+    recovered,
+    sign_next_roster,
+    until,
+)
 
 from gossip.memory_transport import Switchboard
 from ledger.log import Log, LogId, LogReader, Signer
-from ledger.log.mirror_errors import LogUnknown
 from ledger.log.witness_store import WitnessDatabase
 from ledger.provenance import kinds
 from ledger.provenance.readers import Readers, readers_of
 from p2pfl.cli.main import main
 from p2pfl.core.events import OwnLog
-from p2pfl.runtime.commands.incarnations import Incarnated, NewIncarnation, new_incarnation
-from p2pfl.runtime.commands.ledger_recovering import LedgerRecovered, Recover, recover
+from p2pfl.runtime.commands.ledger_recovering import Recover, recover
 from p2pfl.runtime.commands.lost_data import has_gap
 from p2pfl.runtime.errors import OperatorError
 from p2pfl.runtime.home import Home
-
-ASKED_S = 120.0
-WAIT_S = 240.0
-
-
-def now_us() -> int:
-    return time.time_ns() // 1000
 
 
 @pytest.fixture(scope="module")
@@ -48,84 +48,6 @@ def made(three: Consortium, tmp_path: Path) -> Consortium:
     return three.copied(tmp_path / "c")
 
 
-@asynccontextmanager
-async def nodes_of(
-    made: Consortium, switchboard: Switchboard, *indices: int, must_ask: bool = False
-) -> AsyncIterator[list[LocalNode]]:
-    own_log = OwnLog.UNCONFIRMED if must_ask else OwnLog.CONFIRMED
-    nodes = [LocalNode(made, index, switchboard, own_log=own_log) for index in indices]
-    try:
-        for node in nodes:
-            await node.start()
-        yield nodes
-    finally:
-        for node in nodes:
-            await node.stop()
-            assert node.seen.bugs == []
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for what is on disk: looking at it costs more than the nodes' own work."""
-    async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110 - nobody tells of it
-            await asyncio.sleep(0.2)
-
-
-async def mirrored(made: Consortium, switchboard: Switchboard) -> None:
-    """Every site holds all entries of every other one."""
-    async with nodes_of(made, switchboard, 0, 1, 2):
-        await until(lambda: all(_holds_all(made, holder) for holder in range(3)))
-
-
-def _holds_all(made: Consortium, holder: int) -> bool:
-    if not (made.home(holder).path / "witness.db").is_file():
-        return False
-    with closing(WitnessDatabase.open(made.home(holder).path / "witness.db")) as book:
-        for index in set(range(3)) - {holder}:
-            log_id = LogId(made.roster.member(made.site(index)).log_id)
-            try:
-                held = book.first_missing_entry(log_id)
-            except LogUnknown:  # its node has just made the file
-                return False
-            if held < len(entries(made.home(index))):
-                return False
-    return True
-
-
-async def recovered(
-    home: Home, switchboard: Switchboard, *, confirmed: bool = True
-) -> LedgerRecovered:
-    dial = dialling(switchboard)
-    request = Recover(confirmed, wait_s=ASKED_S)
-    return await asyncio.to_thread(recover, home, request, now_us=now_us, dial=dial)
-
-
-async def incarnated(home: Home, switchboard: Switchboard) -> Incarnated:
-    dial = dialling(switchboard)
-    return await asyncio.to_thread(
-        new_incarnation,
-        home,
-        NewIncarnation(confirmed=True, wait_s=ASKED_S),
-        now_us=now_us,
-        random_bytes=os.urandom,
-        dial=dial,
-    )
-
-
-async def healed(made: Consortium, switchboard: Switchboard, others: list[LocalNode]) -> None:
-    """The first site takes part again: confirmed, cosigned by the others, its audit clean."""
-    async with nodes_of(made, switchboard, 0, must_ask=True) as (node,):
-        await until(lambda: node.driver.core.own_log is OwnLog.CONFIRMED)
-        await until(lambda: _is_cosigned(made.home(0)))
-        assert others[0].driver.core.accused == frozenset()
-    assert audit_code(made.home(0)) == 0
-
-
-def _is_cosigned(home: Home) -> bool:
-    seen = p2pfl_json(home, "ledger", "status")
-    return bool(seen["quorum_met"] and seen["cosigned_size"] == seen["size"])
-
-
 def another_dataset(made: Consortium) -> None:
     table = made.folder / "second.csv"
     lines = (made.folder / "site0.csv").read_text().splitlines()
@@ -133,12 +55,6 @@ def another_dataset(made: Consortium) -> None:
     schema = str(made.folder / "schema.toml")
     said = ("--legal-basis", "test", "--dpia", "none", "--epsilon-cap", "8", "--delta", "1e-3")
     p2pfl(made.home(0), "data", "add", str(table), "--name", "more", "--schema", schema, *said)
-
-
-def lose_disk(made: Consortium) -> None:
-    home = made.home(0)
-    for path in (*home.path.glob("ledger.db*"), home.heads_log, home.path / "witness.db"):
-        path.unlink(missing_ok=True)
 
 
 def truncate(made: Consortium) -> None:
@@ -250,7 +166,7 @@ def test_a_site_that_lost_everything_goes_on_in_a_new_log_that_names_the_gap(
         size = len(entries(home))
         lose_disk(made)
         for holder in (1, 2):
-            _forget_entries(made, holder)
+            forget_entries(made, holder)
         async with nodes_of(made, switchboard, 1, 2):
             with pytest.raises(Exception, match="are missing"):
                 await recovered(home, switchboard)
@@ -260,7 +176,7 @@ def test_a_site_that_lost_everything_goes_on_in_a_new_log_that_names_the_gap(
             previous = reader.identity.previous
         assert previous is not None
         assert previous.log_id == done.previous
-        _sign_next_roster(made)
+        sign_next_roster(made)
         async with nodes_of(made, switchboard, 1, 2) as others:
             await healed(made, switchboard, others)
 
@@ -310,11 +226,11 @@ def test_what_an_earlier_log_lost_is_not_forgotten_by_the_log_after_the_next(
         lose_disk(made)
         shutil.rmtree(home.dataset("patients"))
         for holder in (1, 2):
-            _forget_entries(made, holder)
+            forget_entries(made, holder)
         for _ in range(2):  # the second one loses nothing
             async with nodes_of(made, switchboard, 1, 2):
                 await incarnated(home, switchboard)
-            _sign_next_roster(made)
+            sign_next_roster(made)
 
     asyncio.run(scenario())
     home = made.home(0)
@@ -360,21 +276,3 @@ def add_data(home: Home, table: Path, name: str) -> Any:
     schema = str(home.path.parent / "schema.toml")
     said = ("--legal-basis", "test", "--dpia", "none", "--epsilon-cap", "8", "--delta", "1e-3")
     return p2pfl_json(home, "data", "add", str(table), "--name", name, "--schema", schema, *said)
-
-
-def _forget_entries(made: Consortium, holder: int) -> None:
-    path = made.home(holder).path / "witness.db"
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("DELETE FROM entry")
-
-
-def _sign_next_roster(made: Consortium) -> None:
-    """Every member agrees to the first site's new card."""
-    following = made.folder / "next.roster"
-    following.unlink(missing_ok=True)
-    card = made.home(0).card("site0")
-    p2pfl(made.home(1), "roster", "renew", str(card), "--out", str(following))
-    for home in made.homes:
-        p2pfl(home, "roster", "sign", str(following))
-    for home in made.homes[:-1]:
-        p2pfl(home, "roster", "install", str(following))

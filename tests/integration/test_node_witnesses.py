@@ -4,9 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from node_homes import Consortium, found, p2pfl, p2pfl_json
+from node_homes import Consortium, entries, found, p2pfl, p2pfl_json
 from node_processes import running, start
 
+from ledger.log import Checkpoint, LogReader, Signer, encode_fork, note_sign
+from ledger.log.forks import fork_of_heads
+from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
 from p2pfl.cli.main import main
 
 
@@ -69,6 +72,58 @@ def test_a_file_that_proves_nothing_is_refused_in_one_sentence(
     (tmp_path / "proof").write_bytes(b"nothing")
     assert main(["ledger", "check-fork", str(tmp_path / "proof")]) == 65
     assert "proves no fork" in capsys.readouterr().err
+
+
+def test_a_site_whose_own_log_is_proved_to_be_forked_freezes_it_and_names_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = found(tmp_path / "c", 2)
+    home = made.home(0)
+    _hold_proof_against_itself(made)
+    for _ in range(2):
+        node = start(home)
+        alarm = node.wait("own_log_forked")
+        assert alarm["level"] == "error"
+        status = node.status()
+        assert status["own_log"] == "read-only"
+        assert "p2pfl ledger new-incarnation" in status["read_only"]
+        assert "READ-ONLY" in p2pfl(home, "node", "status")
+        node.until(lambda: p2pfl_json(home, "ledger", "status")["frozen"], "frozen")
+        node.stop()
+    kinds = [entry.kind for entry in entries(home)]
+    assert (kinds[-1], kinds.count("fork.found")) == ("fork.found", 1)
+    (fork,) = p2pfl_json(home, "ledger", "status")["forks"]
+    file = Path(fork["file"])
+    assert file.name.startswith("0001-K1-")
+    assert (file.stat().st_mode & 0o777, file.parent) == (0o600, home.forks)
+    assert "FROZEN" in p2pfl(home, "ledger", "status")
+    assert all(
+        len(line) <= 80 or "/" in line for line in p2pfl(home, "ledger", "status").split("\n")
+    )
+    elsewhere = tmp_path / "proof"
+    elsewhere.write_bytes(file.read_bytes())
+    capsys.readouterr()
+    assert main(["--home", str(tmp_path / "none"), "ledger", "check-fork", str(elsewhere)]) == 12
+    assert "was shown in two histories" in capsys.readouterr().out
+
+
+def _hold_proof_against_itself(made: Consortium) -> None:
+    """As if another site had told it: two heads of one size under its own key."""
+    home, key = made.home(0), Signer(made.keys(0).log)
+    reader = LogReader.open(home.path)
+    identity, size = reader.identity, reader.checkpoint.size
+    reader.close()
+    texts = [Checkpoint(identity.origin, size, bytes([n]) * 32).text for n in (1, 2)]
+    proof = fork_of_heads(
+        identity.verifier_key, *(note_sign(text, identity.origin, key) for text in texts)
+    )
+    assert proof is not None
+    book = WitnessDatabase.open(home.path / WITNESS_NAME)
+    try:
+        book.set_logs({identity.log_id: identity.verifier_key})
+        assert book.put_fork(encode_fork(proof))
+    finally:
+        book.close()
 
 
 def _another_dataset(made: Consortium, home: Path) -> None:

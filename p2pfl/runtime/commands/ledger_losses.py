@@ -17,7 +17,6 @@ from gossip.roster import Roster
 from gossip.transport import Transport
 from ledger.log import (
     Checkpoint,
-    Entry,
     KeyType,
     LedgerError,
     LogId,
@@ -64,13 +63,16 @@ class Mending:
 
 @dataclass(frozen=True, slots=True)
 class OwnLog:
-    """The log that the roster says is this site's. sound: its first entries that are whole here."""
+    """The log that the roster says is this site's.
+
+    sound: its first entries that are whole here. log_keys: that these entries put in force."""
 
     home: Home
     keys: SiteKeys
     roster: Roster
     log_id: LogId
     sound: int
+    log_keys: tuple[bytes, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -79,9 +81,10 @@ class OwnLog:
 
     @property
     def verifier_keys(self) -> tuple[VerifierKey, ...]:
-        """Under which its heads may be signed: as the roster says, and as it is now."""
-        public = {self.roster.member(self.keys.site).log_pk, Signer(self.keys.log).public_key}
-        return tuple(VerifierKey(self.origin, KeyType.ED25519, pk) for pk in sorted(public))
+        """Under which its heads may be signed: as the roster, the log and the key's file say."""
+        named = {self.roster.member(self.keys.site).log_pk, Signer(self.keys.log).public_key}
+        public = sorted(named.union(self.log_keys))
+        return tuple(VerifierKey(self.origin, KeyType.ED25519, pk) for pk in public)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class Found:
     notes: tuple[bytes, ...]
     """Heads that this site signed, from others and from here."""
     silent: tuple[str, ...]
+    verifier_keys: tuple[VerifierKey, ...]
+    """Under which those heads are signed."""
 
     @property
     def size(self) -> int:
@@ -120,13 +125,13 @@ def own_log(home: Home, keys: SiteKeys, roster: Roster, *, from_start: bool = Fa
         )
     log_id = LogId(roster.member(keys.site).log_id)
     with closing(Remains(home.path)) as left:
-        sound = 0 if from_start else sum(1 for _ in _sound(left.entries(), log_id))
-    return OwnLog(home, keys, roster, log_id, sound)
+        sound, log_keys = _sound(left.entries(), log_id)
+    return OwnLog(home, keys, roster, log_id, 0 if from_start else sound, log_keys)
 
 
-def _sound(raws: Iterator[bytes], log_id: LogId) -> Iterator[Entry]:
-    """The first entries, up to one that does not prove itself or does not follow."""
-    identity, prev = None, NO_PREVIOUS
+def _sound(raws: Iterator[bytes], log_id: LogId) -> tuple[int, tuple[bytes, ...]]:
+    """How many entries are whole, up to one that does not prove itself; the keys in them."""
+    identity, prev, sound = None, NO_PREVIOUS, 0
     for seq, raw in enumerate(raws):
         try:
             entry = parse_entry(raw)
@@ -135,11 +140,12 @@ def _sound(raws: Iterator[bytes], log_id: LogId) -> Iterator[Entry]:
             verify_link(entry, seq, prev)
             identity = follow(identity, entry)
         except LedgerError:
-            return
+            break
         if identity.log_id != log_id:
-            return
-        prev = entry.leaf
-        yield entry
+            return 0, ()
+        prev, sound = entry.leaf, seq + 1
+    keys = () if identity is None else tuple(key.public_key for key in identity.keys)
+    return sound, keys
 
 
 def goes_on_already(own: OwnLog) -> bool:
@@ -172,7 +178,8 @@ def ask_others(own: OwnLog, dial: Dial, *, wait_s: float, tell: Callable[[str], 
         ) from error
     heard = {*collected.answered, own.keys.site}
     silent = tuple(sorted(card.name for card in own.roster.members if card.site not in heard))
-    return Found(collected, (*collected.notes, *_notes_here(own)), silent)
+    keys = tuple(dict.fromkeys([*own.verifier_keys, *collected.log_keys]))
+    return Found(collected, (*collected.notes, *_notes_here(own)), silent, keys)
 
 
 def ask_enough(own: OwnLog, dial: Dial, request: Mending, tell: Callable[[str], None]) -> Found:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gossip.roster import Roster
-from ledger.log import LedgerError, LogReader, VerifierKey
+from ledger.log import LedgerError, LogId, LogReader, OnDamage, VerifierKey
 from ledger.log.check_proof import (
     PROOF_BYTES_MAX,
     InclusionVerdict,
@@ -18,6 +18,7 @@ from ledger.log.check_proof import (
 )
 from ledger.log.entries import RAW_BYTES_MAX
 from ledger.log.heads_file import HEADS_NAME, read_tail_of, scan_records
+from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
 from ledger.provenance import exports
 from ledger.provenance.readers import Readers, readers_of
 from p2pfl.core.witnessing_terms import log_key, witness_key
@@ -25,20 +26,23 @@ from p2pfl.runtime.commands.ledger_vouching import cosigned_head, note_at
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, EXIT_USAGE, OperatorError
 from p2pfl.runtime.home import Home, read_bounded
+from p2pfl.runtime.log_lineage import keys_of_lineage
 
 SIZES_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ProofMade:
-    """What was written. `key`: the log's, as `check-proof --key` takes it. `is_private`: the
-    entry is one that only this site may read."""
+    """What was written. `key`: the log's, as `check-proof --key` takes it; `older_key`: the one
+    that signed the older of two heads, if another did. `is_private`: the entry is one that only
+    this site may read."""
 
     file: str
     entry: str
     key: str
     size: int
     is_private: bool
+    older_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,13 @@ def consistency_proof(home: Home, older: int, newer: int, folder: Path) -> Proof
                 exit_code=EXIT_USAGE,
             )
         data = consistency_file(reader.prove_consistency(older, newer), *notes)
-        key = str(reader.identity.verifier_key_at(newer))
+        keys = [str(reader.identity.verifier_key_at(size)) for size in (older, newer)]
     finally:
         reader.close()
     path = folder / f"{older}-{newer}.consistency-proof"
     write_new(path, data)
-    return ProofMade(str(path), "", key, newer, is_private=False)
+    other = keys[0] if keys[0] != keys[1] else ""
+    return ProofMade(str(path), "", keys[1], newer, is_private=False, older_key=other)
 
 
 def proof_checked(file: Path, entry: Path | None, keys: Sequence[VerifierKey]) -> ProofSeen:
@@ -134,15 +139,34 @@ def proof_checked(file: Path, entry: Path | None, keys: Sequence[VerifierKey]) -
     return ProofSeen(said, head.origin, head.size, head.root, names)
 
 
-def keys_known(roster: Roster | None) -> tuple[VerifierKey, ...]:
-    """Every member's log and witness key."""
-    if roster is None:
+def keys_known(home: Home | None) -> tuple[VerifierKey, ...]:
+    """Every member's log and witness keys: the roster's, and those that replaced them.
+
+    Without a log key that its own site disowned: what that signed may be anybody's."""
+    roster = None if home is None else installed_roster(home)
+    if home is None or roster is None:
         return ()
-    return tuple(
-        key
-        for card in roster.members
-        for key in (log_key(roster.consortium, card), witness_key(card))
-    )
+    known, disowned = list[VerifierKey](), set[VerifierKey]()
+    for card in roster.members:
+        named = log_key(roster.consortium, card)
+        lineage = keys_of_lineage(
+            LogId(card.log_id), named.name, _lineage_held(home, LogId(card.log_id))
+        )
+        known += [named, *lineage.keys, witness_key(card)]
+        disowned |= lineage.disowned
+    return tuple(key for key in dict.fromkeys(known) if key not in disowned)
+
+
+def _lineage_held(home: Home, log_id: LogId) -> tuple[bytes, ...]:
+    """What this home knows of the entries that changed a log's keys; its own log's, too."""
+    try:
+        with closing(LogReader.open(home.path, on_damage=OnDamage.SHOW)) as reader:
+            if reader.log_id == log_id:
+                return reader.lineage()
+        with closing(WitnessDatabase.open(home.path / WITNESS_NAME)) as book:
+            return book.lineage(log_id)
+    except LedgerError:
+        return ()  # never heard of, or damaged: the roster's key counts
 
 
 def keys_asked(home: Home | None, given: Sequence[str]) -> tuple[VerifierKey, ...]:
@@ -157,7 +181,7 @@ def keys_asked(home: Home | None, given: Sequence[str]) -> tuple[VerifierKey, ..
             fix="Give a verifier key as `p2pfl ledger prove` prints it: name+hash+base64.",
             exit_code=EXIT_USAGE,
         ) from error
-    keys = keys or keys_known(None if home is None else installed_roster(home))
+    keys = keys or keys_known(home)
     if not keys:
         raise OperatorError(
             "There is no key to check with.",

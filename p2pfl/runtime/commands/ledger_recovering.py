@@ -80,6 +80,7 @@ def recover(
         if goes_on_already(own):
             raise newer_ledger(read_config(home.config).name)
         found = ask_enough(own, dial, request, tell)
+        _require_newest_key(own, found)
         _require_loss(own, found)
         if not request.confirmed:
             raise _unconfirmed(own, found)
@@ -110,6 +111,21 @@ def recover(
     )
 
 
+def _require_newest_key(own: OwnLog, found: Found) -> None:
+    """Raises OperatorError where the log goes on under a key that this home does not have."""
+    shown = found.collected.log_keys
+    if not shown or shown[-1].public_key == Signer(own.keys.log).public_key:
+        return
+    raise OperatorError(
+        "This site's log key was replaced after this home, or its key backup, was made: the "
+        "ledger goes on under a key that is not here.",
+        fix="Restore a key backup that was made after `p2pfl ledger rotate-key` "
+        "(`p2pfl keys restore`), then recover. If the newer key is lost: `p2pfl ledger "
+        "new-incarnation`.",
+        exit_code=EXIT_REFUSED,
+    )
+
+
 def _require_loss(own: OwnLog, found: Found) -> None:
     """Raises OperatorError if the ledger opens and nobody knows more of it."""
     try:
@@ -118,7 +134,7 @@ def _require_loss(own: OwnLog, found: Found) -> None:
             if own.sound < size:
                 return  # opening looks at the end alone
             for note in found.notes:
-                head = Checkpoint.parse(note_verify(note, *own.verifier_keys).text)
+                head = Checkpoint.parse(note_verify(note, *found.verifier_keys).text)
                 if head.size > size or log.root_at(head.size) != head.root:
                     return
     except LedgerError:
