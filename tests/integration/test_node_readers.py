@@ -18,6 +18,7 @@ from node_processes import running
 from gossip.envelope import open_envelope, seal
 from gossip.identifiers import Digest, SiteId
 from gossip.libp2p_transport import Libp2pTransport
+from gossip.memory_transport import Switchboard
 from gossip.witness_messages import (
     PLAIN,
     EntriesSent,
