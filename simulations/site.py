@@ -65,6 +65,8 @@ class Outgoing:
 
     event: ev.Event | None = None
     delay_s: float = 0.0
+    late: Callable[[], ev.Event] | None = None
+    """Makes the event when it is due: what takes long is worked off together."""
     offer: fx.Offer | None = None
     withdraw: str = ""
     fetch: Fetch | None = None
@@ -199,9 +201,10 @@ class SimulatedSite:
                 self.notices.append(notice)
                 return []
             case _:
-                return self._perform_job(effect)
+                return self.perform_job(effect)
 
-    def _perform_job(self, effect: fx.Effect) -> list[Outgoing]:
+    def perform_job(self, effect: fx.Effect) -> list[Outgoing]:
+        """Start something long."""
         match effect:
             case fx.OpenTraining(study=study, manifest=manifest):
                 d = manifest.study.parameters

@@ -8,7 +8,8 @@ import dataclasses
 import hashlib
 import heapq
 import itertools
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -57,6 +58,9 @@ class World:
         """Return True to crash the site instead of performing its next effect."""
         self.cut: set[frozenset[SiteId]] = set()
         """Pairs of sites whose wire lets nothing through; they do not notice."""
+        self.bytes_sent: Counter[SiteId] = Counter()
+        self.bytes_received: Counter[SiteId] = Counter()
+        self.messages = 0
         self._random = np.random.Generator(np.random.PCG64(seed))
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._timers: dict[tuple[SiteId, ev.TimerKey], int] = {}
@@ -104,6 +108,10 @@ class World:
             call()
         return until()
 
+    def at(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Do something to the world later, whatever has become of any site."""
+        self._push(delay_s, call)
+
     def digest(self) -> str:
         """SHA-256 over every event and effect so far."""
         return self._trace.hexdigest()
@@ -148,11 +156,14 @@ class World:
 
     def _carry(self, source: SimulatedSite, target: SimulatedSite, raw: bytes) -> None:
         terms = self.network
+        self.messages += 1
+        self.bytes_sent[source.id] += len(raw)
         if not target.is_up or self._random.random() < terms.loss or self._is_cut(source, target):
             return
         span_s = terms.delay_max_s - terms.delay_min_s
         delay_s = terms.delay_min_s + span_s * self._random.random()
         received = dis.Received(source.id, raw)
+        self.bytes_received[target.id] += len(raw)
         self.later(target, delay_s, lambda: self._disseminate(target, received))
 
     def _is_cut(self, source: SimulatedSite, target: SimulatedSite) -> bool:
@@ -177,6 +188,9 @@ class World:
     def _send_out(self, site: SimulatedSite, outgoing: Outgoing) -> None:
         if isinstance(outgoing.event, ev.TimerFired):
             self._set_timer(site, outgoing.event, outgoing.delay_s)
+        elif outgoing.late is not None:
+            late = outgoing.late
+            self.later(site, outgoing.delay_s, lambda: self._handle(site, late()))
         elif outgoing.event is not None:
             self.submit(site, outgoing.event, outgoing.delay_s)
         if outgoing.offer is not None:
@@ -198,6 +212,8 @@ class World:
             if holder is None or not holder.is_up or self._is_cut(site, holder):
                 continue
             if fetch.model in holder.blobs and holder.core.may_read(site.id, fetch.model):
+                self.bytes_sent[holder.id] += len(holder.blobs[fetch.model])
+                self.bytes_received[site.id] += len(holder.blobs[fetch.model])
                 arrived = site.take_in(fetch, holder.blobs[fetch.model])
                 self.submit(site, arrived, FETCH_S)
                 return
@@ -238,7 +254,7 @@ def canonical(value: object) -> str:
             return "{" + ",".join(sorted(canonical(item) for item in value)) + "}"
         case tuple() | list():
             return "(" + ",".join(canonical(item) for item in value) + ")"
-        case dict():
+        case Mapping():
             pairs = sorted((canonical(k), canonical(v)) for k, v in value.items())
             return "{" + ",".join(f"{k}:{v}" for k, v in pairs) + "}"
         case Manifest():

@@ -5,7 +5,7 @@ cannot be read, with a digest of 31 bytes or a sentence where a code belongs. Kn
 single kinds."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
@@ -214,6 +214,9 @@ class _Slot:
 _SLOTS: dict[type[Any], tuple[_Slot, ...]] = {}  # reading type hints is slow, records are many
 
 
+_CHECKS: dict[type[Any], tuple[tuple[str, Callable[[str, Any], None]], ...]] = {}
+
+
 def _slots(of: type[Any]) -> tuple[_Slot, ...]:
     if of not in _SLOTS:
         hints = get_type_hints(of, include_extras=True)
@@ -230,8 +233,11 @@ def _slot(name: str, hint: Any) -> _Slot:
 
 def check_fields(record: Any) -> None:
     """Check every field of a dataclass instance. Raises FieldError."""
-    for slot in _slots(type(record)):
-        slot.spec.check(slot.name, getattr(record, slot.name))
+    of = type(record)
+    if of not in _CHECKS:
+        _CHECKS[of] = tuple((slot.name, slot.spec.check) for slot in _slots(of))
+    for name, check in _CHECKS[of]:
+        check(name, getattr(record, name))
 
 
 def pack_fields(record: Any) -> dict[str, Any]:

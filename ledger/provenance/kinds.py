@@ -47,7 +47,14 @@ from ledger.provenance.records_study import (
     StudyRevoked,
     StudySteered,
 )
-from ledger.provenance.terms import AggInput, DpTerms, InputRef, KindError, UnknownKind
+from ledger.provenance.terms import (
+    AggInput,
+    DpTerms,
+    InputRef,
+    KindError,
+    RecordBody,
+    UnknownKind,
+)
 
 __all__ = [
     "CLASSES",
@@ -137,6 +144,8 @@ def parse(entry: Entry) -> Record:
     cls = CLASSES.get(entry.kind)
     if cls is None:
         raise UnknownKind(entry.seq, entry.kind, "this version knows no such kind")
+    if isinstance(entry.body, RecordBody) and isinstance(entry.body.record, cls):
+        return entry.body.record  # it never was bytes: checked when it was made
     try:
         return cls.from_body(entry.body)
     except FieldError as error:

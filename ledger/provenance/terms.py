@@ -2,7 +2,7 @@
 
 Responsible for what all kinds share. Knows nothing of the single kinds; those are in `kinds`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
@@ -65,7 +65,34 @@ class Kind(Checked):
 
     def draft(self, actor: str) -> Draft:
         """What to append, on behalf of an actor (a pseudonym such as "node" or "owner-1")."""
-        return Draft(kind=self.KIND, actor=actor, body=self.body())
+        return Draft(kind=self.KIND, actor=actor, body=RecordBody(self))
+
+
+class RecordBody(Mapping[str, Any]):
+    """A record as a body, packed only when somebody looks inside."""
+
+    __slots__ = ("_packed", "record")
+
+    def __init__(self, record: Kind) -> None:
+        self.record = record
+        self._packed: dict[str, Any] | None = None
+
+    def _body(self) -> dict[str, Any]:
+        if self._packed is None:
+            self._packed = self.record.body()
+        return self._packed
+
+    def __getitem__(self, key: str) -> Any:
+        return self._body()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._body())
+
+    def __len__(self) -> int:
+        return len(self._body())
+
+    def __repr__(self) -> str:
+        return repr(self._body())
 
 
 @dataclass(frozen=True, slots=True)

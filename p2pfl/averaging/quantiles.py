@@ -4,7 +4,9 @@ import numpy as np
 
 from p2pfl.averaging.inputs import Wide
 
-# Weights are whole micro-units rounded to float32: two sums closer than this are the same sum.
+# Weights are whole micro-units, and the own one holds what rounding left of the others: sums of N
+# of them that are closer than N micro-units are the same sum. Otherwise sites that hold the same
+# models would break ties each in its own favour, and never agree.
 WEIGHT_TOLERANCE = 1e-6
 
 
@@ -18,7 +20,7 @@ def weighted_quantile(values: Wide, weights: Wide, share: float) -> float:
     """
     order = np.argsort(values, kind="stable")
     running = np.cumsum(weights[order])
-    reached = running >= (share - WEIGHT_TOLERANCE) * running[-1]
+    reached = running >= (share - WEIGHT_TOLERANCE * weights.size) * running[-1]
     return float(values[order[int(np.argmax(reached))]])
 
 
@@ -34,7 +36,7 @@ def weighted_median(values: Wide, weights: Wide) -> Wide:
     ordered = np.take_along_axis(values, order, axis=-1)
     running = np.cumsum(weights[order], axis=-1)
     half = 0.5 * running[..., -1:]
-    tolerance = WEIGHT_TOLERANCE * running[..., -1:]
+    tolerance = WEIGHT_TOLERANCE * weights.size * running[..., -1:]
     lower = np.argmax(running >= half - tolerance, axis=-1)
     upper = np.argmax(running > half + tolerance, axis=-1)
     below = np.take_along_axis(ordered, lower[..., np.newaxis], axis=-1)

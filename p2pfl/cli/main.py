@@ -35,6 +35,7 @@ FAMILIES: Final = {
     "ledger": "Verify, audit and read this site's ledger.",
     "keys": "This site's public keys, and a backup of the secret ones.",
     "doctor": "Check this machine and this site's home.",
+    "simulate": "Try a study with many simulated sites, attacks and faults.",
     "version": "Versions of this program and what it stands on.",
 }
 """Command → one line of help. Each lives in `p2pfl.cli.<command>`, - as _, as `app`."""

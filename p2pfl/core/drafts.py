@@ -102,7 +102,6 @@ def averaging_drafts(
     effect: fx.Average,
     used: tuple[Heard, ...],
     new: tuple[Heard, ...],
-    log_ids: dict[bytes, bytes],
     own: Published | None,
     skipped: range,
     event: ev.Averaged,
@@ -115,7 +114,7 @@ def averaging_drafts(
     inputs = tuple(
         kinds.AggInput(
             site=heard.sender,
-            log_id=log_ids[heard.sender],
+            log_id=heard.log_id,
             seq=heard.seq,
             hash=heard.model,
             weight_u=given.weight_u,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gossip.identifiers import SiteId
-from gossip.messages import Message
+from gossip.messages import Message, StudyDecision
 from ledger.log import Entry
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import ModelHash, Round, StudyId
@@ -34,6 +34,16 @@ class Begin:
     """The signed head of the own log."""
     own_log: OwnLog = OwnLog.CONFIRMED
     """Unconfirmed where peers have to be asked before anything is released."""
+    decisions: tuple["KnownDecision", ...] = ()
+    """Other sites' decisions that are known from before."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDecision:
+    """What another site decided about a study, verified before."""
+
+    site: SiteId
+    decision: StudyDecision
 
 
 @dataclass(frozen=True, slots=True)

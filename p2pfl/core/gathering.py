@@ -97,7 +97,11 @@ class Gathering:
             raise WrongSize(f"{heard.size_bytes} bytes, expected {expected}")
         self._inbox.announce(current, heard)
         self._missed.discard(heard.sender)
-        return self._obtain_near(current)
+        if self.is_overdue or self.ahead(current):
+            return self._obtain_near(current)
+        # Everything else that is near was asked for when it came, or when the round began.
+        is_soon = heard.round <= current + 1
+        return [self._obtain(heard)] if is_soon and self._is_near(heard) else []
 
     def holds_leaf(self, leaf: bytes) -> bool:
         """Whether an update is held that this entry of its sender's log stands for."""
@@ -142,15 +146,18 @@ class Gathering:
         """What this round and the next can use; of what lies further ahead, one per neighbour.
 
         A neighbour that announces round after round must not fill the disk."""
-        held = [*self._inbox.at(current).values(), *self._inbox.at(Round(current + 1)).values()]
+        near = [
+            self._inbox.held(round_, site)
+            for round_ in (current, Round(current + 1))
+            for site in self.neighbours_at(round_)
+        ]
+        held = [heard for heard in near if heard is not None]
         if self.is_overdue or self.ahead(current):
             busy = {site for _, site in self._under_way}
-            held += [
-                h
-                for site, h in self._inbox.newest().items()
-                if h.round > current + 1 and site not in busy
-            ]
-        return [h for h in held if self._is_near(h)]
+            newest = self._inbox.newest().items()
+            far = (h for site, h in newest if h.round > current + 1 and site not in busy)
+            held += [heard for heard in far if self._is_near(heard)]
+        return held
 
     def _is_near(self, heard: Heard) -> bool:
         """Whether its sender is a neighbour in the round it is for."""
@@ -178,8 +185,8 @@ class Gathering:
         If they are too few long after the deadline, newer updates stand in for missed ones: whoever
         is furthest behind can then always go on, so that a study never stops with everybody
         waiting for what nobody offers any more."""
-        held = {s: h for s, h in self._inbox.at(round_).items() if h.holding is Holding.READY}
-        present = {s: h for s, h in held.items() if s in self.hood.neighbours}
+        held = ((s, self._inbox.held(round_, s)) for s in self.hood.neighbours)
+        present = {s: h for s, h in held if h is not None and h.holding is Holding.READY}
         if len(present) >= self.enough:
             return present
         for site, heard in self._newer_than(round_).items():
@@ -196,15 +203,24 @@ class Gathering:
 
         Not waited for: a neighbour that is unreachable *and* missed the last deadline, and one
         that went on so far that it offers this round no longer."""
-        held = self._inbox.at(round_)
-        settled = {s for s, h in held.items() if h.holding in (Holding.READY, Holding.REJECTED)}
-        gone_on = {s for s, h in self._inbox.newest().items() if h.round >= round_ + OFFERED_ROUNDS}
-        expected = {
-            s
-            for s in self.hood.neighbours
-            if (s in self.connected or s not in self._missed) and (s in held or s not in gone_on)
-        }
-        return self.is_overdue or (expected <= settled and bool(settled))
+        if self.is_overdue:
+            return True
+        is_any_settled = False
+        for site in self.hood.neighbours:
+            held = self._inbox.held(round_, site)
+            if held is not None and held.holding in (Holding.READY, Holding.REJECTED):
+                is_any_settled = True
+            elif self._is_expected(round_, site, held):
+                return False
+        return is_any_settled
+
+    def _is_expected(self, round_: Round, site: SiteId, held: Heard | None) -> bool:
+        if site not in self.connected and site in self._missed:
+            return False
+        if held is not None or not self._inbox.reaches(round_ + OFFERED_ROUNDS):
+            return True
+        newest = self._inbox.newest_of(site)
+        return newest is None or newest.round < round_ + OFFERED_ROUNDS
 
     def deadline(self, round_: Round) -> list[fx.Effect]:
         """The round's time is up, once more while it cannot go on.
@@ -220,6 +236,8 @@ class Gathering:
 
     def ahead(self, current: Round) -> tuple[Heard, ...]:
         """Newest updates of neighbours that went on without us, if they are enough of them."""
+        if not self._inbox.reaches(current + BEHIND_ROUNDS):
+            return ()
         newest = self._inbox.newest().values()
         ahead = tuple(
             h

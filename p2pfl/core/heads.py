@@ -1,5 +1,7 @@
 """Signed heads of logs: other sites' are checked against the roster, the own one is told."""
 
+from collections.abc import Callable
+
 from gossip.identifiers import SiteId
 from gossip.messages import HeadAdvertised
 from gossip.roster import Card, Roster
@@ -13,10 +15,16 @@ HEAD_INTERVAL_S = 1.0
 HEAD_VALID_S = 1_200.0
 
 
+HeadCheck = Callable[[Card, str, bytes, int, tuple[tuple[int, bytes], ...]], Checkpoint]
+"""(member, consortium, note, sequence number it has to cover, its keys) → the checkpoint it signed.
+Raises BadHead. See `check_head`."""
+
+
 class PeerHeads:
     """The newest head of every other log. Bounded by the roster."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: HeadCheck) -> None:
+        self._check = check
         self._known: dict[bytes, tuple[int, bytes]] = {}
         self.keys: dict[bytes, tuple[tuple[int, bytes], ...]] = {}
         """Log → (smallest size of heads, public key) of those that replaced their key."""
@@ -32,7 +40,7 @@ class PeerHeads:
         Raises BadHead, ForkedHead."""
         card = roster.member(sender)
         in_force = self.keys.get(card.log_id, ((0, card.log_pk),))
-        checkpoint = check_head(card, roster.consortium, note, entry_seq, in_force)
+        checkpoint = self._check(card, roster.consortium, note, entry_seq, in_force)
         kept = fx.HeadHeard(None, card.log_id, note, checkpoint.size, checkpoint.root)
         size, root = self._known.get(card.log_id, (-1, b""))
         if checkpoint.size == size and checkpoint.root != root:

@@ -1,5 +1,8 @@
 """What one study hears of its neighbours' updates, and the verdicts that go on record for them."""
 
+import hashlib
+
+from gossip.card import Card
 from gossip.identifiers import SiteId
 from gossip.messages import UpdateAnnounced
 from p2pfl.core import drafts
@@ -7,8 +10,8 @@ from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.gathering import Gathering
 from p2pfl.core.history import StudyHistory
-from p2pfl.core.inbox import Heard
-from p2pfl.core.names import Round, StudyId
+from p2pfl.core.inbox import Heard, Holding
+from p2pfl.core.names import ModelHash, Round, StudyId
 from p2pfl.core.refusals import Equivocation, Replayed, StaleRound
 from p2pfl.core.training import RETRY_S
 from p2pfl.core.watch import Telling
@@ -54,6 +57,22 @@ class Hearing:
         self._judged = {p for p in self._judged if p not in self._past.received} | {place}
         draft = drafts.received_draft(self._study, heard, verdict, reason)
         return [fx.Append(self._study, (draft,))]
+
+
+def heard_of(sender: Card, message: UpdateAnnounced) -> Heard:
+    """An announcement as the inbox holds it."""
+    return Heard(
+        sender.site,
+        sender.log_id,
+        Round(message.round),
+        ModelHash(message.hash),
+        message.size,
+        message.entry_seq,
+        message.entry_leaf,
+        hashlib.sha256(message.head).digest(),
+        message.inline,
+        Holding.ANNOUNCED,
+    )
 
 
 def check_receipt(

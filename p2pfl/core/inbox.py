@@ -3,7 +3,7 @@
 Memory is bounded: per neighbour at most the rounds of the window, the two newest beyond it, and
 the newest one that is on disk."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from gossip.identifiers import SiteId
@@ -32,6 +32,8 @@ class Heard:
     """One neighbour's update for one round."""
 
     sender: SiteId
+    log_id: bytes
+    """The sender's log when it was heard."""
     round: Round
     model: ModelHash
     size_bytes: int
@@ -42,19 +44,35 @@ class Heard:
     inline: bytes
     holding: Holding
 
+    def marked(self, holding: Holding, inline: bytes) -> "Heard":
+        """The same update, come further."""
+        return Heard(
+            self.sender,
+            self.log_id,
+            self.round,
+            self.model,
+            self.size_bytes,
+            self.seq,
+            self.leaf,
+            self.head,
+            inline,
+            holding,
+        )
+
 
 class Inbox:
     """What neighbours announced for one study."""
 
     def __init__(self, rounds_total: int) -> None:
         self._rounds_total = rounds_total
-        self._heard: dict[tuple[Round, SiteId], Heard] = {}
+        self._heard: dict[SiteId, dict[Round, Heard]] = {}
         self._stored: dict[SiteId, Heard] = {}
         """Each neighbour's newest update that is on disk: it may be older than its newest one."""
+        self._furthest = -1
 
     def __len__(self) -> int:
         """How many updates are held, of all neighbours and rounds."""
-        return len(self._heard) + len(self._stored)
+        return sum(map(len, self._heard.values())) + len(self._stored)
 
     def announce(self, current: Round, heard: Heard) -> None:
         """Take an announcement in.
@@ -68,7 +86,8 @@ class Inbox:
             self._compare(known, heard)
         if heard.round < current:
             raise StaleRound(f"round {heard.round} came while round {current} is under way")
-        self._heard[heard.round, heard.sender] = heard
+        self._heard.setdefault(heard.sender, {})[heard.round] = heard
+        self._furthest = max(self._furthest, heard.round)
         self._trim(current, heard.sender)
 
     def _compare(self, known: Heard, heard: Heard) -> None:
@@ -82,47 +101,58 @@ class Inbox:
 
     def _of(self, sender: SiteId) -> list[Heard]:
         """Everything held of one sender, in the order of the rounds."""
-        held = [heard for (_, site), heard in sorted(self._heard.items()) if site == sender]
+        held = [heard for _, heard in sorted(self._heard.get(sender, {}).items())]
         stored = self._stored.get(sender)
         return held if stored is None else [*held, stored]
 
     def _trim(self, current: Round, sender: SiteId) -> None:
         """Of what lies beyond the window keep only what the sender still offers."""
-        rounds = sorted((r for r, site in self._heard if site == sender), reverse=True)
+        rounds = sorted(self._heard[sender], reverse=True)
         for round_ in rounds[OFFERED_ROUNDS:]:
             if round_ > current + WINDOW_ROUNDS:
-                del self._heard[round_, sender]
+                del self._heard[sender][round_]
 
     def holds_leaf(self, leaf: bytes) -> bool:
         """Whether an update is held that this entry of its sender's log stands for."""
-        return any(h.leaf == leaf for h in (*self._heard.values(), *self._stored.values()))
+        held = (heard for of_site in self._heard.values() for heard in of_site.values())
+        return any(h.leaf == leaf for h in (*held, *self._stored.values()))
 
     def mark(self, heard: Heard, holding: Holding) -> Heard:
         """Note how far an update has come; one that is of no interest any more is only returned.
 
         What waits on disk needs no bytes in memory, and what failed is fetched the next time."""
         keeps_bytes = holding in (Holding.ANNOUNCED, Holding.OBTAINING)
-        marked = replace(heard, holding=holding, inline=heard.inline if keeps_bytes else b"")
-        place = (heard.round, heard.sender)
-        if place in self._heard:
-            self._heard[place] = marked
+        marked = heard.marked(holding, heard.inline if keeps_bytes else b"")
+        of_site = self._heard.get(heard.sender, {})
+        if heard.round in of_site:
+            of_site[heard.round] = marked
         if holding is Holding.READY:
             stored = self._stored.get(heard.sender)
             if stored is None or stored.round < heard.round:
                 self._stored[heard.sender] = marked
         return marked
 
-    def at(self, round_: Round) -> dict[SiteId, Heard]:
-        """Everything held for a round, by sender."""
-        return {site: h for (r, site), h in sorted(self._heard.items()) if r == round_}
+    def held(self, round_: Round, site: SiteId) -> Heard | None:
+        """One site's update for one round."""
+        of_site = self._heard.get(site)
+        return None if of_site is None else of_site.get(round_)
+
+    def reaches(self, round_: int) -> bool:
+        """Whether an update of this round or a later one may be held: quick, seldom wrongly yes."""
+        return self._furthest >= round_
+
+    def newest_of(self, site: SiteId) -> Heard | None:
+        """A neighbour's newest update that is held."""
+        of_site, stored = self._heard.get(site), self._stored.get(site)
+        heard = of_site[max(of_site)] if of_site else None
+        if heard is None or (stored is not None and stored.round >= heard.round):
+            return stored
+        return heard
 
     def newest(self) -> dict[SiteId, Heard]:
         """Each neighbour's newest update that is held."""
-        newest = dict(self._stored)
-        for (round_, site), heard in sorted(self._heard.items()):
-            if site not in newest or newest[site].round < round_:
-                newest[site] = heard
-        return dict(sorted(newest.items()))
+        found = {site: self.newest_of(site) for site in sorted({*self._heard, *self._stored})}
+        return {site: heard for site, heard in found.items() if heard is not None}
 
     def stored(self) -> dict[SiteId, Heard]:
         """Each neighbour's newest update that is on disk and sound."""
@@ -130,12 +160,14 @@ class Inbox:
 
     def enter(self, current: Round) -> None:
         """Forget rounds before `current`, and bring back what is on disk and was set aside."""
-        self._heard = {k: h for k, h in self._heard.items() if k[0] >= current}
+        for of_site in self._heard.values():
+            for round_ in [r for r in of_site if r < current]:
+                del of_site[round_]
         for site, heard in self._stored.items():
             if heard.round >= current:
-                self._heard.setdefault((heard.round, site), heard)
+                self._heard.setdefault(site, {}).setdefault(heard.round, heard)
 
     def forget(self, sender: SiteId) -> None:
         """Drop everything of a site that left the study."""
         self._stored.pop(sender, None)
-        self._heard = {k: h for k, h in self._heard.items() if k[1] != sender}
+        self._heard.pop(sender, None)

@@ -26,9 +26,7 @@ class Mixing:
     used: tuple[Heard, ...]
     skipped: range
 
-    def drafts(
-        self, past: StudyHistory, log_ids: dict[bytes, bytes], event: ev.Averaged
-    ) -> tuple[Draft, ...]:
+    def drafts(self, past: StudyHistory, event: ev.Averaged) -> tuple[Draft, ...]:
         """Rounds passed over, every input that is not on record yet, and the averaging itself."""
         published = past.published.get(self.effect.round)
         is_own = published is not None and published.model == self.effect.own
@@ -37,7 +35,6 @@ class Mixing:
             self.effect,
             self.used,
             new,
-            log_ids,
             published if is_own else None,
             self.skipped,
             event,

@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gossip.identifiers import SiteId
 from gossip.messages import Decision, StudyDecision
 from p2pfl.averaging import resolve_parameters, topology
+from p2pfl.core.events import KnownDecision
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import Round, StudyId
 
+GRAPHS_KEPT = 16
+"""Graphs and shares follow from public values: they are worked out once and kept, the newest."""
 UNKNOWN_STUDIES_MAX = 32
 """Decisions kept per site about studies whose manifest has not arrived yet."""
 
@@ -49,6 +53,12 @@ class Decisions:
         for of_study in self._by_study.values():
             of_study.pop(sender, None)
 
+    def remember(self, known: tuple[KnownDecision, ...]) -> None:
+        """Take over what is known from before, of studies whose manifests are kept here."""
+        for one in known:
+            study = StudyId(one.decision.study)
+            self._by_study.setdefault(study, {})[one.site] = one.decision
+
     def of(self, study: StudyId) -> Mapping[SiteId, StudyDecision]:
         """Site → newest decision."""
         return self._by_study.get(study, {})
@@ -77,6 +87,7 @@ class Neighbourhood:
     Weights are in millionths; what is missing to a million is the site's own weight."""
 
     graph: Mapping[bytes, tuple[bytes, ...]]
+    """Of this site and its neighbours, who averages with whom."""
     neighbours: tuple[SiteId, ...]
     shares_u: Mapping[bytes, int]
 
@@ -85,15 +96,20 @@ def study_graph(manifest: Manifest, epoch: int = 0) -> topology.Graph:
     """Who would average with whom if every site of the manifest took part.
 
     epoch: which drawing of a random graph that is drawn anew."""
-    terms = manifest.averaging
-    return topology.neighbours(
-        terms.topology,
-        manifest.study.sites,
-        degree=terms.degree,
-        seed=manifest.study.seed,
-        epoch=epoch,
-        edges=terms.edges,
-    )
+    terms, study = manifest.averaging, manifest.study
+    return _drawn(terms.topology, study.sites, terms.degree, study.seed, epoch, terms.edges)
+
+
+@lru_cache(GRAPHS_KEPT)
+def _drawn(
+    kind: str,
+    sites: tuple[SiteId, ...],
+    degree: int,
+    seed: int,
+    epoch: int,
+    edges: tuple[tuple[SiteId, SiteId], ...],
+) -> topology.Graph:
+    return topology.neighbours(kind, sites, degree=degree, seed=seed, epoch=epoch, edges=edges)
 
 
 def neighbourhood(
@@ -104,16 +120,22 @@ def neighbourhood(
     graph: drawn over all sites of the manifest, here thinned to those that take part: every site
     computes the same one from public values."""
     terms = manifest.averaging
-    present = {
-        site: tuple(n for n in graph[site] if n in buckets) for site in graph if site in buckets
-    }
+    own = tuple(SiteId(site) for site in graph.get(me, ()) if site in buckets)
     is_weighted = terms.weighting == "patients"
-    counted = {bytes(site): bucket if is_weighted else 1 for site, bucket in buckets.items()}
+    counted = tuple(sorted((s, bucket if is_weighted else 1) for s, bucket in buckets.items()))
+    shares_u = _shares_u(counted, terms.share_max)
+    # Mixing weights look at the neighbours' neighbours, and no further.
+    near: dict[bytes, tuple[bytes, ...]] = {
+        site: tuple(n for n in graph[site] if n in buckets) for site in (me, *own) if site in graph
+    }
+    return Neighbourhood(near, own, shares_u)
+
+
+@lru_cache(GRAPHS_KEPT)
+def _shares_u(counted: tuple[tuple[SiteId, int], ...], share_max: float) -> Mapping[bytes, int]:
     # Fewer sites than the cap allows for: then nobody can have less than an equal share.
-    cap = max(terms.share_max, 1 / len(counted))
-    shares_u = topology.capped_shares_u(counted, cap)
-    own = present.get(me, ())
-    return Neighbourhood(present, tuple(SiteId(site) for site in own), shares_u)
+    cap = max(share_max, 1 / len(counted))
+    return topology.capped_shares_u({bytes(site): n for site, n in counted}, cap)
 
 
 class Neighbourhoods:

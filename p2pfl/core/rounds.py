@@ -237,7 +237,8 @@ class StudyRun:
             return self._end()
         if self.phase is Phase.RECORDING and self.round in past.published:
             return self._enter_gathering(now_s)
-        if self.phase is Phase.CLOSING and self.round in past.averaged.keys() | past.skipped:
+        is_closed = self.round in past.averaged or self.round in past.skipped
+        if self.phase is Phase.CLOSING and is_closed:
             return self._next_round(now_s)
         return []
 
@@ -345,9 +346,7 @@ class StudyRun:
         self._watch.now.gathered_s, self._watch.now.heard = now_s, len(mixing.used)
         return [mixing.effect]
 
-    def averaged(
-        self, now_s: float, event: ev.Averaged, log_ids: dict[bytes, bytes]
-    ) -> list[fx.Effect]:
+    def averaged(self, now_s: float, event: ev.Averaged) -> list[fx.Effect]:
         """Record what was averaged with its inputs, before the result is used."""
         if self.phase is Phase.FINISHING:
             self._ending.measured(event.distance)
@@ -358,7 +357,7 @@ class StudyRun:
         self._base.here.add(event.model)
         told = self._watch.averaged(now_s, self._tell, event)
         self._ending.measured(event.distance)
-        made = self._mixing.drafts(self.past, log_ids, event)
+        made = self._mixing.drafts(self.past, event)
         return [*told, self._mandate.append(*made)]
 
     def averaging_failed(self, event: ev.AveragingFailed) -> list[fx.Effect]:

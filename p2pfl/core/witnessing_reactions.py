@@ -60,6 +60,8 @@ class LogWatch:
     def accused(self, roster: Roster) -> frozenset[SiteId]:
         """Members whose logs are proved, on record here, to have two histories."""
         forks = self._history.forks
+        if not forks:
+            return frozenset()
         return frozenset(card.site for card in roster.members if card.log_id in forks)
 
     def begin(self, roster: Roster, state: ev.OwnLog) -> list[fx.Effect]:

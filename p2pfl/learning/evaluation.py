@@ -14,7 +14,8 @@ by its owner only; nothing here leaves the site. Must not know homes or ledgers.
      →  {tensors: [{name, shape}]}                        safetensors with the plan's tensors
 
 manifest, model, dataset, table, out: paths; evaluate and predict also take `materials`, use → path
-of what the manifest builds on. `model` is a blob with the one tensor `vector`.
+of what the manifest builds on, and `home_layers`, the path of the layers that stay at this site,
+there or not. `model` is a blob with the one tensor `vector`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from numpy.typing import NDArray
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning import plans, results
+from p2pfl.learning.at_home import used_here
 from p2pfl.learning.datasets.holdout import split
 from p2pfl.learning.datasets.images import ImagePatients
 from p2pfl.learning.datasets.opening import open_patients
@@ -179,7 +181,7 @@ def main() -> int:
 
 
 def _evaluated(request: Request) -> dict[str, object]:
-    manifest, vector = _study(request)
+    manifest, vector = _study_here(request)
     part = str(request["part"])
     if part not in ("holdout", "all"):
         raise RequestRefused(f'"part" is {part!r}, expected holdout or all')
@@ -234,7 +236,7 @@ def _measured(
 
 
 def _predicted(request: Request) -> dict[str, object]:
-    manifest, vector = _study(request)
+    manifest, vector = _study_here(request)
     table = read_csv(Path(str(request["table"])))
     id_column = str(request["id_column"])
     if id_column:
@@ -279,6 +281,12 @@ def _exported(request: Request) -> dict[str, object]:
 def _study(request: Request) -> tuple[Manifest, Vector]:
     manifest = parse_manifest(Path(str(request["manifest"])).read_bytes())
     return manifest, read_vector(Path(str(request["model"])), manifest.study.parameters)
+
+
+def _study_here(request: Request) -> tuple[Manifest, Vector]:
+    """The same with the layers that stay at this site."""
+    manifest, vector = _study(request)
+    return manifest, used_here(vector, manifest, Path(str(request["home_layers"])))
 
 
 _REQUESTS: Final[Mapping[str, Callable[[Request], dict[str, object]]]] = {

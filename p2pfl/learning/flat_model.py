@@ -8,10 +8,11 @@ torch.optim.Optimizer would also load torch._dynamo, which takes 3 s.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 
+from p2pfl.learning.corrections import Corrections, Memory
 from p2pfl.learning.errors import ModelRefused
 from p2pfl.learning.plans.arguments import Arguments
 from p2pfl.learning.vector import NamedShape, Schema, Vector
@@ -65,20 +66,30 @@ def trained_schema(module: torch.nn.Module) -> Schema:
     )
 
 
+class Steppable(Protocol):
+    """A model, or many of the same shape, as LocalOptimizer moves them.
+
+    values, gradient: float32[d], or float32[n, d] of n sites at once.
+    """
+
+    values: torch.Tensor
+    gradient: torch.Tensor
+    parameters: list[torch.nn.Parameter]
+
+
 class LocalOptimizer:
     """Gradient descent whose buffers outlive the round: worker momentum, or Adam.
 
     One step of "sgd": m ← β·m + (g + λ·θ), θ ← θ − η·m, with g in `model.gradient`. With "adam" the
-    weight decay is decoupled. The attributes are the ones Opacus' DPOptimizer expects of the
-    optimizer it wraps. Source: Karimireddy et al. 2021; Kingma & Ba 2015; Loshchilov & Hutter 2019.
+    weight decay is decoupled. Everything is elementwise. The attributes are the ones Opacus'
+    DPOptimizer expects of the optimizer it wraps.
+    Source: Karimireddy et al. 2021; Kingma & Ba 2015; Loshchilov & Hutter 2019.
     """
 
-    def __init__(self, model: FlatModel) -> None:
+    def __init__(self, model: Steppable) -> None:
         self._model = model
-        self._buffer = torch.zeros_like(model.values)
-        self._square: torch.Tensor | None = None
-        self._steps = 0
-        self._base = torch.empty(0)
+        self.memory: Memory = {"momentum": torch.zeros_like(model.values)}
+        self.corrections = Corrections(self.memory)
         self.learning_rate = 0.0
         self.arguments = Arguments()
         self.param_groups: list[dict[str, Iterable[torch.nn.Parameter]]] = [
@@ -87,22 +98,40 @@ class LocalOptimizer:
         self.state: dict[str, object] = {}
         self.defaults: dict[str, object] = {}
 
-    def begin_round(self, arguments: Arguments, factor: float = 1.0) -> None:
-        """Take the round's arguments; forget the momentum if they say so.
+    def begin_round(
+        self,
+        arguments: Arguments,
+        factor: float = 1.0,
+        *,
+        steps: int = 1,
+        follows: torch.Tensor | None = None,
+    ) -> None:
+        """Take the round's arguments, from the base in `model.values`.
 
-        factor: what the schedule makes of the learning rate in this round.
+        factor: what the schedule makes of the learning rate in this round. steps: how many will be
+        taken. follows: bool[…, 1], whether the site trained the round before.
         """
         self.arguments = arguments
         self.learning_rate = arguments.learning_rate * factor
-        if arguments.proximal:
-            self._base = self._model.values.clone()
         if arguments.momentum_reset:
-            self.forget()
+            self._forget_steps()
+        base = self._model.values
+        known = torch.zeros_like(base[..., :1], dtype=torch.bool) if follows is None else follows
+        self.corrections.begin_round(arguments, base, known, self.learning_rate * steps)
+
+    def end_round(self) -> None:
+        """The round's steps are taken, and what came of them is finite."""
+        self.corrections.end_round(self.arguments, self._model.values)
 
     def forget(self) -> None:
-        """Clear the buffers."""
-        self._buffer.zero_()
-        self._square, self._steps = None, 0
+        """Clear what earlier rounds left."""
+        self._forget_steps()
+        self.corrections.forget()
+
+    def _forget_steps(self) -> None:
+        self.memory["momentum"].zero_()
+        self.memory.pop("square", None)
+        self.memory.pop("steps", None)
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         """Clear the gradient; the tensors stay, they are views."""
@@ -112,28 +141,30 @@ class LocalOptimizer:
     def step(self) -> None:
         """Take one step with the gradient that is in place."""
         arguments, gradient = self.arguments, self._model.gradient
-        if arguments.proximal:
-            gradient.add_(self._model.values - self._base, alpha=arguments.proximal)
+        self.corrections.add_to(gradient, self._model.values, arguments)
         if arguments.optimiser == "adam":
             self._adam_step(arguments, gradient)
             return
         if arguments.weight_decay:
             gradient.add_(self._model.values, alpha=arguments.weight_decay)
-        self._buffer.mul_(arguments.momentum).add_(gradient)
-        moved = self._buffer
+        momentum = self.memory["momentum"]
+        momentum.mul_(arguments.momentum).add_(gradient)
+        moved = momentum
         if arguments.optimiser == "nesterov":
-            moved = gradient.add_(self._buffer, alpha=arguments.momentum)
+            moved = gradient.add_(momentum, alpha=arguments.momentum)
         self._model.values.add_(moved, alpha=-self.learning_rate)
 
     def _adam_step(self, arguments: Arguments, gradient: torch.Tensor) -> None:
-        if self._square is None:
-            self._square = torch.zeros_like(gradient)
-        self._steps += 1
-        first, second = arguments.momentum, ADAM_SQUARE_DECAY
-        self._buffer.mul_(first).add_(gradient, alpha=1.0 - first)
-        self._square.mul_(second).addcmul_(gradient, gradient, value=1.0 - second)
-        unbias = (1.0 - second**self._steps) ** 0.5 / (1.0 - first**self._steps)
+        memory = self.memory
+        if "square" not in memory:
+            memory["square"] = torch.zeros_like(gradient)
+            memory["steps"] = torch.zeros_like(gradient[..., :1], dtype=torch.float64)
+        memory["steps"] += 1.0
+        first, second, steps = arguments.momentum, ADAM_SQUARE_DECAY, memory["steps"]
+        memory["momentum"].mul_(first).add_(gradient, alpha=1.0 - first)
+        memory["square"].mul_(second).addcmul_(gradient, gradient, value=1.0 - second)
+        unbias = ((1.0 - second**steps).sqrt() / (1.0 - first**steps)).float()
         if arguments.weight_decay:
             self._model.values.mul_(1.0 - self.learning_rate * arguments.weight_decay)
-        scale = self._square.sqrt().add_(ADAM_EPSILON)
-        self._model.values.addcdiv_(self._buffer, scale, value=-self.learning_rate * unbias)
+        scale = memory["square"].sqrt().add_(ADAM_EPSILON)
+        self._model.values.addcdiv_(memory["momentum"] * unbias, scale, value=-self.learning_rate)

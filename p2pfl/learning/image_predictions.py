@@ -5,8 +5,9 @@ finds them, each is prepared, predicted and written before the next one, and one
 read does not stop the others. What is written goes into the folder of the request, readable by its
 owner only.
 
-In:  {manifest, model, given, mapping: path or "", table: path or "", patient_column, out, scratch,
-      format: "auto" | "nifti" | "dicom-seg", materials: {use: path}}
+In:  {manifest, model, home_layers: path, there or not, given, mapping: path or "",
+      table: path or "", patient_column, out, scratch, format: "auto" | "nifti" | "dicom-seg",
+      materials: {use: path}}
 Out: lines {"done": n, "of": m}, at last {"facts": {patients, refused: [{patient, problem}], notes,
      files: [name]}}
 Of regions: PATIENT_seg.nii.gz or PATIENT_seg.dcm, PATIENT.png, and volumes.csv with millilitres.
@@ -33,6 +34,7 @@ import torch
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import ImageTerms, Manifest
+from p2pfl.learning.at_home import used_here
 from p2pfl.learning.datasets.images import ImagePatients, image_record, rows_of_table
 from p2pfl.learning.datasets.layouts import FoundFile, FoundFolder, find_patients
 from p2pfl.learning.datasets.patients import Values
@@ -103,10 +105,11 @@ def predict(request: Mapping[str, object]) -> dict[str, object]:
         raise RequestRefused("the study's data are no images")
     if request["format"] not in FORMATS:
         raise RequestRefused(f'"format" is {request["format"]!r}, expected {", ".join(FORMATS)}')
+    shared = read_vector(Path(str(request["model"])), manifest.study.parameters)
     asked = Asked(
         manifest,
         manifest.data.images,
-        read_vector(Path(str(request["model"])), manifest.study.parameters),
+        used_here(shared, manifest, Path(str(request["home_layers"]))),
         Path(str(request["out"])),
         str(request["format"]),
     )

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -28,7 +30,7 @@ from p2pfl.learning.materials import Materials
 from p2pfl.learning.plans.arguments import Scalar
 from p2pfl.learning.tallies.counting import Counter
 from p2pfl.learning.training import RandomBytes, Trainer
-from p2pfl.learning.vector import read_vector, write_vector
+from p2pfl.learning.vector import Vector, read_vector, write_vector
 
 THREADS_MAX: Final = 1024
 
@@ -47,8 +49,9 @@ class OpenStudy:
         """Prepare data and model.
 
         body: manifest (TOML bytes), dataset (path), patient_column, denominator, threads,
-        materials (use → path; may be missing). Raises RequestRefused, ManifestError, DataRefused,
-        PlanRefused, PrivacyRefused, StatisticsRefused.
+        materials (use → path; may be missing); where layers may stay at home, home_layers (path
+        of a file); initial (path of the initial model). Raises RequestRefused, ManifestError,
+        DataRefused, PlanRefused, PrivacyRefused, StatisticsRefused.
         """
         torch.set_num_threads(_integer(body, "threads", 1, THREADS_MAX))
         manifest = parse_manifest(_bytes(body, "manifest"))
@@ -77,6 +80,8 @@ class OpenStudy:
             training_set,
             denominator=denominator,
             random_bytes=random_bytes,
+            home_layers=_path(body, "home_layers"),
+            initial=_initial_model(body, manifest),
         )
         return cls(manifest, trainer, training_set, holdout)
 
@@ -148,6 +153,15 @@ def _mechanism(privacy: PrivacyTerms) -> Body:
         "q": repr(privacy.sampling_rate),
         "clip": repr(privacy.clip_norm),
     }
+
+
+def _path(body: Body, key: str) -> Path | None:
+    return Path(_text(body, key)) if key in body else None
+
+
+def _initial_model(body: Body, manifest: Manifest) -> Callable[[], Vector] | None:
+    path = _path(body, "initial")
+    return None if path is None else partial(read_vector, path, manifest.study.parameters)
 
 
 def _field(body: Body, key: str) -> object:

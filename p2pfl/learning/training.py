@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -21,10 +22,12 @@ from numpy.typing import NDArray
 
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning import plans
+from p2pfl.learning.at_home import HomeLayers, home_positions
 from p2pfl.learning.datasets.augmentation import augmentation_of
 from p2pfl.learning.datasets.patients import Batch, Patients, Rows
 from p2pfl.learning.device import best_device, mixed_precision
 from p2pfl.learning.errors import Diverged, ModelRefused
+from p2pfl.learning.fisher import fisher_diagonal
 from p2pfl.learning.flat_model import FlatModel, LocalOptimizer
 from p2pfl.learning.local_work import LocalWork
 from p2pfl.learning.plans.arguments import Arguments, Scalar, steered
@@ -67,11 +70,15 @@ class Trainer:
         *,
         denominator: int,
         random_bytes: RandomBytes,
+        home_layers: Path | None = None,
+        initial: Callable[[], Vector] | None = None,
     ) -> None:
         """Build model and optimizer once.
 
         denominator: public rounded number of patients (used with DP only); random_bytes:
-        os.urandom in production. Raises PlanRefused, ModelRefused, PrivacyRefused.
+        os.urandom in production; home_layers: file of the layers that stay here; initial: the
+        study's initial model, asked for when training holds on to it (default: the first base).
+        Raises PlanRefused, ModelRefused, PrivacyRefused.
         """
         self.schema = schema_of(manifest)
         self._manifest = manifest
@@ -84,6 +91,10 @@ class Trainer:
         module = self._plan.module(manifest.data, self._arguments)
         self._model = FlatModel(module, self.schema, best_device())
         self._local = LocalOptimizer(self._model)
+        self._home = HomeLayers(home_positions(module, self.schema, self._arguments), home_layers)
+        self._initial = initial
+        self._is_anchored = False
+        self._last_round = -2
         self._private = None
         if manifest.privacy.is_private:
             from p2pfl.learning.private_steps import PrivateSteps  # loads Opacus
@@ -108,9 +119,9 @@ class Trainer:
         arguments = steered(self._arguments, changes, self._manifest.plan.ranges)
         if base.shape != (self.schema.parameters,):
             raise ModelRefused(f"expected {self.schema.parameters} parameters, got {base.shape}")
-        self._model.load(base)
-        factor = scheduled(arguments, round_, self._manifest.study.rounds)
-        self._local.begin_round(arguments, factor)
+        if arguments.consolidation and not self._is_anchored:
+            self._anchor(arguments, base)
+        self._begin_round(arguments, base, round_)
         if self._private is not None:
             stream = GaussianStream(self._random_bytes(KEY_BYTES))
             # Images are drawn anew each time; a table's record is what it is.
@@ -124,13 +135,36 @@ class Trainer:
         if not np.isfinite(vector).all():
             self._local.forget()
             raise Diverged(f"training in round {round_} ended in values that are not finite")
+        self._local.end_round()
+        self._last_round = round_
+        vector = self._home.keep_from(vector, base)
         if not self._plan.batch_default:  # one more pass over a table costs next to nothing
             loss = self._mean_loss(arguments)
         return LocalWork(vector, loss, steps)
 
+    def _begin_round(self, arguments: Arguments, base: Vector, round_: int) -> None:
+        """Load the base with the own layers, and tell the optimizer what came of the last round."""
+        self._model.load(self._home.put_into(base))
+        factor = scheduled(arguments, round_, self._manifest.study.rounds)
+        privacy = self._manifest.privacy
+        steps = privacy.steps_per_round if privacy.is_private else arguments.local_steps
+        follows = torch.tensor([round_ == self._last_round + 1], device=self._model.device)
+        self._local.begin_round(arguments, factor, steps=steps, follows=follows)
+
+    def _anchor(self, arguments: Arguments, base: Vector) -> None:
+        """Hold on to the model that the study started from, as far as it matters to patients."""
+        self._is_anchored = True
+        self._model.load(base if self._initial is None else self._initial())
+        importance = fisher_diagonal(self._plan, self._model, self._patients, arguments)
+        self._local.corrections.consolidate(self._model.values.clone(), importance)
+
+    def at_home(self, vector: Vector) -> Vector:
+        """A model as it is used here: with the layers that stay here. vector: float32[d]."""
+        return self._home.put_into(vector)
+
     def score(self, vector: Vector, on: Patients) -> Score:
-        """Score a model (float32[d]) on prepared patients."""
-        self._model.load(vector)
+        """Score a model (float32[d]), with the own layers, on prepared patients."""
+        self._model.load(self._home.put_into(vector))
         self._model.module.eval()
         try:
             with torch.no_grad():
@@ -144,7 +178,7 @@ class Trainer:
 
         n: at most 2,000, enough to tell chance from change. Images are looked at in one place.
         """
-        self._model.load(vector)
+        self._model.load(self._home.put_into(vector))
         self._model.module.eval()
         n, at_once = min(on.size, _COMPARED_MAX), self._plan.batch_default or _COMPARED_MAX
         found = np.zeros(n)
@@ -163,7 +197,7 @@ class Trainer:
     @torch.no_grad()
     def log_odds(self, vector: Vector, on: Patients) -> Vector:
         """Predict with a model (float32[d]). Returns float32[n]. Raises PlanRefused."""
-        self._model.load(vector)
+        self._model.load(self._home.put_into(vector))
         outputs, _ = self._outputs(on.batch(None, None))
         predicted: Vector = self._plan.log_odds(outputs).cpu().numpy()
         return predicted

@@ -126,6 +126,10 @@ class Home:
         """The directory of a study's results."""
         return self.models / study_id.hex()
 
+    def home_layers(self, study_id: bytes) -> Path:
+        """The layers of a study's model that stay at this site, where the study says so."""
+        return self.study_models(study_id) / "home-layers.safetensors"
+
     def dataset(self, name: str) -> Path:
         """The directory of a registered dataset's local particulars."""
         return self.data / name

@@ -101,6 +101,8 @@ class TrainingJobs:
             materials={
                 found.use: str(self._blobs.path(found.model)) for found in effect.manifest.materials
             },
+            home_layers=str(self._home.home_layers(study)),
+            initial=str(self._blobs.path(effect.manifest.study.initial_model)),
         )
         opened = answers.opened(answer)
         return ev.TrainingOpened(study, opened.parameters, opened.code_hash, opened.env_hash)
@@ -201,11 +203,13 @@ class TrainingJobs:
         return await process.ask(request, **fields)
 
     def _terms(self, study: StudyId, data: DatasetFile) -> Terms | None:
-        """What this study's process may reach: its data, models as they are, its own folders."""
-        if self._confinement is None:
-            return None
+        """What this study's process may reach: its data, models as they are, its own folders.
+
+        None: whatever this user may. The folder of released models is there in any case."""
         released = self._home.study_models(study)
         released.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._confinement is None:
+            return None
         read = (data.path.resolve(), *data.read, self._home.blobs)
         write = (self._scratch(study), released, *data.write)
         return self._confinement.with_paths(read, write)

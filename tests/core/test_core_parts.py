@@ -26,7 +26,9 @@ def heard(story: Story, sender: SiteId, round_: int, holding: Holding = Holding.
     size = blob_size_bytes(story.manifest.study.parameters)
     model = ModelHash(digest("model", sender, round_))
     leaf = digest("leaf", sender, round_)
-    return Heard(sender, Round(round_), model, size, round_, leaf, bytes(32), b"", holding)
+    return Heard(
+        sender, bytes(32), Round(round_), model, size, round_, leaf, bytes(32), b"", holding
+    )
 
 
 def gathering_of_five() -> tuple[Story, Gathering, list[SiteId]]:

@@ -151,6 +151,7 @@ def ask(trained: tuple[Manifest, Vector], tmp_path: Path) -> Asking:
         request = {
             "manifest": str(tmp_path / "manifest.toml"),
             "model": str(tmp_path / "model"),
+            "home_layers": str(tmp_path / "none"),
             "given": str(given),
             "mapping": "",
             "table": "",
@@ -315,6 +316,7 @@ def test_a_probability_for_each_patient_s_scans(tmp_path: Path) -> None:
     request = {
         "manifest": str(tmp_path / "manifest.toml"),
         "model": str(tmp_path / "model"),
+        "home_layers": str(tmp_path / "none"),
         "given": str(write_patients(tmp_path / "new", 3)),
         "out": str(tmp_path / "out"),
         "scratch": str(tmp_path / "scratch"),

@@ -50,6 +50,14 @@ class Arguments:
     """Rounds over which the learning rate grows from a fraction to its full size."""
     proximal: float = 0.0
     """μ of FedProx: each step also pulls towards the round's base (Li et al. 2020)."""
+    correction: str = "none"
+    """Against drift: quasi-global (the consortium's momentum) or control (SCAFFOLD's variates)."""
+    consolidation: float = 0.0
+    """λ of elastic weight consolidation: how strongly training holds on to the first model."""
+    at_home: str = "none"
+    """Which layers are trained and used here and never leave: norm, threshold or head."""
+    input_norm: bool = False
+    """Scale and shift a table's columns by trained numbers first: a layer to keep at home."""
     network: str = "default"
     """Which network of the plan's family."""
     width: int = 8
@@ -115,6 +123,8 @@ ALLOWED: Final[Mapping[str, Allowed]] = {
     "outputs": Allowed(1, 2, steerable=False),
     "warmup_rounds": Allowed(0, 1000, steerable=False),
     "proximal": Allowed(0.0, 100.0, steerable=True),
+    "consolidation": Allowed(0.0, 1e6, steerable=True),
+    "input_norm": Allowed(0, 1, steerable=False),
     "width": Allowed(1, 256, steerable=False),
     "levels": Allowed(2, 6, steerable=False),
     "blocks": Allowed(0, 8, steerable=False),
@@ -156,6 +166,8 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "augment": ("none", "mri"),
     "precision": ("full", "mixed"),
     "clipping": ("hooks", "ghost"),
+    "correction": ("none", "quasi-global", "control"),
+    "at_home": ("none", "norm", "threshold", "head"),
 }
 """Arguments that are words; none of them can be steered."""
 
@@ -172,13 +184,15 @@ TRAINING: Final = frozenset(
         "warmup_rounds",
         "proximal",
         "clipping",
+        "correction",
+        "at_home",
     }
 )
 """What every plan knows."""
 
 AUGMENTING: Final = frozenset(name for name in ALLOWED if name.startswith("augment_")) | {"augment"}
 
-TABULAR: Final = TRAINING | {"hidden", "outputs"}
+TABULAR: Final = TRAINING | {"hidden", "outputs", "consolidation", "input_norm"}
 """What the plans for tables know."""
 
 _DEFAULTS: Final = Arguments()

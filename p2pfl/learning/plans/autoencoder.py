@@ -18,6 +18,7 @@ from p2pfl.core.manifest_terms import DataTerms, PrivacyTerms
 from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import PlanRefused
 from p2pfl.learning.plans.arguments import TRAINING, Arguments, Scalar, checked
+from p2pfl.learning.plans.options import check_options
 from p2pfl.learning.plans.privacy_checks import check_privacy
 from p2pfl.learning.scoring import Score
 from p2pfl.learning.vector import NamedShape, Schema, Vector, flatten
@@ -51,6 +52,7 @@ class TabularVae:
                 "inputs"
             )
         check_privacy(arguments, privacy)
+        check_options(self.name, arguments, privacy)
 
     def schema(self, data: DataTerms, arguments: Arguments) -> Schema:
         """Encoder, the two heads of the latent normal, decoder."""

@@ -16,6 +16,7 @@ from p2pfl.core.manifest_terms import DataTerms, PrivacyTerms, Target
 from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import PlanRefused
 from p2pfl.learning.plans.arguments import AUGMENTING, TRAINING, Arguments, Scalar, checked
+from p2pfl.learning.plans.options import check_options
 from p2pfl.learning.plans.privacy_checks import check_privacy
 from p2pfl.learning.plans.tabular import binary_log_odds
 from p2pfl.learning.scoring import Score, score
@@ -79,6 +80,7 @@ class ImageClassification:
             )
         _check_window(self.name, data.images.window, arguments)
         check_privacy(arguments, privacy)
+        check_options(self.name, arguments, privacy)
 
     def schema(self, data: DataTerms, arguments: Arguments) -> Schema:
         """The network's tensors."""

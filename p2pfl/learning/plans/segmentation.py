@@ -14,6 +14,7 @@ from p2pfl.core.manifest_terms import DataTerms, PrivacyTerms
 from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import PlanRefused
 from p2pfl.learning.plans.arguments import AUGMENTING, TRAINING, Arguments, Scalar, checked
+from p2pfl.learning.plans.options import check_options
 from p2pfl.learning.plans.privacy_checks import check_privacy
 from p2pfl.learning.scoring import Score
 from p2pfl.learning.vector import Schema, Vector
@@ -63,6 +64,7 @@ class Segmentation:
             raise PlanRefused(f'plan "{self.name}" uses no target and no columns of a table')
         check_window(self.name, data.images, arguments)
         check_privacy(arguments, privacy)
+        check_options(self.name, arguments, privacy)
 
     def schema(self, data: DataTerms, arguments: Arguments) -> Schema:
         """The network's tensors."""

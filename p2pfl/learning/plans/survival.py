@@ -22,6 +22,7 @@ from p2pfl.core.manifest_terms import DataTerms, PrivacyTerms, SurvivalTarget
 from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import PlanRefused
 from p2pfl.learning.plans.arguments import TRAINING, Arguments, Scalar, checked
+from p2pfl.learning.plans.options import check_options
 from p2pfl.learning.plans.privacy_checks import check_privacy
 from p2pfl.learning.scoring import Score
 from p2pfl.learning.survival_scoring import concordance
@@ -62,6 +63,7 @@ class TabularCox:
                 f'plan "{self.name}" needs kind = "tabular" and a [data.target] with time and event'
             )
         check_privacy(arguments, privacy)
+        check_options(self.name, arguments, privacy)
 
     def schema(self, data: DataTerms, arguments: Arguments) -> Schema:
         """risk.weight [1, p], and with "piecewise" hazard.weight [intervals, 1]."""

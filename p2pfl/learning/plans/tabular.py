@@ -15,12 +15,16 @@ from p2pfl.core.manifest_terms import DataTerms, PrivacyTerms, Target
 from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import PlanRefused
 from p2pfl.learning.plans.arguments import Arguments, Scalar, checked
+from p2pfl.learning.plans.options import check_options
 from p2pfl.learning.plans.privacy_checks import check_privacy
 from p2pfl.learning.scoring import Score, score
 from p2pfl.learning.vector import NamedShape, Schema, Vector, flatten
 
 if TYPE_CHECKING:
     import torch
+
+_SCALE: Final = "scale"
+"""Tensor of a table's trained column scale; the layer is the model's first part."""
 
 
 def binary_loss_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -57,6 +61,26 @@ def check_table(plan: str, data: DataTerms) -> None:
         )
 
 
+def _scale_tensors(data: DataTerms, arguments: Arguments) -> tuple[NamedShape, ...]:
+    if not arguments.input_norm:
+        return ()
+    p = (data.features,)
+    return (NamedShape(f"0.{_SCALE}", p), NamedShape("0.shift", p))
+
+
+def _scale_started(named: dict[str, Vector]) -> dict[str, Vector]:
+    """The columns' scale starts at 1: nothing is changed."""
+    if f"0.{_SCALE}" in named:
+        named[f"0.{_SCALE}"][:] = 1.0
+    return named
+
+
+def _scale(data: DataTerms) -> torch.nn.Module:
+    from p2pfl.learning.column_scale import ColumnScale
+
+    return ColumnScale(data.features)
+
+
 @dataclass(frozen=True, slots=True)
 class _YesOrNo:
     """What plans for a table with a yes-or-no target share: one or two logits for each patient."""
@@ -68,6 +92,7 @@ class _YesOrNo:
         """A table with a target."""
         check_table(self.name, data)
         check_privacy(arguments, privacy)
+        check_options(self.name, arguments, privacy)
 
     def loss_sum(
         self, outputs: torch.Tensor, target: torch.Tensor, arguments: Arguments
@@ -95,18 +120,23 @@ class TabularLogistic(_YesOrNo):
         return checked(written)
 
     def schema(self, data: DataTerms, arguments: Arguments) -> Schema:
-        """weight [1, p], bias [1]."""
-        return Schema((NamedShape("weight", (1, data.features)), NamedShape("bias", (1,))))
+        """weight [1, p], bias [1]; after the columns' scale, if there is one, named as its part."""
+        p, inner = data.features, "1." if arguments.input_norm else ""
+        linear = (NamedShape(f"{inner}weight", (1, p)), NamedShape(f"{inner}bias", (1,)))
+        return Schema((*_scale_tensors(data, arguments), *linear))
 
     def initial(self, data: DataTerms, arguments: Arguments, seed: int) -> Vector:
         """All zeros: the loss is convex, so no seed is needed to leave a saddle."""
-        return np.zeros(self.schema(data, arguments).parameters, dtype=np.float32)
+        schema = self.schema(data, arguments)
+        named = {t.name: np.zeros(t.shape, dtype=np.float32) for t in schema.tensors}
+        return flatten(_scale_started(named), schema)
 
     def module(self, data: DataTerms, arguments: Arguments) -> torch.nn.Module:
         """One linear layer."""
         from torch import nn
 
-        return nn.Linear(data.features, 1)
+        linear = nn.Linear(data.features, 1)
+        return nn.Sequential(_scale(data), linear) if arguments.input_norm else linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +152,16 @@ class TabularMlp(_YesOrNo):
         return checked(written)
 
     def schema(self, data: DataTerms, arguments: Arguments) -> Schema:
-        """Two layers, named as in torch's Sequential(Linear, ReLU, Linear)."""
+        """Two layers, named as in torch's Sequential([scale,] Linear, ReLU, Linear)."""
         hidden, outputs = arguments.hidden, arguments.outputs
+        first = 1 if arguments.input_norm else 0
         return Schema(
             (
-                NamedShape("0.weight", (hidden, data.features)),
-                NamedShape("0.bias", (hidden,)),
-                NamedShape("2.weight", (outputs, hidden)),
-                NamedShape("2.bias", (outputs,)),
+                *_scale_tensors(data, arguments),
+                NamedShape(f"{first}.weight", (hidden, data.features)),
+                NamedShape(f"{first}.bias", (hidden,)),
+                NamedShape(f"{first + 2}.weight", (outputs, hidden)),
+                NamedShape(f"{first + 2}.bias", (outputs,)),
             )
         )
 
@@ -147,13 +179,14 @@ class TabularMlp(_YesOrNo):
                 bound = float(np.sqrt(6.0 / tensor.shape[1]))
                 values[:] = generator.uniform(-bound, bound, tensor.shape)
             named[tensor.name] = values
-        return flatten(named, schema)
+        return flatten(_scale_started(named), schema)
 
     def module(self, data: DataTerms, arguments: Arguments) -> torch.nn.Module:
         """Linear, ReLU, Linear."""
         from torch import nn
 
         return nn.Sequential(
+            *([_scale(data)] if arguments.input_norm else []),
             nn.Linear(data.features, arguments.hidden),
             nn.ReLU(),
             nn.Linear(arguments.hidden, arguments.outputs),

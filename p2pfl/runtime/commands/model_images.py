@@ -102,6 +102,7 @@ def images_predict(home: Home, request: ImagesPredict, progress: Progress) -> Im
             {
                 "manifest": str(home.study(StudyId(model.seen.study))),
                 "model": str(model.vector),
+                "home_layers": str(home.home_layers(model.seen.study)),
                 "given": str(request.given),
                 "mapping": str(mapping or ""),
                 "table": str(request.table or ""),

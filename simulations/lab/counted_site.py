@@ -1,0 +1,176 @@
+"""A site whose signatures and ledger writes are counted instead of made.
+
+Its core is the node's own, fed with the same events; entries are the same checked records, but
+they never become bytes. So a thousand sites fit on two cores, and a real roster's limit of 256
+members, which is one of the wire format, does not hold here."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gossip.card import Card
+from gossip.identifiers import NO_DIGEST, SiteId
+from gossip.messages import Message
+from gossip.roster import Roster
+from ledger.log import Checkpoint, Draft, Entry, LogId
+from p2pfl.core.effects import SeqLink
+from p2pfl.core.events import TimerKey
+from p2pfl.core.history import History
+from p2pfl.core.node import NodeCore
+
+Vector = NDArray[np.float32]
+OWN_MODELS_KEPT = 8
+"""Newest own models, trained and averaged: neighbours may be two rounds behind."""
+FOREIGN_ROUNDS_KEPT = 3
+_UNSIGNED = Checkpoint("counted", 0, bytes(32))
+
+
+def counted_head(
+    _card: Card,
+    _consortium: str,
+    _note: bytes,
+    _entry_seq: int,
+    _in_force: tuple[tuple[int, bytes], ...],
+) -> Checkpoint:
+    """Stands for a signed head that would have been verified."""
+    return _UNSIGNED
+
+
+class CountedCard(Card):
+    """A member without keys."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """There is nothing to verify."""
+
+
+class CountedRoster(Roster):
+    """Members without keys, as many as one likes."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """There is nothing to verify."""
+        object.__setattr__(self, "_by_site", {card.site: card for card in self.members})
+        object.__setattr__(self, "_by_transport_key", {})
+        object.__setattr__(self, "_body", b"counted")
+
+
+def counted_roster(names: Sequence[str]) -> CountedRoster:
+    """Members of these names, ascending by site."""
+    cards = []
+    for name in names:
+        site = SiteId(hashlib.sha256(name.encode()).digest())
+        log_id = hashlib.sha256(site).digest()
+        cards.append(CountedCard(site, name, b"", b"", b"", b"", log_id, (), b""))
+    members = tuple(sorted(cards, key=lambda card: card.site))
+    return CountedRoster("simulated", 1, NO_DIGEST, members)
+
+
+class CountedLedger:
+    """Numbers and leaves of a log, and its entries where a crash may ask for them again."""
+
+    def __init__(self, log_id: bytes, *, keeps: bool) -> None:
+        self.size = 1
+        """Number 0 of every log is its beginning."""
+        self.entries: list[Entry] = []
+        self._log_id = LogId(log_id)
+        self._keeps = keeps
+        self._prefix = log_id[:24]
+
+    def record(self, drafts: Sequence[Draft], now_us: int) -> tuple[Entry, ...]:
+        """What a person's command appends while the node is down: it is read at the next start."""
+        keeps, self._keeps = self._keeps, True
+        entries = self.append(drafts, (), now_us)
+        self._keeps = keeps
+        return entries
+
+    def append(
+        self, drafts: Sequence[Draft], links: Sequence[SeqLink], now_us: int
+    ) -> tuple[Entry, ...]:
+        """One commit. Returns the new entries."""
+        first = self.size
+        linked = {link.draft: (link.field, first + link.names) for link in links}
+        made = []
+        for place, draft in enumerate(drafts):
+            body = draft.body
+            if place in linked:
+                name, seq = linked[place]
+                body = {**body, name: seq}
+            seq, leaf = self.size, self._prefix + self.size.to_bytes(8, "big")
+            entry = Entry(
+                self._log_id, seq, b"", now_us, draft.kind, draft.actor, body, b"", b"", b"", leaf
+            )
+            self.size += 1
+            made.append(entry)
+        if self._keeps:
+            self.entries += made
+        return tuple(made)
+
+
+@dataclass(slots=True)
+class CountedOffer:
+    """What a site tells others until something else takes its place."""
+
+    key: str
+    message: Message
+    sites: frozenset[SiteId] | None
+    told: set[SiteId] = field(default_factory=set)
+    bytes_each: int = 0
+
+
+class CountedSite:
+    """A site and its node."""
+
+    def __init__(
+        self, number: int, card: Card, *, may_crash: bool = False, neighbours: int = 0
+    ) -> None:
+        self.number = number
+        self.card = card
+        self.id: SiteId = card.site
+        self.ledger = CountedLedger(card.log_id, keeps=may_crash)
+        self.incarnation = 0
+        self.is_up = False
+        self.core: NodeCore
+        self.own: dict[bytes, Vector] = {}
+        self.foreign: dict[bytes, Vector] = {}
+        self.foreign_max = FOREIGN_ROUNDS_KEPT * neighbours + 2
+        self.approved_seq = -1
+        """The newest decision on record, if it is an approval."""
+        self.timers: dict[TimerKey, int] = {}
+        self.offers: dict[str, CountedOffer] = {}
+        self.bytes_out = 0
+        self.bytes_in = 0
+
+    def boot(self, roster: Roster) -> None:
+        """A fresh process on the old disk."""
+        self.incarnation += 1
+        self.is_up = True
+        self.timers, self.offers = {}, {}
+        self.core = NodeCore(self.id, roster, History(self.ledger.entries), counted_head)
+
+    def crash(self) -> None:
+        """The process is gone."""
+        self.is_up = False
+        self.incarnation += 1
+
+    def keep_own(self, digest: bytes, model: Vector) -> None:
+        """Store an own model; the oldest make room."""
+        self.own[digest] = model
+        while len(self.own) > OWN_MODELS_KEPT:
+            del self.own[next(iter(self.own))]
+
+    def keep_foreign(self, digest: bytes, model: Vector) -> None:
+        """Store a neighbour's model; the oldest make room."""
+        self.foreign[digest] = model
+        while len(self.foreign) > self.foreign_max:
+            del self.foreign[next(iter(self.foreign))]
+
+    def model(self, digest: bytes) -> Vector:
+        """A stored model."""
+        found = self.own.get(digest)
+        return self.foreign[digest] if found is None else found
