@@ -41,7 +41,8 @@ ReplayOption = Annotated[
     ),
 ]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", help="New file for the report [default: the terminal].")
+    Path | None,
+    typer.Option("--out", "-o", help="New file for it [default: the terminal]."),
 ]
 
 

@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Write the ledger in forms that other programs read and check.",
 )
-OutOption = Annotated[Path, typer.Option("--out", help="New or empty folder to write to.")]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="New or empty folder to write to.")]
 
 
 @app.command()

@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Write a proof of one fact about this site's ledger.",
 )
-OutOption = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 HERE = Path()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli.context import JsonOption, opened_home, say
+from p2pfl.cli.context import JsonOption, opened_home, say, say_wrapped
 
 if TYPE_CHECKING:
     from p2pfl.runtime.home import Home
@@ -47,7 +47,8 @@ def logs(
             shown.show(line)
     if not found and event and not json:
         known = sorted({line.event for line in _chosen(home, "")})
-        say(f'No line about "{event}". The log knows: {", ".join(known) or "nothing yet"}.')
+        words = ", ".join(known) or "nothing yet"
+        say_wrapped(f'No line about "{event}". The log knows: {words}.')
 
 
 class Printer:

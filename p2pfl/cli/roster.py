@@ -16,6 +16,7 @@ from p2pfl.cli.context import (
     say,
     say_json,
     say_table,
+    say_wrapped,
 )
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _tell(seen: RosterSeen, home: Home, *, as_json: bool) -> None:
     )
     if seen.missing:
         missing = ", ".join(own_first(seen.missing, home))
-        say(f"Not signed yet by {missing}: `p2pfl roster sign {seen.path.name}`")
+        say_wrapped(f"Not signed yet by {missing}: `p2pfl roster sign {seen.path.name}`")
     elif seen.installed:
         say("In force at this site.")
     else:

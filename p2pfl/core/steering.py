@@ -133,7 +133,7 @@ def check_changes(manifest: Manifest, changes: Changes) -> None:
         low, high = given
         if not STEERED_DECIMAL.fullmatch(text) or not low <= float(text) <= high:
             raise OutsideRange(
-                f'argument "{name}" outside its approved range',
+                f'argument "{name}" is outside its approved range',
                 expected=f"{low:g} to {high:g}",
                 actual=text,
             )

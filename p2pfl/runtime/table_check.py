@@ -23,6 +23,7 @@ from p2pfl.runtime.table_rows import (
     parse_number,
     read_rows,
     refused,
+    some_of,
 )
 
 _PATIENT_DOMAIN = b"p2pfl/patient/v1\0"
@@ -113,9 +114,8 @@ def _check_header(
         wanted += terms.target.names if terms.target is not None else ()
     for name in wanted:
         if name not in header:
-            shown = ", ".join(header)[:200]
             raise refused(
-                f'{path.name} has no column "{name}"; its header has: {shown}',
+                f'{path.name} has no column "{name}"; its header has: {some_of(header)}',
                 "Rename the column in the file, or name the right one.",
             )
 

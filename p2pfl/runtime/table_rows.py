@@ -26,6 +26,7 @@ LINE_CHARACTERS_MAX: Final = 1 << 20
 CELL_CHARACTERS_MAX: Final = 4096
 KEYED_BYTES: Final = 16
 MISSING: Final = ("", "?")
+NAMES_SHOWN: Final = 10
 
 _ROW_DOMAIN = b"p2pfl/row/v1\0"
 _FILE_DOMAIN = b"p2pfl/dataset-file/v1\0"
@@ -187,6 +188,16 @@ def parse_number(cell: str) -> float | None:
         return None
     value = float(cell)
     return value if math.isfinite(value) else None
+
+
+def some_of(names: Sequence[str]) -> str:
+    """A header's names, as many as a person reads.
+
+    >>> some_of([f"c{number}" for number in range(30)])
+    'c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 and 20 more'
+    """
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
 
 
 def refused(message: str, fix: str) -> OperatorError:

@@ -66,8 +66,12 @@ def test_another_site_cannot_steer(consortium: Path, proposed: str) -> None:
     ("changes", "code", "what"),
     [
         (("learning_rate=1000",), EXIT_REFUSED, "learning_rate {low:g} to {high:g}"),
-        (("learning_rate=-1",), EXIT_REFUSED, "outside its approved range"),
-        (("learning_rate=nan",), EXIT_REFUSED, "outside its approved range"),
+        (
+            ("learning_rate=-1",),
+            EXIT_REFUSED,
+            'The argument "learning_rate" is outside its approved range',
+        ),
+        (("learning_rate=nan",), EXIT_REFUSED, "is outside its approved range"),
         (("momentum=0.5",), EXIT_REFUSED, '"momentum" cannot be steered'),
         (("learning_rat=0.5",), EXIT_REFUSED, 'Did you mean "learning_rate"?'),
         (("learning_rate",), EXIT_USAGE, "is not NAME=VALUE"),

@@ -72,6 +72,19 @@ def test_disk_is_full_at_init(row: Row, tmp_path: Path) -> None:
     done(*words)
 
 
+def test_disk_is_read_only(row: Row, stage: Stage) -> None:
+    """As after an error of the disk; needs a mount namespace."""
+    mounted = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    under = ("unshare", "--mount", "--map-root-user", "sh", "-c", mounted, str(stage.home))
+    tried = shutil.which("unshare") and subprocess.run([*under, "true"], check=False)
+    if not tried or tried.returncode != 0:
+        pytest.skip("nobody may make a mount namespace here")
+    for words in (("data", "revoke", "patients"), ("node", "start")):
+        row.check(apart(*words, "--home", stage.home, under=under))
+    assert apart("ledger", "verify", "--home", stage.home, under=under).code == 0
+    done("data", "revoke", "patients", "--home", stage.home)
+
+
 def test_home_may_not_be_written(row: Row, stage: Stage) -> None:
     # Root writes where it may not, unless it has left that power behind.
     under = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()

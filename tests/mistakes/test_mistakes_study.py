@@ -119,6 +119,17 @@ def test_approved_with_unknown_data(row: Row, stage: Stage) -> None:
     approve(stage, row, "--data", "patient")
 
 
+def test_label_is_missing_at_one_site(row: Row, stage: Stage) -> None:
+    schema = stage.path / "schema.toml"
+    text = schema.read_text()
+    schema.write_text(text.replace('"num"', '"sick"'))
+    manifest = stage.path / "sick.toml"
+    words = ("--data", "patients", "--name", "sick", "--schema", schema, "-o", manifest)
+    done("study", "new", *words, "--home", stage.home)
+    kept = done("study", "propose", manifest, "--home", stage.home, "--json").json
+    stage.refused(row, "study", "approve", kept["study"], "--data", "patients")
+
+
 def test_approved_with_revoked_data(row: Row, stage: Stage) -> None:
     done("data", "revoke", "patients", "--home", stage.home)
     approve(stage, row)

@@ -15,6 +15,7 @@ from typing import Final
 from p2pfl.learning.errors import DataRefused
 from p2pfl.runtime.errors import OperatorError
 from p2pfl.runtime.table_parquet import is_parquet, parquet_rows
+from p2pfl.runtime.table_rows import some_of
 
 FILE_BYTES_MAX: Final = 1 << 30
 COLUMNS_MAX: Final = 10_000
@@ -37,7 +38,7 @@ class CsvTable:
         except ValueError:
             raise DataRefused(
                 self.name,
-                f'no column "{name}" (the header has: {", ".join(self.header[:40])})',
+                f'no column "{name}" (the header has: {some_of(self.header)})',
                 fix="rename the column in the file, or ask the proposer to change [data]",
             ) from None
         return [row[index].strip() for row in self.rows]

@@ -148,7 +148,7 @@ def _parsed(manifest: Manifest, written: Sequence[str]) -> Changes:
     except OutsideRange as error:
         names = ", ".join(f"{name} {range_words(manifest, name)}" for name in found)
         raise OperatorError(
-            f"{error}; nothing was changed.",
+            f"The {error}; nothing was changed.",
             fix=f"Approved by every site: {names}.",
             exit_code=EXIT_REFUSED,
         ) from error
