@@ -18,7 +18,7 @@ define suite
 @$(BIN)/pytest -s -m $(1) $(or $(2),tests) || { code=$$?; [ $$code = 5 ] || exit $$code; echo "no tests are marked '$(1)' yet"; }
 endef
 
-.PHONY: help setup demo demo-tumour docker-demo test test-docker test-netns test-browser test-go test-long lint format coverage constraints clean
+.PHONY: help setup demo demo-tumour docker-demo test test-docker test-netns test-browser test-go test-long lint format coverage coverage-ledger constraints clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,7 @@ test: setup lint ## Style, types, import rules and all tests that need no root
 	MEASURE_COVERAGE=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='$(STRICT)' --omit='$(STRICT_OMIT)' --skip-covered --fail-under=$(STRICT_MIN)
+	$(BIN)/coverage report --include='ledger/*' --show-missing --skip-covered --fail-under=100
 
 test-docker: setup ## Build and run the containers, cut and kill them (installs Docker as root)
 	$(call suite,docker,tests/docker)
@@ -71,6 +72,10 @@ format: setup ## Put every file into the one format
 
 coverage: setup ## Which lines and branches the last `make test` did not reach
 	$(BIN)/coverage report --show-missing --skip-covered
+
+coverage-ledger: setup ## Every branch of ledger/ is reached by its own tests (two minutes)
+	COVERAGE_FILE=.coverage.ledger $(BIN)/coverage run --branch --source=ledger -m pytest -q tests/ledger
+	$(BIN)/coverage report --data-file=.coverage.ledger --show-missing --skip-covered --fail-under=100
 
 constraints: setup ## Pin all dependencies anew after a change of pyproject.toml
 	scripts/compile_constraints.sh

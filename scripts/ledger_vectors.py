@@ -5,17 +5,14 @@
 Everything follows from the seeds in it. The keys are well known: never use them."""
 
 import json
-import tempfile
-from pathlib import Path
 
 import msgpack
+from practice_log import SEEDS, START_US, WITNESS, practice_log, refuse
 
 from ledger.log import (
-    Draft,
     KeyType,
     LedgerError,
     Log,
-    Signer,
     VerifierKey,
     commitment_of,
     cosign,
@@ -23,7 +20,6 @@ from ledger.log import (
     parse_entry,
 )
 
-START_US = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 ENTRIES = 9
 Json = dict[str, object]
 
@@ -48,11 +44,11 @@ def dm1_vectors() -> Json:
     }
 
 
-def log_vectors(log: Log, witness: Signer) -> Json:
+def log_vectors(log: Log) -> Json:
     """A log's entries, its cosigned head, and proofs at every size."""
     checkpoint = log.checkpoint
-    key = VerifierKey("w.example/witness", KeyType.COSIGNATURE_V1, witness.public_key)
-    line = cosign(checkpoint.text, key.name, witness, START_US // 1_000_000 + 60)
+    key = VerifierKey("w.example/witness", KeyType.COSIGNATURE_V1, WITNESS.public_key)
+    line = cosign(checkpoint.text, key.name, WITNESS, START_US // 1_000_000 + 60)
     size = checkpoint.size
     return {
         "log_id": log.log_id.hex(),
@@ -106,26 +102,14 @@ def _rule(raw: bytes) -> str:
 
 def document() -> Json:
     """All vectors."""
-    identity, log_key, witness = (Signer(bytes([n]) * 32) for n in (1, 2, 3))
-    with tempfile.TemporaryDirectory() as folder:
-        log = Log.create(
-            Path(folder),
-            deployment="practice",
-            identity=identity,
-            log=log_key,
-            witness_pk=witness.public_key,
-            nonce=bytes(32),
-            now_us=START_US,
-        )
+    with practice_log() as log:
         for at in range(1, ENTRIES):
-            body = {"study": bytes([at]) * 32, "reason": "no-vote"}
-            log.append([Draft("study.refused", "data-owner", body)], START_US + at * 1_000_000)
-        told = log_vectors(log, witness)
+            refuse(log, bytes([at]) * 32)
+        told = log_vectors(log)
         raw = log.entry(1).raw
-        log.close()
     salt = bytes(range(32))
     return {
-        "about": "seeds: identity 01…, log 02…, witness 03…; nonce 00…; all bytes in hexadecimal",
+        "about": f"seeds: {SEEDS}; all bytes in hexadecimal",
         "dm1": dm1_vectors(),
         "log": told,
         "bad_entries": bad_entries(raw),

@@ -6,15 +6,15 @@ A test compares the document with this output. The keys are well known: never us
 """
 
 import json
-import tempfile
 from hashlib import sha256
 from pathlib import Path
 
-from ledger.log import Draft, Entry, Log, Signer, decode
+from practice_log import practice_log, refuse
+
+from ledger.log import Entry, decode
 
 VECTORS = Path(__file__).resolve().parents[1] / "tests" / "vectors" / "gossip" / "envelopes.json"
 WIDTH = 100
-START_US = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 
 
 def show(name: str, value: bytes | str) -> None:
@@ -59,19 +59,8 @@ def entry_example(entry: Entry) -> None:
 
 def ledger_example() -> None:
     """A log with its genesis entry and one more, and its signed head."""
-    identity, log_key, witness = (Signer(bytes([n]) * 32) for n in (1, 2, 3))
-    with tempfile.TemporaryDirectory() as folder:
-        log = Log.create(
-            Path(folder),
-            deployment="practice",
-            identity=identity,
-            log=log_key,
-            witness_pk=witness.public_key,
-            nonce=bytes(32),
-            now_us=START_US,
-        )
-        draft = Draft("study.refused", "data-owner", {"study": bytes(32), "reason": "no-vote"})
-        committed = log.append([draft], START_US + 1_000_000)
+    with practice_log() as log:
+        refuse(log, bytes(32))
         print("\nlog: identity, log and witness key from seeds 01…, 02…, 03…; nonce 00…")
         show("log id", log.log_id)
         show("origin", log.origin)
@@ -79,10 +68,9 @@ def ledger_example() -> None:
             entry_example(entry)
         first, second = log.entries()
         print("\nhead after both entries")
-        show("root", committed.checkpoint.root)
-        assert committed.checkpoint.root == sha256(b"\1" + first.leaf + second.leaf).digest()
-        print(committed.note.decode().rstrip("\n"))
-        log.close()
+        show("root", log.checkpoint.root)
+        assert log.checkpoint.root == sha256(b"\1" + first.leaf + second.leaf).digest()
+        print(log.note.decode().rstrip("\n"))
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from ledger.log import (
     note_sign,
     parse_entry,
 )
-from ledger.log.entries import sign_entry
+from ledger.log.entries import NO_PREVIOUS, signed_entry
 from ledger.log.forks import (
     ForkProof,
     check_fork,
@@ -33,14 +33,19 @@ from ledger.log.witness import Request
 from ledger.log.witness_store import EntryForm, MirroredEntry
 from p2pfl.core.effects import SeqLink
 
-NO_PREVIOUS = bytes(32)
-
 
 class MemoryLedger:
     """What survives a crash of a simulated node: every commit is durable at once."""
 
     def __init__(
-        self, *, deployment: str, identity: Signer, log: Signer, witness_pk: bytes, nonce: bytes
+        self,
+        *,
+        deployment: str,
+        identity: Signer,
+        log: Signer,
+        witness_pk: bytes,
+        nonce: bytes,
+        now_us: int = 0,
     ) -> None:
         draft = genesis_draft(
             deployment=deployment,
@@ -55,7 +60,7 @@ class MemoryLedger:
         self._frontier = Frontier()
         self._nodes = dict[tuple[int, int], bytes]()
         self._note = b""
-        self.append((draft,), (), 0)
+        self.append((draft,), (), now_us)
 
     @property
     def note(self) -> bytes:
@@ -73,12 +78,13 @@ class MemoryLedger:
         """A complete subtree's root."""
         return self._nodes[level, index]
 
-    def rotate(self, new: Signer, statement: bytes) -> None:
+    def rotate(self, new: Signer, statement: bytes, now_us: int = 0) -> Entry:
         """Replace the log key: the last entry under the old one, the next head under the new."""
         draft = rotation_draft(self.identity, new.public_key, statement, "node")
-        (entry,) = self.append((draft,), (), 0)
+        (entry,) = self.append((draft,), (), now_us)
         self.identity, self._log = rotated(self.identity, entry.seq, entry.body), new
         self._note = b""
+        return entry
 
     def append(
         self, drafts: Sequence[Draft], links: Sequence[SeqLink], now_us: int
@@ -90,7 +96,7 @@ class MemoryLedger:
             made[link.draft] = replace(made[link.draft], body=body)
         for draft in made:
             prev = self.entries[-1].leaf if self.entries else NO_PREVIOUS
-            raw = sign_entry(
+            entry = signed_entry(
                 draft,
                 identity=self.identity,
                 seq=len(self.entries),
@@ -98,7 +104,6 @@ class MemoryLedger:
                 time_us=now_us,
                 log=self._log,
             )
-            entry = parse_entry(raw)
             self._grow(entry)
             self.entries.append(entry)
         return tuple(self.entries[first:])

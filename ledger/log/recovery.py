@@ -208,14 +208,14 @@ class _Rebuilt:
         identity, last = self._identity, self._last_record
         if identity is None:
             # Nobody can say yet whose signature counts.
-            return max(stated, default=1)
+            return max([1, *stated])
         keys = (*(key.public_key for key in identity.keys), self._log_key.public_key)
         sizes = [head.size for head, note in self._notes if _is_signed(note, identity.origin, keys)]
         if last is not None:
             text = last.checkpoint(identity).text.encode()
             if any(verify(key, text, last.signature) for key in keys):
                 sizes.append(last.size)
-        return max(sizes, default=1)
+        return max([1, *sizes])
 
     def _append(self, raw: bytes) -> None:
         entry = parse_entry(raw)
@@ -274,12 +274,10 @@ class _Rebuilt:
     def finish(self, left: Remains) -> int:
         """Sign the head, make the files durable; how many erasable values were kept.
 
-        Raises: RecoveryIncomplete (there is nothing at all), LogKeyWrong.
+        Raises: LogKeyWrong.
         """
-        identity = self._identity
-        if identity is None:
-            raise RecoveryIncomplete([range(max(1, self._target()))])
-        log = self._log_key
+        identity, log = self._identity, self._log_key
+        assert identity is not None, "`take_from_others` wants at least the first entry"
         if log.public_key != identity.log_pk:
             raise LogKeyWrong(expected=identity.log_pk, actual=log.public_key)
         text = Checkpoint(identity.origin, self.size, self.root).text

@@ -231,6 +231,11 @@ def _slot(name: str, hint: Any) -> _Slot:
     return _Slot(name, key, specs[0] if specs else Part(hint))  # no mark: a nested record
 
 
+def layout_of(of: type[Any]) -> dict[str, Spec]:
+    """How a dataclass stands in a body: each key, and what it may hold."""
+    return {slot.key: slot.spec for slot in _slots(of)}
+
+
 def check_fields(record: Any) -> None:
     """Check every field of a dataclass instance. Raises FieldError."""
     of = type(record)

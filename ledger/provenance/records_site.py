@@ -27,7 +27,7 @@ _KEYS = ("identity", "transport", "log", "witness")
 
 @dataclass(frozen=True, slots=True)
 class PeerMisbehaved(Kind):
-    """A peer broke the protocol, this often since the last such entry."""
+    """A peer broke this rule of the protocol, so often in all; told at 1, 10, 100, …."""
 
     KIND: ClassVar[str] = "peer.misbehaved"
     site: Digest

@@ -183,13 +183,15 @@ def test_every_test_that_the_threat_model_cites_exists() -> None:
 # -- outputs --------------------------------------------------------------------------------------
 
 
-def test_the_worked_example_of_the_protocol_is_what_the_code_makes(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("name", ["protocol_example.py", "entry_kinds.py"])
+def test_what_the_protocol_shows_is_what_the_code_makes(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = runpy.run_path(str(ROOT / "scripts" / "protocol_example.py"))
-    script["main"]()
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    runpy.run_path(str(ROOT / "scripts" / name))["main"]()
     document = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
-    assert capsys.readouterr().out.strip() in document
+    shown = f"<!-- output: scripts/{name} -->\n```text\n{capsys.readouterr().out.strip()}"
+    assert shown in document
 
 
 def test_the_readme_quotes_the_demonstration_word_for_word() -> None:

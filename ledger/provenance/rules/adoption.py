@@ -90,20 +90,18 @@ def _judge_start(
     if record.use != "start":
         return
     for logged in timeline.logged:
-        match logged.record:
-            case TrainDone(study=study, base_model=base) if study == record.study:
-                if base != record.hash:
-                    yield OTHER_START.broken(
-                        logged.seq,
-                        f"{context.study_name(study)} says it goes on from "
-                        f"{record.hash.hex()[:16]}…, and its first training here began with "
-                        f"{base.hex()[:16]}….",
-                    )
-                return
-            case AggDone(study=study) if study == record.study:
-                return  # joined late: it starts from its neighbours' average
-            case _:
-                pass  # other entries say nothing about where a study starts
+        done = logged.record
+        if not isinstance(done, TrainDone | AggDone) or done.study != record.study:
+            continue
+        # Whoever joins late begins with an average, of its neighbours' models.
+        if isinstance(done, TrainDone) and done.base_model != record.hash:
+            yield OTHER_START.broken(
+                logged.seq,
+                f"{context.study_name(done.study)} says it goes on from "
+                f"{record.hash.hex()[:16]}…, and its first training here began with "
+                f"{done.base_model.hex()[:16]}….",
+            )
+        return
 
 
 CHECKS = (Check("adoption", "Models that studies build on were released on record", _look),)

@@ -1,9 +1,10 @@
 """What a loss of power may leave of a ledger's files: writes are recorded, then replayed in part.
 
-A recording holds every change of `ledger.db`, its write-ahead log and `heads.log` in order, and
-every sync between them. heads.log's are told by its `Disk`. Python shows no file layer of SQLite:
-its writes are found by comparing the files after every statement, page by page and frame by frame,
-and put in the order SQLite documents (frames, sync, pages, sync; a restarted log's header first).
+A recording holds every change of a database (`ledger.db` where nothing else is said), its
+write-ahead log and `heads.log` in order, and every sync between them. heads.log's are told by its
+`Disk`. Python shows no file layer of SQLite: its writes are found by comparing the files after
+every statement, page by page and frame by frame, and put in the order SQLite documents (frames,
+sync, pages, sync; a restarted log's header first).
 
 Until a file is synced, its writes may be there or not, in any combination, and each may be torn.
 """
@@ -17,7 +18,7 @@ from typing import BinaryIO
 
 from ledger.log.heads_file import OS_DISK
 
-DB, WAL, HEADS = NAMES = ("ledger.db", "ledger.db-wal", "heads.log")
+DB, WAL, HEADS = "ledger.db", "ledger.db-wal", "heads.log"
 PAGE, WAL_HEADER, FRAME_HEADER, SECTOR = 4_096, 32, 24, 512
 
 Files = dict[str, bytes]
@@ -81,12 +82,18 @@ class Recording:
     """Use as the `disk` of a log, and `connect` in the place of `sqlite3.connect`."""
 
     home: Path
+    database: str = DB
     events: list[Write | Sync | Released | Whole] = field(default_factory=list)
     seen: Files = field(default_factory=dict)
 
+    @property
+    def wal(self) -> str:
+        return f"{self.database}-wal"
+
     def now(self) -> Files:
+        names = (self.database, self.wal, HEADS)
         return {
-            name: (self.home / name).read_bytes() for name in NAMES if (self.home / name).exists()
+            name: (self.home / name).read_bytes() for name in names if (self.home / name).exists()
         }
 
     # --- heads.log --------------------------------------------------------------------------
@@ -131,35 +138,36 @@ class Recording:
 
     def compare(self, *, in_transaction: bool, statement: str) -> None:
         """Record what a statement changed."""
+        db, wal = self.database, self.wal
         before, after = self.seen, self.now()
         self.seen = after
-        changed = {name for name in (DB, WAL) if before.get(name) != after.get(name)}
+        changed = {name for name in (db, wal) if before.get(name) != after.get(name)}
         if not changed:
             return
-        if "journal_mode" in statement or (WAL not in before and WAL not in after):
-            self.events.append(Whole({DB: after[DB]}))
+        if "journal_mode" in statement or (wal not in before and wal not in after):
+            self.events.append(Whole({db: after[db]}))
             return
-        self._compare_wal(before.get(WAL), after.get(WAL), in_transaction=in_transaction)
-        pages = _differences(before.get(DB, b""), after.get(DB, b""), range(0, 1 << 30, PAGE))
-        self.events += [Write(DB, offset, data) for offset, data in pages]
-        if len(after[DB]) < len(before.get(DB, b"")):
-            self.events.append(Write(DB, 0, b"", len(after[DB])))
+        self._compare_wal(before.get(wal), after.get(wal), in_transaction=in_transaction)
+        pages = _differences(before.get(db, b""), after.get(db, b""), range(0, 1 << 30, PAGE))
+        self.events += [Write(db, offset, data) for offset, data in pages]
+        if len(after[db]) < len(before.get(db, b"")):
+            self.events.append(Write(db, 0, b"", len(after[db])))
         if not in_transaction:
-            self.events.append(Sync(DB))
-        if before.get(WAL) and not after.get(WAL):
+            self.events.append(Sync(db))
+        if before.get(wal) and not after.get(wal):
             # Only now that the pages are safe.
-            self.events.append(Write(WAL, 0, b"", 0 if WAL in after else None))
-            self.events.append(Sync(WAL))
+            self.events.append(Write(wal, 0, b"", 0 if wal in after else None))
+            self.events.append(Sync(wal))
 
     def _compare_wal(self, before: bytes | None, after: bytes | None, *, in_transaction) -> None:
         if not after:
             return
         for offset, data in _differences(before or b"", after, _frame_parts()):
-            self.events.append(Write(WAL, offset, data))
+            self.events.append(Write(self.wal, offset, data))
             if offset == 0:
-                self.events.append(Sync(WAL))
+                self.events.append(Sync(self.wal))
         if not in_transaction:
-            self.events.append(Sync(WAL))
+            self.events.append(Sync(self.wal))
 
 
 def _frame_parts() -> Iterator[int]:

@@ -173,6 +173,30 @@ def test_a_rotation_stopped_anywhere_leaves_the_log_with_one_of_the_two_keys(
     check_from(recording, start, tmp_path, keys=(LOG_KEY, NEXT))
 
 
+def test_a_freeze_stopped_anywhere_is_there_for_good_or_not_at_all(
+    recording, tmp_path, monkeypatch
+):
+    log = created(recording)
+    start = len(recording.events)
+    log.freeze("K1", bytes(32), NOW_US)
+    released(recording, log)
+    log.close()
+    monkeypatch.undo()
+    states = set()
+    for number, wreck in enumerate(stopped_from(start, recording.events)):
+        left = Log.open(wreck.lay_out(tmp_path / str(number)), log=LOG_KEY)
+        is_frozen = left.checkpoint.size == 2
+        assert is_frozen or wreck.released[-1].size == 1
+        if is_frozen:
+            with pytest.raises(errors.LogFrozen):
+                left.append([draft(1)], NOW_US)
+        else:
+            left.append([draft(1)], NOW_US)
+        left.close()
+        states.add(is_frozen)
+    assert states == {True, False}
+
+
 def check_from(recording, start, tmp_path, keys=(LOG_KEY,)):
     """Stop at every event from number `start` on."""
     found = stopped_from(start, recording.events)

@@ -13,7 +13,7 @@ from ledger.log.entries import sign_entry
 from ledger.log.heads_file import HEADS_NAME, RECORD_BYTES, HeadRecord, pack_record
 from ledger.log.own_kinds import sign_rotation
 from ledger.log.recovery import RecoveryContradiction, RecoveryIncomplete, recover_tail
-from ledger.log.tree import leaf_hash
+from ledger.log.tree import EMPTY_ROOT, leaf_hash
 
 SALT = b"s" * 32
 
@@ -92,6 +92,20 @@ def test_without_notes_the_heads_that_are_left_say_how_far_it_must_reach(site):
         site.recover(source=site.raws[:4], witnessed=[])
     assert caught.value.missing == (range(4, site.head.size),)
     site.recover(witnessed=[])
+    site.check()
+
+
+def test_a_head_of_nothing_does_not_make_nothing_a_log(site):
+    """Whoever was asked may answer anything, such as a note of a log without entries."""
+    for name in ("ledger.db", HEADS_NAME):
+        (site.home / name).unlink()
+    origin = site.head.origin
+    nothing = note_sign(Checkpoint(origin, 0, EMPTY_ROOT).text, origin, STRANGER)
+    for witnessed in ([], [nothing]):
+        with pytest.raises(RecoveryIncomplete) as caught:
+            site.recover(source=[], witnessed=witnessed)
+        assert caught.value.missing == (range(1),)
+    site.recover(witnessed=[nothing, *site.notes])
     site.check()
 
 

@@ -1,12 +1,14 @@
 """Verification of what lies around the entries: heads.log, the stored head, many heads."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from log_samples import LOG_KEY, NOW_US, draft, new_log
 
 from ledger.log import (
     ExitCode,
+    Finding,
     FindingCode,
     Log,
     SigCheck,
@@ -15,6 +17,7 @@ from ledger.log import (
 )
 from ledger.log.findings import FINDINGS_MAX, Findings
 from ledger.log.heads_file import RECORD_BYTES
+from ledger.log.verify_stream import Jobs
 
 
 def test_9_a_database_from_an_older_backup(home, tmp_path):
@@ -87,3 +90,14 @@ def test_findings_are_bounded_and_the_worst_decides():
     assert len(findings.sorted()) == FINDINGS_MAX + 1
     assert worst_of(ExitCode.INTEGRITY_BROKEN, ExitCode.CLEAN, ExitCode.ROLLBACK) == 11
     assert worst_of() == ExitCode.CLEAN
+
+
+def test_many_jobs_beside_the_stream_lose_no_finding():
+    findings = Findings()
+    reported = [Finding(FindingCode.HEAD_ALTERED, seq, "") for seq in range(20)]
+    with ThreadPoolExecutor(2) as pool:
+        jobs = Jobs(pool, findings)
+        for finding in reported:
+            jobs.submit(lambda finding=finding: [finding])
+        jobs.finish()
+    assert list(findings.sorted()) == reported

@@ -6,22 +6,10 @@ from pathlib import Path
 
 from prov_stories import digest
 
-from ledger.log import (
-    Checkpoint,
-    Draft,
-    Entry,
-    Log,
-    LogIdentity,
-    Secret,
-    Signer,
-    note_sign,
-    parse_entry,
-)
-from ledger.log.entries import NO_PREVIOUS, sign_entry
-from ledger.log.genesis import genesis_draft, identity_from_body
-from ledger.log.own_kinds import rotated, rotation_draft, sign_rotation
-from ledger.log.tree import Frontier
+from ledger.log import Draft, Entry, Log, LogIdentity, Secret, Signer
+from ledger.log.own_kinds import sign_rotation
 from ledger.log.writer import DraftSecret
+from simulations.memory_ledger import MemoryLedger
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +33,24 @@ class MemoryBook:
     """The real entries, signatures, chain and heads, without files."""
 
     def __init__(self, keys: SiteSigners, now_us: int) -> None:
-        draft = genesis_draft(
+        self._keys = keys
+        self._ledger = MemoryLedger(
             deployment="test",
             identity=keys.identity,
-            log_pk=keys.log.public_key,
+            log=keys.log,
             witness_pk=keys.witness.public_key,
             nonce=keys.nonce,
+            now_us=now_us,
         )
-        self.identity: LogIdentity = identity_from_body(draft.body)
-        self.entries: list[Entry] = []
-        self.notes: list[bytes] = []
-        self._keys = keys
-        self._log = keys.log
-        self._frontier = Frontier()
-        self.append([draft], now_us)
+        self.notes = [self._ledger.note]
+
+    @property
+    def identity(self) -> LogIdentity:
+        return self._ledger.identity
+
+    @property
+    def entries(self) -> list[Entry]:
+        return self._ledger.entries
 
     @property
     def note(self) -> bytes:
@@ -67,51 +59,30 @@ class MemoryBook:
     def append(
         self, drafts: Sequence[Draft], now_us: int, secrets: Sequence[DraftSecret] = ()
     ) -> tuple[Entry, ...]:
-        first = len(self.entries)
-        self._sign(drafts, now_us)
-        self._release()
-        return tuple(self.entries[first:])
-
-    def _sign(self, drafts: Sequence[Draft], now_us: int) -> None:
-        for draft in drafts:
-            prev = self.entries[-1].leaf if self.entries else NO_PREVIOUS
-            raw = sign_entry(
-                draft,
-                identity=self.identity,
-                seq=len(self.entries),
-                prev=prev,
-                time_us=now_us,
-                log=self._log,
-            )
-            entry = parse_entry(raw)
-            self._frontier.append(entry.leaf)
-            self.entries.append(entry)
-
-    def _release(self) -> None:
-        head = Checkpoint(self.identity.origin, self._frontier.size, self._frontier.root())
-        self.notes.append(note_sign(head.text, self.identity.origin, self._log))
+        entries = self._ledger.append(drafts, (), now_us)
+        self.notes.append(self._ledger.note)
+        return entries
 
     def rotate(self, new: Signer, now_us: int) -> Entry:
-        old_pk, new_pk = self.identity.log_pk, new.public_key
-        statement = sign_rotation(
-            self.identity.log_id, old_pk=old_pk, new_pk=new_pk, identity=self._keys.identity
-        )
-        draft = rotation_draft(self.identity, new_pk, statement, "node")
-        identity = rotated(self.identity, len(self.entries), draft.body)
-        self._sign([draft], now_us)  # still under the old key; the head over it is the new one's
-        self.identity, self._log = identity, new
-        self._release()
-        return self.entries[-1]
+        entry = self._ledger.rotate(new, rotation_statement(self.identity, self._keys, new), now_us)
+        self.notes.append(self._ledger.note)
+        return entry
 
     def redact(self, draft: Draft, now_us: int) -> Entry:
         return self.append([draft], now_us)[-1]
 
     @property
     def root(self) -> bytes:
-        return self._frontier.root()
+        return self._ledger.checkpoint.root
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def rotation_statement(identity: LogIdentity, keys: SiteSigners, new: Signer) -> bytes:
+    return sign_rotation(
+        identity.log_id, old_pk=identity.log_pk, new_pk=new.public_key, identity=keys.identity
+    )
 
 
 class DiskBook:
@@ -151,12 +122,7 @@ class DiskBook:
         return committed.entries
 
     def rotate(self, new: Signer, now_us: int) -> Entry:
-        statement = sign_rotation(
-            self.identity.log_id,
-            old_pk=self.identity.log_pk,
-            new_pk=new.public_key,
-            identity=self._keys.identity,
-        )
+        statement = rotation_statement(self.identity, self._keys, new)
         committed = self._log.rotate(new, statement, now_us)
         self.notes.append(committed.note)
         return committed.entries[-1]

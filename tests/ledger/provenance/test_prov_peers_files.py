@@ -151,6 +151,14 @@ def test_a_mirror_before_the_genesis_entry_is_no_log(homes: Path) -> None:
     assert {head.log_id for head in evidence.heads} <= {identity_of(homes / ME).log_id}
 
 
+def test_a_mirror_whose_newest_head_does_not_cover_its_leaves_is_no_log(homes: Path) -> None:
+    before = gather_peers(Home(homes / ME), roster_of(homes), [])
+    assert before.logs
+    with closing(sqlite3.connect(homes / ME / "witness.db")) as connection, connection:
+        connection.execute("UPDATE node SET h = randomblob(32) WHERE lvl = 0 AND idx = 1")
+    assert gather_peers(Home(homes / ME), roster_of(homes), []).logs == ()
+
+
 def test_a_mirrored_entry_that_was_altered_is_not_believed(homes: Path) -> None:
     with closing(sqlite3.connect(homes / ME / "witness.db")) as connection, connection:
         rows = connection.execute("SELECT log, data FROM entry WHERE seq = 7").fetchall()

@@ -23,7 +23,8 @@ def vectors() -> Any:
     return json.loads(VECTORS.read_text("utf-8"))
 
 
-def test_the_vectors_are_what_the_code_makes(vectors: Any) -> None:
+def test_the_vectors_are_what_the_code_makes(vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
     script = runpy.run_path(str(ROOT / "scripts" / "ledger_vectors.py"))
     assert json.loads(json.dumps(script["document"]())) == vectors
 

@@ -1,11 +1,12 @@
 """For each rule: an honest history passes, and one told wrongly is found by name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prov_stories import DAY_US, PEERS, START_US, Story, audited, codes, is_clean
 from prov_teller import NO_PRIVACY, plain_story
-from prov_wrongs import DS, NOBODY, STUDY, WRONG, before_round_1, steered
+from prov_wrongs import DS, NOBODY, STUDY, WRONG, adopted, before_round_1, steered
 
 from ledger.log import ExitCode
 from ledger.provenance import rules
@@ -15,7 +16,10 @@ from ledger.provenance.kinds import (
     ForkFound,
     KeyCompromised,
     KeyRotated,
+    Record,
     RosterChanged,
+    SpendingAccepted,
+    SpendingUnknown,
     StudyApproved,
     StudyProposed,
     StudyRefused,
@@ -23,6 +27,7 @@ from ledger.provenance.kinds import (
     UpdatePublished,
     UpdateReceived,
 )
+from ledger.provenance.records_site import ANY_DATA
 from ledger.provenance.report_text import to_text
 
 
@@ -41,6 +46,40 @@ def test_a_wrong_history_is_found_by_name(tmp_path: Path, name: str) -> None:
     found = next(found for found in report.findings if found.code == wrong.code)
     assert found.action.endswith(".")
     assert found.sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param(StudyApproved, id="it has not begun"),
+        pytest.param(UpdateReceived, id="it joined late, and began with an average"),
+    ],
+)
+def test_a_study_that_goes_on_from_a_model_need_not_have_trained_it(
+    tmp_path: Path, left: type[Record]
+) -> None:
+    story = plain_story()
+    start = story.place(StudyApproved) + 1
+    told = [logged for logged in story.told[start:] if not isinstance(logged.record, TrainDone)]
+    story = replace(story, told=(*story.told[:start], *(told if left is UpdateReceived else ())))
+    report = audited(tmp_path, story.insert(start, adopted("start", PEERS[0], 2)))
+    assert "adoption.other_start" not in codes(report)
+
+
+def test_unknown_spending_that_was_decided_is_in_order(tmp_path: Path) -> None:
+    story = plain_story()
+    spent_u = max(x.record.eps_total_u for x in story.told if isinstance(x.record, TrainDone))
+    decision = SpendingAccepted(DS, 5, spent_u + 5, "paper-log")
+    story = story.add(SpendingUnknown(DS, NOBODY, 7)).add(decision)
+    assert is_clean(audited(tmp_path, story))
+
+
+def test_registrations_that_may_be_lost_are_told(tmp_path: Path) -> None:
+    story = plain_story().add(SpendingUnknown(ANY_DATA, NOBODY, 7))
+    report = audited(tmp_path, story)
+    notes = [note for check in report.checks if check.id == "losses" for note in check.notes]
+    assert [note for note in notes if "registrations may be among the entries" in note]
+    assert is_clean(report)
 
 
 def test_every_rule_has_a_wrong_history() -> None:

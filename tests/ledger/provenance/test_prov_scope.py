@@ -63,6 +63,7 @@ def test_what_belongs_to_another_study_is_left_out_and_counted(tmp_path: Path) -
     assert (report.releases, report.budgets, report.rejections) == ((), (), ())
     assert [told.kind for told in report.incidents if told.study] == ["round.skipped"]
     assert f"only {report.context.study_name(scope.study)}" in report.verdict
+    assert f"told       only {report.scope}" in to_text(report)
     document = json.loads(to_json(report))
     assert document["scope"]["study"] == scope.study.hex()
     assert document["scope"]["left_out"] == 1
