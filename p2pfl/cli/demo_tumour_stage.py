@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,19 @@ EPSILON_CAP: Final = 8.0
 SHARE_MAX: Final = 0.4
 ROUND_DEADLINE_S: Final = 120.0
 DATA_S: Final = 300.0
+SHARED_ARGUMENTS: Final[Mapping[str, int]] = {"width": 2, "levels": 2, "blocks": 0, "batch_size": 2}
+"""Few parameters: what a patient may change is spread over all of them, and so is the noise."""
+OPEN_STEPS: Final = 25
+PRIVATE_ARGUMENTS: Final[Mapping[str, float | str]] = {
+    "optimiser": "sgd",
+    "learning_rate": 12.0,
+    "schedule": "cosine",
+}
+"""Plain steps: Adam divides by the size of gradients, which under noise is the size of the noise.
+With a bound below most patients' gradients each gives a direction, and steps are made longer.
+"""
+PRIVATE_CLIP_NORM: Final = 0.1
+PRIVATE_STEPS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +173,14 @@ def _drafting(study: Study, manifest: Path, sites: int) -> list[str]:
     words += ["--plan", "segmentation", "--rounds", str(study.rounds), "--consensus-rounds", "1"]
     words += ["--seed", str(study.seed), "--share-max", f"{max(SHARE_MAX, 1 / sites):g}"]
     words += ["--round-deadline", f"{ROUND_DEADLINE_S:g}"]
-    for argument in ("width=4", "levels=2", "batch_size=2"):
-        words += ["--argument", argument]
+    arguments: dict[str, float | str] = {**SHARED_ARGUMENTS}
     if study.epsilon is None:
-        return [*words, "--argument", "local_steps=25", "--privacy", "none"]
-    return [*words, "--epsilon", f"{study.epsilon:g}", "--clip-norm", "1.0", *_PRIVATE]
-
-
-_PRIVATE: Final = ("--sampling-rate", "1.0", "--steps-per-round", "3")
+        arguments |= {"local_steps": OPEN_STEPS}
+        words += ["--privacy", "none"]
+    else:
+        arguments |= PRIVATE_ARGUMENTS
+        words += ["--epsilon", f"{study.epsilon:g}", "--clip-norm", f"{PRIVATE_CLIP_NORM:g}"]
+        words += ["--sampling-rate", "1.0", "--steps-per-round", str(PRIVATE_STEPS)]
+    for name, value in arguments.items():
+        words += ["--argument", f"{name}={value}"]
+    return words

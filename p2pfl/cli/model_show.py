@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from p2pfl.cli.context import JsonOption, opened_home, say, say_fields, say_json, say_table, short
+from p2pfl.cli.context import (
+    JsonOption,
+    opened_home,
+    say,
+    say_fields,
+    say_json,
+    say_table,
+    say_wrapped,
+    short,
+)
 
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.counts import CountsSeen
@@ -63,6 +72,13 @@ def _say_columns(columns: list[dict[str, Any]]) -> None:
                 )
                 for column in numbers
             ],
+        )
+    unusable = [column["unusable"] for column in columns if "unusable" in column]
+    if unusable:
+        say_wrapped(
+            f"{len(unusable)} of {len(columns)} columns say nothing; the first: {unusable[0]}. "
+            "A study with a larger ε, fewer columns or more patients may; they cannot be used to "
+            "standardise."
         )
     for column in columns:
         if "counts" in column:

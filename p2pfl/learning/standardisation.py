@@ -100,12 +100,27 @@ def numbers_seen(columns: Sequence[Column], vector: Vector) -> dict[str, NumberS
     Only columns of the same names in the same order, with the same ranges, give the same meaning;
     that is for the study that names the statistics to keep.
     """
+    found: dict[str, NumberSeen] = {}
+    for name, seen in numbers_told(columns, vector).items():
+        if isinstance(seen, StatisticsRefused):
+            raise seen
+        found[name] = seen
+    return found
+
+
+def numbers_told(
+    columns: Sequence[Column], vector: Vector
+) -> dict[str, NumberSeen | StatisticsRefused]:
+    """Like `numbers_seen`, with what is wrong of a column in its place.
+
+    Raises StatisticsRefused for a vector of another length.
+    """
     bins = bins_of(columns, len(vector))
     schema = vector_schema(columns, bins)
     if schema.parameters != len(vector):
         raise StatisticsRefused(f"{len(vector)} numbers, expected {schema.parameters}")
     tensors = unflatten(vector, schema)
-    found: dict[str, NumberSeen] = {}
+    found: dict[str, NumberSeen | StatisticsRefused] = {}
     for place, column in enumerate(columns):
         if isinstance(column, NumberColumn):
             parts = [
@@ -113,7 +128,10 @@ def numbers_seen(columns: Sequence[Column], vector: Vector) -> dict[str, NumberS
                 for part in ("present", "sum", "squares", "histogram")
             ]
             centre = float(tensors["centres"][len(found)])
-            found[column.name] = _number(column.name, centre, parts)
+            try:
+                found[column.name] = _number(column.name, centre, parts)
+            except StatisticsRefused as refused:
+                found[column.name] = refused
     return found
 
 

@@ -151,7 +151,7 @@ def memory(scratch: Path) -> list[Measured]:
         manifest = scratch / "study.toml"
         manifest.write_bytes(study(terms, privacy))
         request = {"manifest": str(manifest), "dataset": str(scratch / "out" / "images.json")}
-        request |= {"patient_column": "", "denominator": 20, "rounds": 1}
+        request |= {"patient_column": "", "denominator": 20, "rounds": 1, "materials": {}}
         done = run("p2pfl.learning.rehearsal", request, scratch)
         answer = json.loads(done.lines[-1])
         lines += [

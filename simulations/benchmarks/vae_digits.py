@@ -215,7 +215,7 @@ def draw(path: Path, manifest: Manifest, learned: Learned, digits: Digits, curve
     figure = Figure(figsize=(14.0, 4.6))
     FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3)
-    shown = left.scatter(*places.T, c=digits.digits, cmap="tab10", s=7)
+    shown = left.scatter(*places.T, c=digits.digits, cmap="tab10", s=7, vmin=-0.5, vmax=9.5)
     figure.colorbar(shown, ax=left, ticks=range(10), label="digit (not trained on)")
     left.set_title(f"Latent space of {manifest.study.name}, {len(digits.digits)} held-out digits")
     # Row 0 of the grid is the lowest second number: upwards, as in the scatter.

@@ -161,6 +161,26 @@ def test_one_liar_moves_a_plain_mean_no_further_than_the_bound_and_a_median_hard
         assert np.abs(moved[patients] - honest[patients]).max() <= bound
 
 
+def test_a_column_that_noise_drowned_is_named_and_the_others_are_told() -> None:
+    study = statistics(rounds=1)
+    released = counted_together(study)
+    plan = tally_of(study)
+    at = 0
+    for tensor in schema_of(plan, study).tensors:
+        if tensor.name.endswith("squares"):
+            break
+        at += tensor.size
+    drowned = released.copy()
+    drowned[at] = -1.0
+    columns = report(study, drowned)["columns"]
+    assert isinstance(columns, list)
+    assert [("unusable" in column, "mean" in column) for column in columns[:2]] == [
+        (True, False),
+        (False, True),
+    ]
+    assert "too much noise" in columns[0]["unusable"]
+
+
 def test_metrics_of_all_sites_are_those_of_the_pooled_patients() -> None:
     study, odds, labels = evaluation()
     released = counted_together(study)

@@ -20,9 +20,9 @@ import numpy as np
 
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import CategoryColumn, Manifest, NumberColumn
-from p2pfl.learning.errors import PlanRefused
+from p2pfl.learning.errors import PlanRefused, StatisticsRefused
 from p2pfl.learning.json_request import answer_request
-from p2pfl.learning.standardisation import named, numbers_seen, quantile
+from p2pfl.learning.standardisation import named, numbers_told, quantile
 from p2pfl.learning.tallies import tally_of
 from p2pfl.learning.tallies.metrics import metrics_of
 from p2pfl.learning.tallies.tally import counted, noise_in_update, schema_of
@@ -73,7 +73,7 @@ def patients_per_unit(manifest: Manifest) -> float:
 def _columns(
     manifest: Manifest, vector: Vector, tensors: Mapping[str, Vector], unit: float
 ) -> list[dict[str, object]]:
-    seen = numbers_seen(manifest.data.columns, vector)
+    told = numbers_told(manifest.data.columns, vector)
     rows: list[dict[str, object]] = []
     for place, column in enumerate(manifest.data.columns):
         present = float(tensors[named(place, column, "present")][0]) * unit
@@ -83,7 +83,10 @@ def _columns(
                 counts = tensors[named(place, column, "counts")].astype(np.float64) * unit
                 row |= {"categories": list(categories), "counts": counts.tolist()}
             case NumberColumn(low=low, high=high):
-                number, half = seen[column.name], (high - low) / 2.0
+                number, half = told[column.name], (high - low) / 2.0
+                if isinstance(number, StatisticsRefused):
+                    rows.append(row | {"unusable": str(number)})
+                    continue
                 row |= {
                     "mean": low + (number.mean + 1.0) * half,
                     "deviation": math.sqrt(max(0.0, number.variance)) * half,

@@ -13,9 +13,10 @@ from ledger.provenance import kinds
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import Manifest, Material, StudyId, parse_manifest
 from p2pfl.core.manifest_terms import Use
+from p2pfl.runtime.commands.counts import CountsSeen, released_counts
 from p2pfl.runtime.commands.models import Released, released_model
 from p2pfl.runtime.commands.opening import Site, installed_roster
-from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_USAGE, OperatorError
+from p2pfl.runtime.errors import EXIT_DATA, EXIT_REFUSED, EXIT_USAGE, OperatorError
 from p2pfl.runtime.home import Home
 
 
@@ -36,6 +37,8 @@ def material_of(home: Home, me: SiteId, prefix: str, use: Use) -> tuple[Material
             fix="Name the study whose model was tried: `p2pfl study show` names it.",
             exit_code=EXIT_USAGE,
         )
+    if use == "standardise":
+        _check_usable(released_counts(home, prefix))
     material = Material(
         use=use,
         model=Digest(found.seen.hash),
@@ -45,6 +48,24 @@ def material_of(home: Home, me: SiteId, prefix: str, use: Use) -> tuple[Material
         parameters=manifest.study.parameters,
     )
     return material, found
+
+
+def _check_usable(counts: CountsSeen) -> None:
+    """Raises OperatorError where noise has left nothing of a column: no site could train on it."""
+    columns = counts.report["columns"] if isinstance(counts.report, dict) else None
+    unusable = [
+        column["unusable"]
+        for column in (columns if isinstance(columns, list) else [])
+        if isinstance(column, dict) and "unusable" in column
+    ]
+    if unusable:
+        raise OperatorError(
+            f"The statistics of {counts.name} cannot scale {len(unusable)} of the columns; the "
+            f"first: {unusable[0]}.",
+            fix="Count again with a larger --epsilon, fewer columns or more patients, or leave "
+            "--standardise out: columns are then scaled by their agreed ranges.",
+            exit_code=EXIT_DATA,
+        )
 
 
 def _released_what(manifest: Manifest) -> str:
