@@ -55,13 +55,13 @@ def start(
 @app.command()
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Say what the running node does: neighbours, studies, refusals."""
-    from p2pfl.runtime.node_status import HARMLESS
-
     home = opened_home(context)
     told = _ask_status(home)
     if as_json:
         say_json(told)
         return
+    from p2pfl.runtime.node_status import HARMLESS
+
     if told["read_only"]:
         say(f"READ-ONLY: {told['read_only']}")
     connected = ", ".join(site["name"] for site in told["connected"]) or "nobody"
@@ -132,7 +132,7 @@ def _not_reached(home: Home, told: Any) -> list[str]:
 
 def _ask_status(home: Home) -> Any:
     from p2pfl.runtime.control_call import call_node
-    from p2pfl.runtime.node_status import STATUS_COMMAND
+    from p2pfl.runtime.status_command import STATUS_COMMAND
 
     _running_pid(home)
     return call_node(home, STATUS_COMMAND, {}, timeout_s=10.0)

@@ -25,7 +25,7 @@ from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.ledger_writer import Unless
-from p2pfl.runtime.node_status import STATUS_COMMAND
+from p2pfl.runtime.status_command import STATUS_COMMAND
 
 Result = TypeVar("Result")
 

@@ -10,8 +10,6 @@ from p2pfl.core.conduct import EXCUSED, name_of
 from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.jsonable import Json
 
-STATUS_COMMAND: Final = "node status"
-
 HARMLESS: Final = frozenset(error.__name__ for error in EXCUSED)
 """Rules that honest sites break, too: people see them apart from the others."""
 

@@ -108,3 +108,15 @@ def test_the_background_node_that_cannot_start_says_why(finished: Finished, tmp_
     assert "cannot listen on" in ran.err
     assert "→" in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_asking_for_a_status_loads_no_node(finished: Finished) -> None:
+    """Health checks and monitoring ask again and again."""
+    code = (
+        "import sys; from p2pfl.cli.main import main; "
+        f"code = main(['node', 'status', '--json', '--home', {str(finished.home)!r}]); "
+        "sys.exit('numpy' in sys.modules or code)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "ledger_entries" in ended.stdout
