@@ -48,6 +48,12 @@ def peak_megabytes(pid: int) -> float | None:
     return int(found[0][1]) * 1024 / 1e6 if found else None
 
 
+def processor_seconds(pid: int) -> float:
+    """What a process has used of the processor so far, all its threads, without its children."""
+    fields = (PROC / str(pid) / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def children(pid: int) -> list[int]:
     """Process ids of the direct children, of whichever thread."""
     found: list[int] = []

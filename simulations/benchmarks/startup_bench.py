@@ -1,15 +1,17 @@
-"""How long `p2pfl --help` and a node take to be there, and how much memory a node takes.
+"""How long `p2pfl --help` and a node take to be there, and what a node takes when idle.
 
     python -m simulations.benchmarks.startup_bench [--processes 10]
 
 References of the same run: an interpreter that does nothing, and one that imports the command-line
 library alone. A node counts as ready when it prints that it listens; its only neighbour is absent,
-and no study runs. Memory is read from /proc, Linux only.
+and no study runs. Then two nodes are left alone with each other, and their processor time counted,
+which depends little on what else the machine does. Memory is read from /proc, Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import socket
 import statistics
@@ -24,6 +26,7 @@ from typing import Final
 from simulations.benchmarks.processes import (
     maps_library,
     peak_megabytes,
+    processor_seconds,
     program,
     run_checked,
 )
@@ -40,6 +43,9 @@ from simulations.benchmarks.report import (
 GOAL_HELP_S: Final = 0.3
 GOAL_READY_S: Final = 3.0
 GOAL_MEMORY_MB: Final = 250.0
+GOAL_IDLE_PERCENT: Final = 1.0
+SETTLED_S: Final = 15.0
+"""After connecting, two nodes exchange what the other missed."""
 LIMIT_S: Final = 60.0
 LOADED: Final = (
     "import sys; from p2pfl.cli.main import main; main(['--help']); "
@@ -146,12 +152,46 @@ def start_once(home: Path) -> tuple[float, float | None, bool | None]:
         process.communicate(timeout=LIMIT_S)
 
 
+def idle_lines(seconds: float) -> list[Measured]:
+    """Two nodes that are connected and have nothing to do: the processor time of the busier."""
+    with tempfile.TemporaryDirectory(prefix="p2pfl-bench-") as folder:
+        first = found_two_sites(Path(folder))
+        homes = [first, first.parent / "south"]
+        _command(homes[1], "roster", "install", str(first.parent / "bench.roster"))
+        try:
+            for home in homes:
+                _command(home, "node", "start", "--background")
+            pids = [int((home / "node.pid").read_text("ascii")) for home in homes]
+            _until_connected(first)
+            time.sleep(SETTLED_S)
+            before_s = [processor_seconds(pid) for pid in pids]
+            time.sleep(seconds)
+            used_s = [
+                processor_seconds(pid) - past_s for pid, past_s in zip(pids, before_s, strict=True)
+            ]
+        finally:
+            for home in homes:
+                if (home / "node.pid").exists():
+                    _command(home, "node", "stop")
+    share = 100.0 * max(used_s) / seconds
+    return [at_most(f"idle node over {seconds:g} s, of one core", share, "%", GOAL_IDLE_PERCENT)]
+
+
+def _until_connected(home: Path) -> None:
+    """Ask until the neighbour is there. Raises SystemExit."""
+    end_s = time.monotonic() + LIMIT_S
+    while not json.loads(_command(home, "node", "status", "--json"))["connected"]:
+        if time.monotonic() > end_s:
+            raise SystemExit("the two nodes did not connect")
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--processes", type=int, default=10, help="starts of each kind [10]")
+    parser.add_argument("--idle", type=float, default=60, help="seconds of doing nothing [60]")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     return parser.parse_args(arguments)
 
@@ -165,6 +205,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_section("the command line", sections["the command line"])
     sections["a node"] = node_lines(options.processes)
     print_section("a node", sections["a node"])
+    sections["an idle node"] = idle_lines(options.idle)
+    print_section("an idle node", sections["an idle node"])
     write_json(options.json, sections)
     return exit_status(sections)
 
