@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from p2pfl.learning.corrections import Corrections, Memory
 from p2pfl.learning.errors import ModelRefused
@@ -38,12 +40,34 @@ class FlatModel:
         self.values = torch.zeros(schema.parameters, device=device)
         self.gradient = torch.zeros(schema.parameters, device=device)
         self.parameters = [one for one in module.parameters() if one.requires_grad]
+        self._trained: torch.Tensor | None = None
         start = 0
         for parameter in self.parameters:
             end = start + parameter.numel()
             parameter.data = self.values[start:end].view(parameter.shape)
             parameter.grad = self.gradient[start:end].view(parameter.shape)
             start = end
+
+    def freeze(self, positions: NDArray[np.int64]) -> None:
+        """Train everything else alone. positions: of whole tensors in the vector, ascending."""
+        if not len(positions):
+            return
+        is_trained = np.ones(len(self.values), dtype=np.bool_)
+        is_trained[positions] = False
+        start = 0
+        for parameter in self.parameters:
+            parameter.requires_grad_(bool(is_trained[start]))
+            start += parameter.numel()
+        self.parameters = [one for one in self.parameters if one.requires_grad]
+        self._trained = torch.from_numpy(np.flatnonzero(is_trained)).to(self.device)
+
+    def set_gradient(self, found: torch.Tensor) -> None:
+        """found: one value for each coordinate that is trained."""
+        if self._trained is None:
+            self.gradient.copy_(found)
+        else:
+            self.gradient.zero_()
+            self.gradient[self._trained] = found.to(self.gradient)
 
     def load(self, vector: Vector) -> None:
         """Set the parameters. vector: float32[d]."""
@@ -92,6 +116,7 @@ class LocalOptimizer:
         self.corrections = Corrections(self.memory)
         self.learning_rate = 0.0
         self.arguments = Arguments()
+        self._held: tuple[torch.Tensor, torch.Tensor] | None = None
         self.param_groups: list[dict[str, Iterable[torch.nn.Parameter]]] = [
             {"params": model.parameters}
         ]
@@ -137,9 +162,21 @@ class LocalOptimizer:
         """Clear the gradient; the tensors stay, they are views."""
         self._model.gradient.zero_()
 
-    @torch.no_grad()
+    def hold(self, positions: NDArray[np.int64]) -> None:
+        """Keep what `model.values` holds there now, whatever decay or momentum would make of it."""
+        if len(positions):
+            places = torch.from_numpy(positions).to(self._model.values.device)
+            self._held = places, self._model.values[places].clone()
+
     def step(self) -> None:
         """Take one step with the gradient that is in place."""
+        self._step()
+        if self._held is not None:
+            places, values = self._held
+            self._model.values[places] = values
+
+    @torch.no_grad()
+    def _step(self) -> None:
         arguments, gradient = self.arguments, self._model.gradient
         self.corrections.add_to(gradient, self._model.values, arguments)
         if arguments.optimiser == "adam":

@@ -3,8 +3,8 @@
 Responsible for what the privacy accounting assumes about one step:
   1. each patient is in the batch by a secret coin of rate q, or always (q = 1);
   2. each patient's gradient is scaled down to norm ≤ C (Opacus, one record per patient);
-  3. N(0, (σC)²) from a ChaCha20 stream is added to every coordinate of the *sum*, also when
-     nobody was drawn;
+  3. N(0, (σC)²) from a ChaCha20 stream is added to every trained coordinate of the *sum*, also
+     when nobody was drawn; a coordinate that the study freezes does not depend on patients;
   4. the sum is divided by q · (a public, rounded number of patients), never by an exact count.
 Must not account: ε is made from the manifest by the node, and no Opacus accountant is attached.
 
@@ -81,7 +81,7 @@ class NoisyOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no type
         noisy = summed.cpu().numpy().astype(np.float64)
         noisy += self.stream.normal(noisy.size, std=self.noise_multiplier * self.max_grad_norm)
         noisy /= self._denominator
-        self._model.gradient.copy_(torch.from_numpy(noisy))
+        self._model.set_gradient(torch.from_numpy(noisy))
         for parameter in self.params:
             parameter.summed_grad._processed = True  # Opacus refuses to use a sum twice
 
@@ -111,7 +111,7 @@ class PrivateSteps:
         self._model = model
         self._local = local
         self._privacy = privacy
-        self._piece = max(1, gradient_values_max // model.values.numel())
+        self._piece = max(1, gradient_values_max // sum(one.numel() for one in model.parameters))
         if plan.batch_default:  # volumes: their activations weigh more than their gradients
             prepare_convolutions()
             fitting = VOXELS_AT_ONCE // voxels if voxels else 0

@@ -29,6 +29,7 @@ from p2pfl.learning.device import best_device, mixed_precision
 from p2pfl.learning.errors import Diverged, ModelRefused
 from p2pfl.learning.fisher import fisher_diagonal
 from p2pfl.learning.flat_model import FlatModel, LocalOptimizer
+from p2pfl.learning.frozen import frozen_positions
 from p2pfl.learning.local_work import LocalWork
 from p2pfl.learning.plans.arguments import Arguments, Scalar, steered
 from p2pfl.learning.scoring import Score
@@ -90,9 +91,12 @@ class Trainer:
         self._site = hashlib.sha256(b"".join(train.patients)).digest()
         module = self._plan.module(manifest.data, self._arguments)
         self._model = FlatModel(module, self.schema, best_device())
+        self._frozen = frozen_positions(self.schema, self._arguments)
+        self._model.freeze(self._frozen)
         self._local = LocalOptimizer(self._model)
         self._home = HomeLayers(home_positions(module, self.schema, self._arguments), home_layers)
         self._initial = initial
+        self._start: Vector | None = None
         self._is_anchored = False
         self._last_round = -2
         self._private = None
@@ -144,12 +148,23 @@ class Trainer:
 
     def _begin_round(self, arguments: Arguments, base: Vector, round_: int) -> None:
         """Load the base with the own layers, and tell the optimizer what came of the last round."""
-        self._model.load(self._home.put_into(base))
+        self._model.load(self._home.put_into(self._as_it_was(base)))
+        self._local.hold(self._frozen)
         factor = scheduled(arguments, round_, self._manifest.study.rounds)
         privacy = self._manifest.privacy
         steps = privacy.steps_per_round if privacy.is_private else arguments.local_steps
         follows = torch.tensor([round_ == self._last_round + 1], device=self._model.device)
         self._local.begin_round(arguments, factor, steps=steps, follows=follows)
+
+    def _as_it_was(self, base: Vector) -> Vector:
+        """The base with what is frozen as in the initial model, whatever neighbours made of it."""
+        if not len(self._frozen):
+            return base
+        if self._start is None:
+            self._start = base if self._initial is None else self._initial()
+        whole = base.copy()
+        whole[self._frozen] = self._start[self._frozen]
+        return whole
 
     def _anchor(self, arguments: Arguments, base: Vector) -> None:
         """Hold on to the model that the study started from, as far as it matters to patients."""

@@ -56,6 +56,8 @@ class Arguments:
     """λ of elastic weight consolidation: how strongly training holds on to the first model."""
     at_home: str = "none"
     """Which layers are trained and used here and never leave: norm, threshold or head."""
+    frozen: str = "none"
+    """backbone: all but the last block stays as in the study's initial model (images only)."""
     input_norm: bool = False
     """Scale and shift a table's columns by trained numbers first: a layer to keep at home."""
     network: str = "default"
@@ -168,6 +170,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "clipping": ("hooks", "ghost"),
     "correction": ("none", "quasi-global", "control"),
     "at_home": ("none", "norm", "threshold", "head"),
+    "frozen": ("none", "backbone"),
 }
 """Arguments that are words; none of them can be steered."""
 
@@ -191,6 +194,9 @@ TRAINING: Final = frozenset(
 """What every plan knows."""
 
 AUGMENTING: Final = frozenset(name for name in ALLOWED if name.startswith("augment_")) | {"augment"}
+
+IMAGING: Final = TRAINING | AUGMENTING | {"frozen"}
+"""What the plans for images know."""
 
 TABULAR: Final = TRAINING | {"hidden", "outputs", "consolidation", "input_norm"}
 """What the plans for tables know."""

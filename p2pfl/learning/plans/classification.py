@@ -15,7 +15,7 @@ import numpy as np
 from p2pfl.core.manifest_terms import DataTerms, PrivacyTerms, Target
 from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import PlanRefused
-from p2pfl.learning.plans.arguments import AUGMENTING, TRAINING, Arguments, Scalar, checked
+from p2pfl.learning.plans.arguments import IMAGING, Arguments, Scalar, checked
 from p2pfl.learning.plans.options import check_options
 from p2pfl.learning.plans.privacy_checks import check_privacy
 from p2pfl.learning.plans.tabular import binary_log_odds
@@ -25,11 +25,16 @@ from p2pfl.learning.vector import Schema, Vector
 if TYPE_CHECKING:
     import torch
 
-KNOWN: Final = (
-    TRAINING
-    | AUGMENTING
-    | {"network", "width", "levels", "blocks", "norm", "dropout", "loss", "precision"}
-)
+KNOWN: Final = IMAGING | {
+    "network",
+    "width",
+    "levels",
+    "blocks",
+    "norm",
+    "dropout",
+    "loss",
+    "precision",
+}
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "network": ("densenet", "resnet"),
     "loss": ("logistic", "focal"),

@@ -26,6 +26,11 @@ def check_options(plan: str, arguments: Arguments, privacy: PrivacyTerms) -> Non
             f'plan "{plan}": correction = "control" needs momentum = 0: its variates are read from '
             "how far the model moved, which momentum would stretch"
         )
+    if arguments.frozen != "none" and arguments.at_home != "none":
+        raise PlanRefused(
+            f'plan "{plan}": frozen and at_home together leave little to learn from each other: '
+            "choose one"
+        )
     if arguments.consolidation and privacy.is_private:
         raise PrivacyRefused(
             f'plan "{plan}": consolidation needs the Fisher information of the own patients, which '

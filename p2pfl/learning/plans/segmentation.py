@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from p2pfl.core.manifest_terms import DataTerms, PrivacyTerms
 from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import PlanRefused
-from p2pfl.learning.plans.arguments import AUGMENTING, TRAINING, Arguments, Scalar, checked
+from p2pfl.learning.plans.arguments import IMAGING, Arguments, Scalar, checked
 from p2pfl.learning.plans.options import check_options
 from p2pfl.learning.plans.privacy_checks import check_privacy
 from p2pfl.learning.scoring import Score
@@ -22,11 +22,16 @@ from p2pfl.learning.vector import Schema, Vector
 if TYPE_CHECKING:
     import torch
 
-KNOWN: Final = (
-    TRAINING
-    | AUGMENTING
-    | {"network", "width", "levels", "blocks", "norm", "dropout", "loss", "precision"}
-)
+KNOWN: Final = IMAGING | {
+    "network",
+    "width",
+    "levels",
+    "blocks",
+    "norm",
+    "dropout",
+    "loss",
+    "precision",
+}
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "network": ("unet", "segresnet"),
     "loss": ("dice", "dice-ce", "dice-focal", "tversky", "dice-batch"),
