@@ -7,6 +7,7 @@ An answer is u32be length ‖ msgpack[prev, leaves one after the other, is_watch
 process does not vouch for the block. The pipe holds few answers, so no process runs far ahead.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -76,9 +77,15 @@ class BlockProcesses:
             return self._own.sound(first, stop)
 
 
-def processes_for(entries: int, sigs: SigCheck, cores: int) -> int:
+def cores() -> int:
+    """How many cores this process may use."""
+    # Not every system says which of its cores are ours.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processes_for(entries: int, sigs: SigCheck, cores_free: int) -> int:
     """How many processes should verify so many entries; 0: this one by itself."""
-    return min(cores, PROCESSES_MAX) if cores > 1 and entries >= _WORTH_IT[sigs] else 0
+    return min(cores_free, PROCESSES_MAX) if cores_free > 1 and entries >= _WORTH_IT[sigs] else 0
 
 
 @contextmanager

@@ -8,13 +8,12 @@ at every released head. Where something is wrong, or with SigCheck.ALL, rows are
 signatures verified. Only SigCheck.ALL finds a non-canonical entry that the log key itself signed.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ledger.log.block_check import BlockCheck
-from ledger.log.block_processes import checked_beside, processes_for
+from ledger.log.block_processes import checked_beside, cores, processes_for
 from ledger.log.database import Database, StoredHead
 from ledger.log.errors import Corrupt, DatabaseLost, HeadsCut, LedgerError
 from ledger.log.findings import FindingCode, Findings, SigCheck, Verification
@@ -95,7 +94,7 @@ def _verify(
     start -= start % BLOCK_LEAVES
     watch = Watch(database, history, erasable, findings)
     own = BlockCheck(database, identity, sigs, watch.kinds)
-    count = processes_for(size - start, sigs, len(os.sched_getaffinity(0)))
+    count = processes_for(size - start, sigs, cores())
     with (
         ThreadPoolExecutor(_THREADS) as pool,
         checked_beside(own, home, sigs, watch.kinds, range(start, size), count) as blocks,

@@ -157,7 +157,7 @@ def measure_appends(log: Log, directory: Path, entries: int, batch: int) -> list
         at_most("one durable append, median", p50_ms, "ms", 10),
         Measured("one durable append, 95th percentile", p95_ms, "ms"),
         at_least(f"appends in batches of {batch}", rate, "1/s", 8000),
-        Measured("… per second of processor time", count / used_s, "1/s"),
+        at_least("… per second of processor time", count / used_s, "1/s", 8000),
         Measured("… raw SQLite rows, as a multiple", raw_sqlite_rate(directory, batch) / rate, "×"),
     ]
 
@@ -169,22 +169,23 @@ def measure_proofs(home: Path) -> list[Measured]:
         head = reader.checkpoint
         numbers = range(0, head.size, max(1, head.size // 500))
         leaves = {number: reader.entry(number).leaf for number in numbers}
-        proofs = {}
-        prove_s = seconds(
-            lambda: proofs.update(
-                {number: reader.prove_inclusion(number, head.size) for number in numbers}
-            )
-        )
-        started = time.perf_counter()
+        proofs, times_s, begun_s = {}, [], processor_s()
+        for number in numbers:
+            started = time.perf_counter()
+            proofs[number] = reader.prove_inclusion(number, head.size)
+            times_s.append(time.perf_counter() - started)
+        prove_ms = (processor_s() - begun_s) / len(numbers) * 1e3
+        begun_s = processor_s()
         for number, proof in proofs.items():
             verify_inclusion(leaves[number], number, head.size, proof, head.root)
-        verify_s = time.perf_counter() - started
+        verify_ms = (processor_s() - begun_s) / len(numbers) * 1e3
     finally:
         reader.close()
-    prove_ms, verify_ms = prove_s / len(proofs) * 1e3, verify_s / len(proofs) * 1e3
+    median_ms = statistics.median(times_s) * 1e3
     return [
-        at_most(f"inclusion proof at {head.size}", prove_ms, "ms", 0.3),
-        Measured("its verification", verify_ms, "ms"),
+        at_most(f"inclusion proof at {head.size}, median", median_ms, "ms", 0.3),
+        at_most("… in processor time, mean", prove_ms, "ms", 0.3),
+        Measured("its verification, in processor time", verify_ms, "ms"),
     ]
 
 
@@ -203,7 +204,7 @@ def measure_verification(home: Path) -> list[Measured]:
         lines.append(
             at_most(f"verify {size} entries, signatures: {sigs.value}", took_s, "s", allowed_s)
         )
-        lines.append(Measured("… in processor time", used_s, "s"))
+        lines.append(at_most("… in processor time of two cores", used_s, "s", 2 * allowed_s))
     raw_s = one_s * size
     lines += [
         Measured("… raw PyNaCl on one core", raw_s, "s"),
