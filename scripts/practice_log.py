@@ -10,7 +10,7 @@ from pathlib import Path
 from ledger.log import Draft, Log, Signer
 
 START_US = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
-IDENTITY, LOG_KEY, WITNESS = (Signer(bytes([n]) * 32) for n in (1, 2, 3))
+IDENTITY, LOG_KEY, WITNESS, NEXT_LOG_KEY = (Signer(bytes([n]) * 32) for n in (1, 2, 3, 4))
 SEEDS = "identity 01…, log 02…, witness 03…; nonce 00…"
 
 
