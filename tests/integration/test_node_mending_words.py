@@ -4,11 +4,11 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from node_homes import Consortium, found
+from node_lies import witness_lied
 
 from gossip.envelope import seal
 from gossip.identifiers import Digest, SiteId
@@ -16,10 +16,6 @@ from gossip.keys import SiteKeys
 from gossip.roster import Roster
 from gossip.transport import Inbox
 from gossip.witness_messages import HeadsHeld
-from ledger.log import Checkpoint, LogId, Signer, cosign, encode_fork, note_sign
-from ledger.log.forks import fork_of_cosignatures
-from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
-from p2pfl.core.witnessing_terms import log_key, witness_key
 from p2pfl.runtime.commands.incarnations import NewIncarnation, new_incarnation
 from p2pfl.runtime.commands.ledger_recovering import Recover, recover
 from p2pfl.runtime.commands.ledger_witnesses import witness_status
@@ -98,25 +94,6 @@ def agree_on_liars(made: Consortium, count: int) -> None:
     policy.write_text(f"{policy.read_text()}faulty_witnesses = {count}\n")
 
 
-def prove_false(made: Consortium, liar: int) -> None:
-    """This home holds a proof that a member cosigned two histories of another one's log."""
-    roster = made.roster
-    owner, card = (roster.member(made.site(index)) for index in (1, liar))
-    of_log, name = log_key(roster.consortium, owner), witness_key(card).name
-    heads = [Checkpoint(of_log.name, 3, bytes([n]) * 32).text for n in (1, 2)]
-    notes = (
-        note_sign(text, of_log.name, Signer(made.keys(1).log))
-        + cosign(text, name, Signer(made.keys(liar).witness), 1_800_000_000)
-        for text in heads
-    )
-    proof = fork_of_cosignatures(witness_key(card), *notes)
-    assert proof is not None
-    with closing(WitnessDatabase.open(made.home(0).path / WITNESS_NAME)) as book:
-        book.set_logs({LogId(c.log_id): log_key(roster.consortium, c) for c in roster.members})
-        book.set_witnesses(witness_key(c) for c in roster.members)
-        assert book.put_fork(encode_fork(proof))
-
-
 @pytest.mark.parametrize("command", ["recover", "new-incarnation"])
 def test_as_many_sites_are_asked_as_the_policy_says_may_lie(made: Consortium, command: str) -> None:
     done = "Nothing is missing" if command == "recover" else "entries of the old ledger are known"
@@ -128,7 +105,7 @@ def test_as_many_sites_are_asked_as_the_policy_says_may_lie(made: Consortium, co
 
 
 def test_a_proven_false_witness_is_neither_counted_nor_waited_for(made: Consortium) -> None:
-    prove_false(made, 3)
+    witness_lied(made, liar=3, owner=1)
     assert "Only 1 of the 2 sites" in mend(made, "recover", 1, 3)
     assert "Nothing is missing" in mend(made, "recover", 1, 2)
     agree_on_liars(made, 2)
@@ -136,7 +113,7 @@ def test_a_proven_false_witness_is_neither_counted_nor_waited_for(made: Consorti
 
 
 def test_the_status_asks_for_as_many_cosignatures(made: Consortium) -> None:
-    prove_false(made, 3)
+    witness_lied(made, liar=3, owner=1)
     assert witness_status(made.home(0), now_us=now_us()).needed == 2
     agree_on_liars(made, 2)
     assert witness_status(made.home(0), now_us=now_us()).needed == 3

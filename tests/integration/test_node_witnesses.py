@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 from node_homes import Consortium, entries, found, p2pfl, p2pfl_json
+from node_lies import proof_against_itself
 from node_processes import running, start
 
-from ledger.log import Checkpoint, LogReader, Signer, encode_fork, note_sign
-from ledger.log.forks import fork_of_heads
-from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
 from p2pfl.cli.main import main
 
 
@@ -79,7 +77,7 @@ def test_a_site_whose_own_log_is_proved_to_be_forked_freezes_it_and_names_the_fi
 ) -> None:
     made = found(tmp_path / "c", 2)
     home = made.home(0)
-    _hold_proof_against_itself(made)
+    proof_against_itself(made)
     for _ in range(2):
         node = start(home)
         alarm = node.wait("own_log_forked")
@@ -105,25 +103,6 @@ def test_a_site_whose_own_log_is_proved_to_be_forked_freezes_it_and_names_the_fi
     capsys.readouterr()
     assert main(["--home", str(tmp_path / "none"), "ledger", "check-fork", str(elsewhere)]) == 12
     assert "was shown in two histories" in capsys.readouterr().out
-
-
-def _hold_proof_against_itself(made: Consortium) -> None:
-    """As if another site had told it: two heads of one size under its own key."""
-    home, key = made.home(0), Signer(made.keys(0).log)
-    reader = LogReader.open(home.path)
-    identity, size = reader.identity, reader.checkpoint.size
-    reader.close()
-    texts = [Checkpoint(identity.origin, size, bytes([n]) * 32).text for n in (1, 2)]
-    proof = fork_of_heads(
-        identity.verifier_key, *(note_sign(text, identity.origin, key) for text in texts)
-    )
-    assert proof is not None
-    book = WitnessDatabase.open(home.path / WITNESS_NAME)
-    try:
-        book.set_logs({identity.log_id: identity.verifier_key})
-        assert book.put_fork(encode_fork(proof))
-    finally:
-        book.close()
 
 
 def _another_dataset(made: Consortium, home: Path) -> None:

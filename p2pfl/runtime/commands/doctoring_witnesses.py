@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Final
 
 from gossip.keys import read_keys
 from ledger.log import LedgerError, LogId, LogReader, OnDamage, WitnessDatabase
@@ -12,9 +13,13 @@ from p2pfl.runtime.commands.ledger_witnesses import WitnessStatus, witness_statu
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.home import Home
 
+SILENT_S: Final = 24 * 3_600
+NAMES_SHOWN: Final = 5
+
 
 def check_witnesses(home: Home, *, now_us: int) -> Checks:
-    """A forked, shortened or unknown own log; proofs; a head that a quorum has not cosigned."""
+    """A forked, shortened or unknown own log; proofs; a head that a quorum has not cosigned;
+    witnesses that are silent."""
     roster = installed_roster(home)
     if roster is None or not (home.path / WITNESS_NAME).is_file() or not home.ledger_db.is_file():
         return  # no consortium or no node so far; a missing ledger is another check's
@@ -51,18 +56,32 @@ def check_witnesses(home: Home, *, now_us: int) -> Checks:
             "`p2pfl ledger status` names their files and who is accused; ask that site.",
         )
     yield from _cosigned(seen, len(roster.members))
+    yield from _silent(seen)
 
 
 def _cosigned(seen: WitnessStatus, members: int) -> Checks:
-    if members < 2 or (seen.quorum_met and seen.cosigned_size == seen.size):
+    if members < 2 or seen.witnessed_size == seen.size:
         yield ok("witnesses", f"{len(seen.cosigned_by)} sites cosigned the newest head")
         return
-    behind = seen.size - seen.cosigned_size
     yield warn(
         "witnesses",
-        f"{behind} entries are not cosigned yet by the {seen.needed} sites that it takes.",
+        f"{seen.size - seen.witnessed_size} of {seen.size} entries are not cosigned yet by the "
+        f"{seen.needed} sites that it takes.",
         "Start the node while the others' nodes run; `p2pfl ledger status` shows who is missing.",
     )
+
+
+def _silent(seen: WitnessStatus) -> Checks:
+    """A site that runs cosigns again every few minutes, also where nothing is new."""
+    silent = [peer.name for peer in seen.peers if not 0 <= peer.cosigned_own_s < SILENT_S]
+    if silent:
+        shown = ", ".join(silent[:NAMES_SHOWN]) + (" and others" if silent[NAMES_SHOWN:] else "")
+        yield warn(
+            "witnesses",
+            f"{len(silent)} of {len(seen.peers)} sites cosigned nothing of this ledger in the "
+            f"last day: {shown}.",
+            "Ask whether their nodes run, and whether they reach this one: `p2pfl node status`.",
+        )
 
 
 def _held_of_own(home: Home, log_id: bytes) -> int:

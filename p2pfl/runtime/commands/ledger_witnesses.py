@@ -38,6 +38,8 @@ class PeerLog:
     """Entries of this site's own ledger under the newest head that the other site cosigned."""
     cosigned_by: tuple[str, ...] = ()
     """Who is known to have cosigned that newest head of it."""
+    cosigned_own_s: int = -1
+    """How long ago the other site last cosigned a head of this site's own ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +110,18 @@ def _status(
         liars = {key.name for key in book.accused_witnesses()}
         # Cosignatures of a log before this one are kept, too.
         own = [
-            (head.size, [c.witness for c in head.cosignatures if c.witness not in liars])
+            (head.size, {c.witness: c.time_s for c in head.cosignatures if c.witness not in liars})
             for head in book.own_heads()
             if head.size <= size and reader.root_at(head.size) == head.root
         ]
-        cosigned, lines = own[-1] if own else (0, [])
-        covered = {witness: at for at, witnesses in own for witness in witnesses}
+        cosigned, lines = own[-1] if own else (0, {})
+        covered = {
+            witness: _Vouched(at, max(by.get(witness, 0) for _, by in own))
+            for at, witnesses in own
+            for witness in witnesses
+        }
         peers = tuple(
-            _peer(book, card, names, covered, now_us)
+            _peer(book, card, names, covered.get(witness_name(card.site), _NOTHING), now_us)
             for card in sorted(roster.members, key=lambda card: card.name)
             if card.site != me
         )
@@ -152,22 +158,36 @@ def _forks(home: Home, book: WitnessDatabase, roster: Roster) -> tuple[ForkKnown
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class _Vouched:
+    """What a witness cosigned of the own log: up to which size, and when last (unix s)."""
+
+    size: int
+    time_s: int
+
+    def age_s(self, now_us: int) -> int:
+        return max(0, now_us // 1_000_000 - self.time_s) if self.time_s else -1
+
+
+_NOTHING = _Vouched(0, 0)
+
+
 def _peer(
-    book: WitnessDatabase, card: Card, names: dict[str, str], covered: dict[str, int], now_us: int
+    book: WitnessDatabase, card: Card, names: dict[str, str], vouched: _Vouched, now_us: int
 ) -> PeerLog:
     name, site, log_id = card.name, card.site, LogId(card.log_id)
-    own = covered.get(witness_name(site), 0)
+    own, own_s = vouched.size, vouched.age_s(now_us)
     try:
         held, mirrored = book.head_of(log_id), book.mirrored_size(log_id)
     except LedgerError:
         held, mirrored = None, 0  # never heard of
     if held is None:
-        return PeerLog(name, site, -1, -1, -1, mirrored, own)
+        return PeerLog(name, site, -1, -1, -1, mirrored, own, cosigned_own_s=own_s)
     cosigned_s = (now_us - held.cosigned_us) // 1_000_000 if held.cosigned_us else -1
     seen_s = (now_us - held.seen_us) // 1_000_000
     stated = (stated_in(line)[0] for line in held.cosignatures)
     by = tuple(sorted(names.get(witness, witness) for witness in stated))
-    return PeerLog(name, site, held.size, seen_s, cosigned_s, mirrored, own, by)
+    return PeerLog(name, site, held.size, seen_s, cosigned_s, mirrored, own, by, own_s)
 
 
 def fork_checked(file: Path) -> ForkSeen:
