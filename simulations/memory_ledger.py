@@ -198,7 +198,7 @@ class MemoryBook:
         """Whom we witness."""
         self._keys = dict(keys)
 
-    def set_witnesses(self, keys: Iterable[VerifierKey]) -> None:
+    def set_witnesses(self, keys: Iterable[VerifierKey], bad_max: int = 0) -> None:
         """Whose cosignatures are kept: here only the own ones."""
         self._witnesses = tuple(keys)
 

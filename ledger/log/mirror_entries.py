@@ -80,10 +80,12 @@ class MirrorEntries:
             number,
             entry.seq,
         )
-        keys = self._keys.keys(number)
+        disowned = self._keys.disowned(number)
         if row is None:
             return None
-        for key in keys:
+        for key in self._keys.keys(number):
+            if key.public_key in disowned:
+                continue  # entries carry no cosignature that would bound their time
             proof = fork_of_entries(
                 key, *sorted((row[0], entry.data)), lineage=self._keys.lineage(number)
             )

@@ -28,7 +28,7 @@ class KeySuperseded(MirrorError):
 class KeyDisowned(MirrorError):
     rule = (
         "what a log key signed that was declared compromised accuses nobody, "
-        "unless a witness cosigned it before that time"
+        "unless more witnesses than may lie cosigned it before that time"
     )
 
 

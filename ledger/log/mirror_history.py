@@ -4,7 +4,8 @@ Responsible for: finding contradictions, confirming leaves by signed heads, and 
 Must not know: entries, or who asks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import assert_never
 
 from ledger.log.entries import split_raw
@@ -16,6 +17,7 @@ from ledger.log.fork_proofs import (
     HeadsOfOneSize,
     HeadsThatDisagree,
 )
+from ledger.log.genesis import parse_genesis
 from ledger.log.identity import LogId
 from ledger.log.mirror_errors import (
     HeadImpossible,
@@ -49,7 +51,7 @@ _US_PER_S = 1_000_000
 class MirrorHistory:
     """Compares and keeps, for every log of the tables."""
 
-    __slots__ = ("_forks", "_keys", "_limits", "_tables", "witnesses")
+    __slots__ = ("_forks", "_keys", "_limits", "_tables", "bad_max", "witnesses")
 
     def __init__(
         self, tables: MirrorTables, keys: MirrorKeys, forks: MirrorForks, limits: WitnessLimits
@@ -59,6 +61,8 @@ class MirrorHistory:
         self._forks = forks
         self._limits = limits
         self.witnesses: tuple[VerifierKey, ...] = ()
+        self.bad_max = 0
+        """How many of them may lie at once."""
 
     def heads(self, log_id: LogId) -> MirrorHeads:
         """The heads held of a log. Raises LogUnknown."""
@@ -96,6 +100,7 @@ class MirrorHistory:
         rival = self._contradicted(heads, tree, heard.checkpoint)
         if rival:
             self._check_owned(number, heard.key, heard.cosignatures)
+            self._check_held(number, rival)
             return self._prove(number, tree, rival, heard)
         if heard.key != self._keys.key_at(number, size):
             raise KeySuperseded(f"size {size}", actual=str(heard.key))
@@ -123,14 +128,32 @@ class MirrorHistory:
                 assert_never(proof)
 
     def _check_owned(
-        self, number: int, key: VerifierKey, cosignatures: tuple[NoteSignature, ...]
+        self, number: int, key: VerifierKey, cosignatures: Iterable[NoteSignature]
     ) -> None:
-        """A cosignature bounds the time of what the log's key signed; nothing else does."""
+        """A cosignature bounds the time of what the log's key signed; nothing else does.
+
+        Witnesses that lie can date theirs back, so one more is needed than may lie. Those that
+        are proven to lie do not count, and neither does the log's own site, whose witness key
+        may have been stolen with the other one. Raises KeyDisowned."""
         since_us = self._keys.disowned(number).get(key.public_key)
         if since_us is None:
             return
-        if not any((line.time_s or 0) * _US_PER_S < since_us for line in cosignatures):
+        own_pk = parse_genesis(self._keys.lineage(number)[0]).witness_pk
+        accused = self._forks.accused()
+        early = {
+            line.key
+            for line in cosignatures
+            if (line.time_s or 0) * _US_PER_S < since_us
+            and line.key.public_key != own_pk
+            and line.key not in accused
+        }
+        if len(early) <= self.bad_max:
             raise KeyDisowned(f"since {since_us} µs", actual=str(key))
+
+    def _check_held(self, number: int, held: HeldHead) -> None:
+        """As `_check_owned`, for a head that was kept before its key was disowned."""
+        lines = cosignatures_of(held.checkpoint.text, held.cosignatures, *self.witnesses)
+        self._check_owned(number, held.key, lines)
 
     def _contradicted(
         self, heads: MirrorHeads, tree: MirrorTree, head: Checkpoint
@@ -182,7 +205,10 @@ class MirrorHistory:
         for head in reached:
             if head.size < largest.size and head not in agree:
                 heard = HeardHead(head.checkpoint, head.key, head.line, ())
-                proofs.append(self._prove(number, tree, largest, heard))
+                with suppress(KeyDisowned):
+                    self._check_held(number, head)
+                    self._check_held(number, largest)
+                    proofs.append(self._prove(number, tree, largest, heard))
                 heads.drop(head.size)
         return next((proof for proof in proofs if proof), None)
 
@@ -208,6 +234,8 @@ class MirrorHistory:
         """
         number, held = self._keys.number(log_id), self.heads(log_id).at(old.size)
         if held and _shows_another_root(old, heard.checkpoint, path):
+            self._check_owned(number, heard.key, heard.cosignatures)
+            self._check_held(number, held)
             self._accuse_witnesses(number, held, heard, path)
             proof = proof_of_heads(held, heard, path, self._keys.lineage(number))
             self._keep(number, proof, otherwise)

@@ -92,9 +92,10 @@ class WitnessDatabase:
         """
         self._keys.set_logs(keys, self._limits.logs_max)
 
-    def set_witnesses(self, keys: Iterable[VerifierKey]) -> None:
-        """Whose cosignatures are kept, from the roster."""
+    def set_witnesses(self, keys: Iterable[VerifierKey], bad_max: int = 0) -> None:
+        """Whose cosignatures are kept, from the roster; how many of them may lie at once."""
         self._history.witnesses = tuple(key for key in keys if key.type is KeyType.COSIGNATURE_V1)
+        self._history.bad_max = bad_max
 
     def admit_lineage(self, log_id: LogId, entries: Sequence[bytes]) -> bool:
         """A log's keys from its genesis, `key.rotated` and `key.compromised` entries, raw.

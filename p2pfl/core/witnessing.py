@@ -152,7 +152,8 @@ class Witnessing:
         keys = {LogId(c.log_id): terms.log_key(roster.consortium, c) for c in roster.members}
         self._log_ids = {key.name: log_id for log_id, key in keys.items()}
         self._book.set_logs(keys)
-        self._book.set_witnesses(terms.witness_key(card) for card in roster.members)
+        liars_max = terms.liars_max(len(roster.members), self._faulty)
+        self._book.set_witnesses(map(terms.witness_key, roster.members), liars_max)
         for site in [site for site in self.peers if site not in roster]:
             del self.peers[site]
 

@@ -179,7 +179,7 @@ class WitnessBook(WitnessStore, Protocol):
     """What this site holds about other logs: `ledger.log.witness_store.WitnessDatabase`."""
 
     def set_logs(self, keys: Mapping[LogId, VerifierKey]) -> None: ...
-    def set_witnesses(self, keys: Iterable[VerifierKey]) -> None: ...
+    def set_witnesses(self, keys: Iterable[VerifierKey], bad_max: int = 0) -> None: ...
     def heads(self) -> Sequence[Held]: ...
     def head_of(self, log_id: LogId) -> Held | None: ...
     def note_seen(self, log_id: LogId, note: bytes, now_us: int) -> ForkProof | None: ...
@@ -236,8 +236,17 @@ def quorum(sites: int, faulty: int | None = None) -> int:
     (2, 2, 3, 6)
     """
     witnesses = max(0, sites - 1)
-    f = max(0, witnesses - 1) // 3 if faulty is None else max(0, min(faulty, witnesses - 1))
-    return (witnesses + f) // 2 + 1 if witnesses else 0
+    return (witnesses + liars_max(sites, faulty)) // 2 + 1 if witnesses else 0
+
+
+def liars_max(sites: int, faulty: int | None = None) -> int:
+    """How many of the other sites may lie at once: see `quorum`.
+
+    >>> liars_max(1), liars_max(4), liars_max(5), liars_max(4, faulty=9)
+    (0, 0, 1, 2)
+    """
+    witnesses = max(0, sites - 1)
+    return max(0, witnesses - 1) // 3 if faulty is None else max(0, min(faulty, witnesses - 1))
 
 
 def words_needed(sites: int, faulty: int | None = None, false: int = 0) -> int:

@@ -1,7 +1,7 @@
 """The keys of a mirrored log, proved by its own entries whoever brings them; and stolen ones."""
 
 import pytest
-from log_histories import KEY, LOG_ID, ORIGIN, OWNER, History, follow, opened
+from log_histories import KEY, LOG_ID, ORIGIN, OWNER, History, ask, follow, opened
 from log_samples import IDENTITY, LOG_KEY, NOW_US, STRANGER, WITNESS
 from test_log_forks import ONE, TWO, rotation
 
@@ -26,6 +26,12 @@ ROTATION = rotation(STRANGER, seq=ROTATED_AT)
 ROTATED = OWNER.with_key(STRANGER.public_key, ROTATED_AT + 1)
 STOLEN_US = NOW_US - 1_000_000
 W_KEY = VerifierKey("tests/witness", KeyType.COSIGNATURE_V1, WITNESS.public_key)
+"""Of the log's own site: its genesis entry names this key."""
+OTHERS = tuple(Signer(bytes([number]) * 32) for number in (101, 102, 103))
+OTHER_KEYS = tuple(
+    VerifierKey(f"tests/other-{number}", KeyType.COSIGNATURE_V1, signer.public_key)
+    for number, signer in enumerate(OTHERS)
+)
 
 
 def entry_of(draft, *, identity=OWNER, seq=0, log=LOG_KEY):
@@ -118,11 +124,24 @@ def test_a_log_changes_its_key_so_often_and_no_more(database):
     assert database.admit_lineage(LOG_ID, chain[:-1])
 
 
+def cosigned_by(history, *others, time_s, size=None):
+    """A head's note with these sites' cosignatures."""
+    text = history.head(size).text
+    lines = (cosign(text, OTHER_KEYS[n].name, OTHERS[n], time_s) for n in others)
+    return history.note(size) + b"".join(lines)
+
+
+EARLY_S = STOLEN_US // 1_000_000 - 1
+LATE_S = STOLEN_US // 1_000_000 + 1
+
+
 @pytest.fixture
 def disowned(database):
-    """The true log follows, its first key declared stolen."""
+    """The true log follows, its first key declared stolen; others cosigned it before."""
     true = History(6, branch=1)
+    database.set_witnesses([W_KEY, *OTHER_KEYS])
     follow(database, true)
+    database.note_seen(LOG_ID, cosigned_by(true, 0, 1, 2, time_s=EARLY_S), NOW_US)
     database.admit_lineage(LOG_ID, [GENESIS, ROTATION])
     assert database.admit_lineage(LOG_ID, [GENESIS, disowning()])
     assert database.lineage(LOG_ID) == (GENESIS, ROTATION, disowning())
@@ -133,17 +152,74 @@ def test_a_head_under_a_stolen_key_accuses_nobody(disowned):
     false = History(3, branch=2)
     with pytest.raises(errors.KeyDisowned):
         disowned.note_seen(LOG_ID, false.note(), NOW_US)
-    late = false.note() + cosign(false.head().text, W_KEY.name, WITNESS, STOLEN_US // 1_000_000 + 1)
     with pytest.raises(errors.KeyDisowned):
-        disowned.note_seen(LOG_ID, late, NOW_US)
+        disowned.note_seen(LOG_ID, cosigned_by(false, 0, 1, 2, time_s=LATE_S), NOW_US)
     assert disowned.forks() == ()
 
 
 def test_a_head_that_was_cosigned_before_the_theft_is_the_logs_own(disowned):
-    false = History(3, branch=2)
-    early = cosign(false.head().text, W_KEY.name, WITNESS, STOLEN_US // 1_000_000 - 1)
-    proof = disowned.note_seen(LOG_ID, false.note() + early, NOW_US)
+    early = cosigned_by(History(3, branch=2), 0, time_s=EARLY_S)
+    proof = disowned.note_seen(LOG_ID, early, NOW_US)
     assert check_fork(encode_fork(proof)).sizes == (3, 6)
+
+
+def test_witnesses_that_date_back_accuse_nobody_unless_more_of_them_do_than_may_lie(disowned):
+    disowned.set_witnesses([W_KEY, *OTHER_KEYS], 1)
+    false = History(3, branch=2)
+    with pytest.raises(errors.KeyDisowned):
+        disowned.note_seen(LOG_ID, cosigned_by(false, 0, time_s=EARLY_S), NOW_US)
+    assert disowned.note_seen(LOG_ID, cosigned_by(false, 0, 1, time_s=EARLY_S), NOW_US)
+
+
+def test_the_witness_key_of_the_robbed_site_says_nothing_about_when(disowned):
+    """Whoever took the log key from a disk may have taken the witness key beside it."""
+    false = History(3, branch=2)
+    own = false.note() + cosign(false.head().text, W_KEY.name, WITNESS, EARLY_S)
+    with pytest.raises(errors.KeyDisowned):
+        disowned.note_seen(LOG_ID, own, NOW_US)
+
+
+def test_a_proven_liar_says_nothing_about_when(disowned):
+    a, b = (cosigned_by(History(4, branch=n), 0, time_s=EARLY_S) for n in (3, 4))
+    assert disowned.put_fork(encode_fork(fork_of_cosignatures(OTHER_KEYS[0], a, b)))
+    with pytest.raises(errors.KeyDisowned):
+        disowned.note_seen(LOG_ID, a, NOW_US)
+
+
+def test_a_thiefs_head_that_was_heard_first_accuses_nobody_either(database):
+    """What the true log signs later contradicts it; the log's own site is not to blame."""
+    database.note_seen(LOG_ID, History(5, branch=2).note(), NOW_US)
+    database.admit_lineage(LOG_ID, [GENESIS, ROTATION, disowning()])
+    with pytest.raises(errors.KeyDisowned):
+        database.note_seen(LOG_ID, History(5, branch=1).note(signer=STRANGER), NOW_US)
+    assert database.forks() == ()
+
+
+def test_a_thiefs_head_that_waits_for_leaves_is_dropped_and_accuses_nobody(database):
+    true = History(6, branch=1)
+    database.note_seen(LOG_ID, History(3, branch=2).note(), NOW_US)
+    database.admit_lineage(LOG_ID, [GENESIS, ROTATION, disowning()])
+    assert database.note_seen(LOG_ID, true.note(signer=STRANGER), NOW_US) is None
+    assert database.mirror(LOG_ID, 0, true.leaves) is None
+    assert (database.forks(), database.confirmed_size(LOG_ID)) == ((), 6)
+
+
+def test_a_thiefs_consistency_proof_accuses_nobody(database):
+    """Cosigned before anybody knew of the theft: this site cosigns no other history, either."""
+    assert ask(database, History(3, branch=2), 0, 3).status == 200
+    database.admit_lineage(LOG_ID, [GENESIS, ROTATION, disowning()])
+    true = History(6, branch=1)
+    assert ask(database, true, 3, 6, signer=STRANGER).status == 422
+    assert database.forks() == ()
+
+
+def test_a_thiefs_entry_accuses_nobody(database):
+    follow(database, History(6, branch=1, start=4, real=True))
+    database.admit_lineage(LOG_ID, [GENESIS, ROTATION, disowning()])
+    database.keep_entries(LOG_ID, [MirroredEntry(4, EntryForm.PLAIN, ONE[4])])
+    with pytest.raises(errors.MirrorMismatch) as found:
+        database.keep_entries(LOG_ID, [MirroredEntry(4, EntryForm.PLAIN, TWO[4])])
+    assert (found.value.fork, database.forks()) == (None, ())
 
 
 def test_proofs_that_stand_on_a_stolen_key_are_not_taken_from_others(disowned):
