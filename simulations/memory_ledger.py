@@ -26,11 +26,11 @@ from ledger.log.forks import (
 )
 from ledger.log.genesis import genesis_draft, identity_from_body
 from ledger.log.mirror_errors import MirrorMismatch, RotationRefused
-from ledger.log.notes import note_text
+from ledger.log.notes import note_text, stated_in
 from ledger.log.own_kinds import KEY_COMPROMISED, KEY_ROTATED, rotated, rotation_draft
 from ledger.log.tree import Frontier, prove_consistency, root_at
 from ledger.log.witness import Request
-from ledger.log.witness_store import EntryForm, MirroredEntry
+from ledger.log.witness_store import Cosignature, EntryForm, MirroredEntry, OwnHead
 from p2pfl.core.effects import SeqLink
 
 
@@ -185,6 +185,7 @@ class MemoryBook:
     def __init__(self) -> None:
         self.own_cosigned: dict[int, set[bytes]] = {}
         """Size of the own head → cosignature lines of it."""
+        self._own_roots: dict[int, bytes] = {}
         self._keys: dict[LogId, VerifierKey] = {}
         self._heads: dict[LogId, MemoryHead] = {}
         self._cosigned: dict[str, Checkpoint] = {}
@@ -335,6 +336,13 @@ class MemoryBook:
     def put_own_cosignature(self, size: int, root: bytes, line: bytes, ts_s: int) -> None:
         """A witness cosigned an own head."""
         self.own_cosigned.setdefault(size, set()).add(line)
+        self._own_roots[size] = root
+
+    def own_heads(self) -> Iterator[OwnHead]:
+        """Own heads and who cosigned them, smallest first."""
+        for size, lines in sorted(self.own_cosigned.items()):
+            stated = ((*stated_in(line), line) for line in sorted(lines))
+            yield OwnHead(size, self._own_roots[size], tuple(Cosignature(*one) for one in stated))
 
     def put_fork(self, proof: bytes) -> bool:
         """Keep a proof."""

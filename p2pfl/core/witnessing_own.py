@@ -1,12 +1,20 @@
 """The own log as other sites hold it: shorter is fine, longer is a loss, another is a fork."""
 
 from ledger.log import Checkpoint, LedgerError, VerifierKey, note_verify
-from ledger.log.forks import fork_of_heads, nodes_of
-from ledger.log.notes import note_text
+from ledger.log.forks import fork_of_cosignatures, fork_of_heads, nodes_of
+from ledger.log.notes import cosignatures_of, note_text, note_with, signature_lines
+from ledger.log.witness_store import OwnHead
 from p2pfl.core import events as ev
 from p2pfl.core.witnessing_forks import ForkProofs
 from p2pfl.core.witnessing_keys import KeysKnown
-from p2pfl.core.witnessing_terms import BadNote, Learned, OwnLogView, WitnessBook, WitnessOutput
+from p2pfl.core.witnessing_terms import (
+    BadNote,
+    Learned,
+    OwnLogView,
+    WitnessBook,
+    WitnessOutput,
+    witness_key,
+)
 
 
 class OwnHistory:
@@ -41,7 +49,41 @@ class OwnHistory:
             return [Learned(ev.OwnLogBehind(head.size))]
         if self._own.root_at(head.size) == head.root:
             return []
-        return self._forked(note, signers)
+        return [*self._false_witnesses(note, head), *self._forked(note, signers)]
+
+    def _false_witnesses(self, note: bytes, head: Checkpoint) -> list[WitnessOutput]:
+        """Who cosigned this head of another history, and an own one of at least its size (K4)."""
+        witnesses = map(witness_key, self._proofs.roster.members)
+        lines = cosignatures_of(head.text, signature_lines(note), *witnesses)
+        accused, outputs = self._book.accused_witnesses(), list[WitnessOutput]()
+        for told in lines:
+            mine = None if told.key in accused else self._cosigned_by(told.key, head.size)
+            if mine is None:
+                continue
+            leaves = (entry.leaf for entry in self._own.entries(0, mine.size))
+            proof = fork_of_cosignatures(
+                told.key,
+                note_with(head.text, told.line),
+                note_with(Checkpoint(head.origin, mine.size, mine.root).text, *mine.lines),
+                nodes_of(leaves),
+            )
+            outputs += [] if proof is None else self._proofs.found(proof)
+        return outputs
+
+    def _cosigned_by(self, witness: VerifierKey, size: int) -> OwnHead | None:
+        """The first own head of at least `size` that a witness cosigned, with its line alone."""
+        for own in self._book.own_heads():
+            is_own = size <= own.size <= self._own.checkpoint.size
+            if not is_own or self._own.root_at(own.size) != own.root:
+                continue
+            mine = tuple(
+                line
+                for line in own.cosignatures
+                if (line.witness, line.key_id) == (witness.name, witness.key_id)
+            )
+            if mine:
+                return OwnHead(own.size, own.root, mine)
+        return None
 
     def _forked(self, note: bytes, signers: set[VerifierKey]) -> list[WitnessOutput]:
         """Another history of the own log, under the own key: the proof ends it."""

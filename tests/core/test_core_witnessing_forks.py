@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from core_witnesses import START_S, Hospital, Wires, core_of, witnessing
+import pytest
+from core_witnesses import START_S, Hospital, Wires, core_of, note_of, witnessing
 from test_core_witnessing import forked
 
 from gossip.witness_messages import ForkTold, HeadsHeld, told_in_parts
-from ledger.log import Draft, Signer, cosign
+from ledger.log import Checkpoint, Draft, Signer, cosign
 from ledger.log.entries import sign_entry
 from ledger.log.fork_proofs import EntriesOfOneNumber, ForkKind, fork_digest
 from ledger.log.forks import (
@@ -25,6 +26,7 @@ from p2pfl.core.history import History
 from p2pfl.core.node import NodeCore
 from p2pfl.core.witnessing import Witnessing
 from p2pfl.core.witnessing_forks import PARTIAL_PER_SITE_MAX
+from simulations.memory_ledger import MemoryView
 
 
 def process_of(one: Hospital) -> Witnessing:
@@ -219,6 +221,40 @@ def large_entry_proof(one: Hospital) -> bytes:
     proof = fork_of_entries(ledger.identity.verifier_key, entry("a"), entry("b"))
     assert isinstance(proof, EntriesOfOneNumber)
     return encode_fork(proof)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "forms"),
+    [
+        (4, 4, ["K2", "K4"]),
+        (5, 3, ["K2", "K4"]),
+        (2, 4, ["K2"]),  # no file could show that the witness saw both
+    ],
+)
+def test_a_witness_of_the_own_log_and_of_a_false_one_is_accused(
+    tmp_path: Path, mine: int, theirs: int, forms: list[str]
+) -> None:
+    wires = Wires(3)
+    one, other, liar = wires.all
+    one.ledger.append([note_of(n) for n in range(4)], (), 0)
+    key, name = Signer(liar.site.keys.witness), terms.witness_name(liar.site.id)
+    book = WitnessDatabase.open(tmp_path / "witness.db")
+    view = MemoryView(one.ledger)
+    head = Checkpoint(view.origin, mine, view.root_at(mine))
+    book.put_own_cosignature(mine, head.root, cosign(head.text, name, key, 1_800_000_000), 1)
+    process = witnessing(wires, one, book)
+    process.begin(wires.now_s, must_ask=False)
+    process.handle(wires.now_s, terms.Met(other.site.id))
+    note = forked(one, theirs - 1, 1).note
+    text = note[: note.index(b"\n\n") + 1].decode()
+    cosigned = note + cosign(text, name, key, 1_800_000_001)
+    told = process.handle(wires.now_s, terms.Said(other.site.id, HeadsHeld((cosigned,))))
+    told += process.handle(wires.now_s, terms.Said(other.site.id, HeadsHeld((cosigned,))))
+    assert sorted(check_fork(proof).kind.value for proof in book.forks()) == forms
+    events = [e for e in learned(told, ev.ForkFound) if isinstance(e, ev.ForkFound)]
+    liars = [e.witness for e in events if e.form == "K4"]
+    assert liars == ([bytes(liar.site.id)] if "K4" in forms else [])
+    book.close()
 
 
 def test_a_proof_too_large_for_one_message_is_told_in_parts() -> None:
