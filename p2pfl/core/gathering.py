@@ -235,18 +235,21 @@ class Gathering:
     # -- left behind -----------------------------------------------------------------------------
 
     def ahead(self, current: Round) -> tuple[Heard, ...]:
-        """Newest updates of neighbours that went on without us, if they are enough of them."""
+        """Newest updates of neighbours that went on without us, if they are enough of them.
+
+        Those that keep pace outvote them: where `neighbours_min` is 1, one liar that says it is
+        far ahead must not draw a site away from an honest neighbour."""
         if not self._inbox.reaches(current + BEHIND_ROUNDS):
             return ()
-        newest = self._inbox.newest().values()
+        newest = [h for h in self._inbox.newest().values() if self._is_near(h)]
+        near = {h.sender for h in newest if -1 <= h.round - current < BEHIND_ROUNDS}
+        needed = max(self.enough, len(near & self.connected) + 1)
         ahead = tuple(
             h
             for h in newest
-            if h.round >= current + BEHIND_ROUNDS
-            and self._is_near(h)
-            and h.holding is not Holding.REJECTED
+            if h.round >= current + BEHIND_ROUNDS and h.holding is not Holding.REJECTED
         )
-        return ahead if len(ahead) >= self.enough else ()
+        return ahead if len(ahead) >= needed else ()
 
     def catch_up(self, current: Round) -> tuple[Heard, ...]:
         """The inputs of a catch-up once all of them are here, else nothing.

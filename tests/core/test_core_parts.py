@@ -1,5 +1,7 @@
 """Single parts of the core, where a whole world would hide what matters."""
 
+from dataclasses import replace
+
 import pytest
 from core_attackers import digest
 from core_worlds import PRIVATE, SMALL, Story, approval, begin, started
@@ -31,8 +33,8 @@ def heard(story: Story, sender: SiteId, round_: int, holding: Holding = Holding.
     )
 
 
-def gathering_of_five() -> tuple[Story, Gathering, list[SiteId]]:
-    story = begin(terms=FIVE)
+def gathering_of_five(neighbours_min: int = 3) -> tuple[Story, Gathering, list[SiteId]]:
+    story = begin(terms=replace(FIVE, neighbours_min=neighbours_min))
     me, *others = [site.id for site in story.sites]
     gathering = Gathering(me, story.manifest, 50)
     gathering.sites_changed(Round(0), dict.fromkeys(others, 50))
@@ -91,6 +93,21 @@ def test_a_catch_up_waits_for_everyone_ahead_and_no_longer_than_a_deadline() -> 
     assert not gathering.catch_up(Round(0))
     gathering.deadline(Round(0))
     assert {h.sender for h in gathering.catch_up(Round(0))} == {one, two, three}
+
+
+def test_one_liar_does_not_draw_a_site_away_from_a_neighbour_that_keeps_pace() -> None:
+    """Where one neighbour is enough, one that says it is far ahead would be all that counts."""
+    story, gathering, (liar, honest, second, third) = gathering_of_five(neighbours_min=1)
+    arrives(story, gathering, 4, liar, 18)
+    assert gathering.catch_up(Round(4)), "nobody else is heard of"
+    arrives(story, gathering, 4, honest, 4)
+    assert not gathering.ahead(Round(4))
+    arrives(story, gathering, 4, second, 9)
+    assert len(gathering.ahead(Round(4))) == 2, "more of them went on than keep pace"
+    arrives(story, gathering, 4, third, 5)
+    assert not gathering.ahead(Round(4))
+    gathering.connected -= {honest}
+    assert len(gathering.ahead(Round(4))) == 2, "who cannot be reached keeps no pace"
 
 
 def test_a_catch_up_uses_what_is_on_disk_though_neighbours_went_on() -> None:
