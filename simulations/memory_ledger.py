@@ -183,6 +183,7 @@ class MemoryBook:
     """What a site holds about others' logs; survives a crash of its process as it is."""
 
     def __init__(self) -> None:
+        self.has_room = True
         self.own_cosigned: dict[int, set[bytes]] = {}
         """Size of the own head → cosignature lines of it."""
         self._own_roots: dict[int, bytes] = {}

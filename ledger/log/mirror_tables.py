@@ -64,9 +64,12 @@ Row = tuple[Any, ...]
 class MirrorTables:
     """One connection that writes, one that reads back. Used by one thread at a time."""
 
-    __slots__ = ("_connection", "_depth", "_reading")
+    __slots__ = ("_connection", "_depth", "_path", "_reading")
 
-    def __init__(self, connection: sqlite3.Connection, reading: sqlite3.Connection) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, reading: sqlite3.Connection
+    ) -> None:
+        self._path = path
         self._connection = connection
         self._reading = reading
         self._depth = 0
@@ -85,7 +88,7 @@ class MirrorTables:
         with _named_errors():
             connection = _connect(f"{uri}?mode=rw")
             try:
-                return cls(connection, _prepared(connection, uri))
+                return cls(path, connection, _prepared(connection, uri))
             except BaseException:
                 connection.close()
                 raise
@@ -113,6 +116,11 @@ class MirrorTables:
     def is_in_transaction(self) -> bool:
         """True while what was written may still be taken back."""
         return self._depth > 0
+
+    def free_bytes(self) -> int:
+        """What the disk of this file still has room for."""
+        disk = os.statvfs(self._path)
+        return disk.f_bavail * disk.f_frsize
 
     def write(self, statement: str, *parameters: object) -> int:
         """Run one statement inside a transaction; the number of rows it touched."""

@@ -79,6 +79,11 @@ class WitnessDatabase:
         """Close the file."""
         self._tables.close()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether mirrors may grow: so much of the disk has to stay free for the site itself."""
+        return self._tables.free_bytes() >= self._limits.free_bytes_min
+
     def together(self) -> AbstractContextManager[None]:
         """Many changes as one durable commit: tell nobody of them before it ends."""
         return self._tables.transaction()

@@ -11,7 +11,6 @@ from typing import assert_never
 
 from gossip.errors import PeerError
 from gossip.identifiers import SiteId
-from gossip.limits import HELD_NOTE_BYTES_MAX, HELD_NOTES_BYTES_MAX, HELD_NOTES_MAX
 from gossip.roster import Roster
 from gossip.witness_messages import (
     CosignAnswered,
@@ -42,6 +41,7 @@ from p2pfl.core.witnessing_keys import KeysKnown
 from p2pfl.core.witnessing_mirrors import Mirrors
 from p2pfl.core.witnessing_own import OwnHistory, checkpoint_of
 from p2pfl.core.witnessing_serving import OwnShelf
+from p2pfl.core.witnessing_telling import HeadsTold
 from p2pfl.core.witnessing_terms import (
     BadCosignature,
     BadNote,
@@ -74,6 +74,7 @@ class Witnessing:
         self.peers: dict[SiteId, Peer] = {}
         self.is_confirmed = False
         """Whether the own log may be shown."""
+        self._may_cosign = False
         self._me = me
         self._roster = roster
         self._book = book
@@ -81,6 +82,7 @@ class Witnessing:
         self._witness = Witness(terms.witness_name(me), witness, book)
         self._shelf = OwnShelf(own, seal, may_read)
         self._mirrors = Mirrors(book, roster)
+        self._told = HeadsTold(me, book)
         self._log_ids = dict[str, LogId]()
         self._faulty = faulty
         self._words = Words()
@@ -107,7 +109,7 @@ class Witnessing:
 
     def begin(self, now_s: float, *, must_ask: bool) -> list[WitnessOutput]:
         """What the book knows already. must_ask: another site has to confirm the own log first."""
-        self.is_confirmed = not must_ask or len(self._roster.members) < 2
+        self.is_confirmed = self._may_cosign = not must_ask or len(self._roster.members) < 2
         outputs: list[WitnessOutput] = []
         outputs += self._own_keys()
         outputs += self._keys.refresh(self._log_ids.values())
@@ -173,18 +175,10 @@ class Witnessing:
 
         That of the receiver's own log comes first."""
         self.peers[site].told_s = now_s
-        own = LogId(self._roster.member(site).log_id)
-        held = self._book.head_of(own)
-        first = b"" if held is None else _with_cosignatures(held)
-        notes, room = [first], HELD_NOTES_BYTES_MAX - len(first)
-        for other in self._book.heads():
-            note = _with_cosignatures(other)
-            if other.log_id not in (own, self._own.log_id) and len(note) <= room:
-                notes.append(note)
-                room -= len(note)
+        notes = self._told.notes(LogId(self._roster.member(site).log_id), self._own.log_id)
         is_shown = self.is_confirmed and not self.is_stopped
         keys = self._keys.tell(site, None if is_shown else self._own.log_id)
-        return [*keys, Tell(site, HeadsHeld(tuple(notes[:HELD_NOTES_MAX])))]
+        return [*keys, Tell(site, HeadsHeld(notes))]
 
     def _own_keys(self) -> list[WitnessOutput]:
         """Whether the own log's key was replaced: everybody is told before the next head."""
@@ -257,7 +251,13 @@ class Witnessing:
     def _cosign(
         self, now_s: float, sender: SiteId, message: CosignRequested
     ) -> list[WitnessOutput]:
-        """Compare, persist, then cosign; what contradicts what is held becomes a proof."""
+        """Compare, persist, then cosign; what contradicts what is held becomes a proof.
+
+        After a start, not before others have told what they hold: who lost its book, or has an old
+        copy of it, would cosign a second history without knowing. It is asked again soon."""
+        self._may_cosign |= self._words.is_enough(now_s, self.words_needed)
+        if not self._may_cosign:
+            return []
         card = self._roster.member(sender)
         try:
             note = parse_request(message.request).note
@@ -388,13 +388,3 @@ class Witnessing:
             return [*self._mirrors.serve(now_s, sender, peer, message)]
         may_show = self.is_confirmed and not self.is_stopped
         return [*self._shelf.serve(now_s, sender, peer, message)] if may_show else []
-
-
-def _with_cosignatures(held: terms.Held) -> bytes:
-    """The note and as many cosignatures under it as fit."""
-    note = held.note
-    for line in held.cosignatures:
-        if len(note) + len(line) > HELD_NOTE_BYTES_MAX:
-            break
-        note += line
-    return note

@@ -96,11 +96,11 @@ class ForkProofs:
             raise BadForkProof("it stands on keys that the roster does not name")
         if _about(verdict) in self._proven:
             return []
-        self._from_others.add(message.digest)
         try:
             self._book.put_fork(data)
         except LedgerError as error:
             raise BadForkProof(str(error)) from error
+        self._from_others.add(message.digest)  # only what is kept: whoever tells many is bounded
         return self.arisen()
 
     def _whole(self, sender: SiteId, message: ForkTold) -> bytes | None:

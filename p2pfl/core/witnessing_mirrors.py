@@ -44,6 +44,8 @@ class Mirrors:
         held = self._book.head_of(log_id)
         if held is None or 0.0 <= now_s - peer.fetched_s < TERMS.fetch_s:
             return []
+        if not self._book.has_room:
+            return []  # goes on by itself once the disk has room again
         have = self._book.mirrored_size(log_id)
         if have >= held.size:
             return self._fetch_entries(now_s, site, peer, log_id)
@@ -73,7 +75,7 @@ class Mirrors:
         if self._log_of(sender) != log_id:
             return None
         held, have = self._book.head_of(log_id), self._book.mirrored_size(log_id)
-        if held is None or start > have:
+        if held is None or start > have or not self._book.has_room:
             return None
         leaves = [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]
         new = leaves[have - start : held.size - start]
@@ -81,6 +83,8 @@ class Mirrors:
             return None
         try:
             return self._book.mirror(log_id, have, new)
+        except MirrorFull:
+            return None  # our limit, not its fault
         except LedgerError as error:
             raise BadLeaves(str(error)) from error
 
@@ -95,7 +99,7 @@ class Mirrors:
             return [], None
         have, end = self._first_missing(log_id), self._book.confirmed_size(log_id)
         new = [_mirrored(item) for item in message.items if have <= item.seq < end]
-        if not new or new[0].seq != have:
+        if not new or new[0].seq != have or not self._book.has_room:
             return [], None
         try:
             self._book.keep_entries(log_id, new)
