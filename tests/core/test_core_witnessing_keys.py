@@ -8,8 +8,10 @@ from core_witnesses import START_S, Hospital, Wires, core_of, note_of, witnessin
 from test_core_witnessing import forked, newest_cosigned
 
 from gossip.messages import HeadAdvertised
-from gossip.witness_messages import CosignRequested, HeadsHeld, KeysShown
+from gossip.witness_messages import CosignRequested, HeadsHeld, KeysShown, told_in_parts
 from ledger.log import LogId, Signer
+from ledger.log.fork_proofs import fork_digest
+from ledger.log.forks import encode_fork, fork_of_heads
 from ledger.log.own_kinds import compromise_draft, sign_rotation
 from ledger.log.witness_store import WitnessDatabase
 from p2pfl.core import effects as fx
@@ -148,6 +150,30 @@ def test_a_stolen_key_freezes_nobody_once_it_is_disowned(three: World) -> None:
         assert three.books[index].forks() == ()
     assert not any(isinstance(e, ev.ForkFound) for told in three.learned for e in told)
     assert not three.processes[0].is_stopped
+
+
+def test_a_flood_of_proofs_under_a_disowned_key_is_refused_and_leaves_nothing(
+    three: World,
+) -> None:
+    """Whoever has the old key can make as many as it likes, each of them sound in itself."""
+    owner, new = three.sites[0], Signer(b"\x77" * 32)
+    three.meet(0, 1, 2)
+    old = owner.ledger.identity.verifier_key
+    heads = [forked(owner, 1, seed).note for seed in range(21)]
+    replaced_key(owner.ledger, owner, new)
+    owner.ledger.append([compromise_draft(old.public_key, 1, "node")], (), 0)
+    three.give(0, terms.OwnGrew())
+    process, teller = three.processes[1], three.sites[2].site.id
+    for head in heads[1:]:
+        proof = fork_of_heads(old, heads[0], head)
+        assert proof is not None
+        data = encode_fork(proof)
+        (told,) = told_in_parts(fork_digest(data), data)
+        assert process.handle(three.wires.now_s, terms.Said(teller, told)) == [
+            terms.Learned(ev.PeerRefused(teller, "BadForkProof"))
+        ]
+    assert three.books[1].forks() == ()
+    assert process._proofs._from_others == set()
 
 
 def test_entries_that_prove_no_key_are_refused(three: World) -> None:
