@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,13 @@ from p2pfl.cli.demo_stage import (
     quiet,
     sign_roster,
 )
+from p2pfl.learning.demo_terms import (
+    OPEN_STEPS,
+    PRIVATE_ARGUMENTS,
+    PRIVATE_CLIP_NORM,
+    PRIVATE_STEPS,
+    SHARED_ARGUMENTS,
+)
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.home import Home
 
@@ -28,19 +35,6 @@ EPSILON_CAP: Final = 8.0
 SHARE_MAX: Final = 0.4
 ROUND_DEADLINE_S: Final = 120.0
 DATA_S: Final = 300.0
-SHARED_ARGUMENTS: Final[Mapping[str, int]] = {"width": 2, "levels": 2, "blocks": 0, "batch_size": 2}
-"""Few parameters: what a patient may change is spread over all of them, and so is the noise."""
-OPEN_STEPS: Final = 25
-PRIVATE_ARGUMENTS: Final[Mapping[str, float | str]] = {
-    "optimiser": "sgd",
-    "learning_rate": 12.0,
-    "schedule": "cosine",
-}
-"""Plain steps: Adam divides by the size of gradients, which under noise is the size of the noise.
-With a bound below most patients' gradients each gives a direction, and steps are made longer.
-"""
-PRIVATE_CLIP_NORM: Final = 0.1
-PRIVATE_STEPS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def new(
         ),
     ] = "",
     clip_norm: Annotated[float, typer.Option(help="Largest norm of one contribution.")] = 2.0,
-    unit: Annotated[str, typer.Option(help="patient or record.")] = "patient",
+    unit: Annotated[str, typer.Option(help="patient, record, or site: whole updates.")] = "patient",
     sampling_rate: Annotated[
         float,
         typer.Option(help="Share of patients per step [default: chosen].", show_default=False),
@@ -140,7 +140,9 @@ def new(
         epsilon=epsilon,
         delta=delta,
         clip_norm=clip_norm,
-        unit=cast(Literal["patient", "record"], _one_of("--unit", unit, "patient record")),
+        unit=cast(
+            Literal["patient", "record", "site"], _one_of("--unit", unit, "patient record site")
+        ),
         sampling_rate=sampling_rate,
         steps_per_round=steps_per_round,
         rule=rule,

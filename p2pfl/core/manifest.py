@@ -230,6 +230,7 @@ def _privacy(root: Table) -> PrivacyTerms:
             if table.has(key):
                 raise Inconsistent(table.at(key), 'means nothing with mechanism = "none"')
         return NO_PRIVACY
+    unit = table.choice("unit", ("patient", "record", "site"))
     sampling = cast(Sampling, table.choice("sampling", ("full", "poisson")))
     rate = table.number("sampling_rate", 1e-6, 1.0)
     if (sampling == "full") != (rate == 1.0):
@@ -237,17 +238,24 @@ def _privacy(root: Table) -> PrivacyTerms:
             table.at("sampling_rate"),
             f'is {rate:g} with sampling = "{sampling}": full batches have 1.0, poisson less',
         )
+    steps = table.integer("steps_per_round", 1, 100_000)
+    if unit == "site" and (sampling != "full" or steps != 1):
+        raise Inconsistent(
+            table.at("unit"),
+            'is "site", where a round\'s whole update is protected once: it goes with sampling = '
+            '"full" and steps_per_round = 1; [plan.arguments] local_steps says how much is trained',
+        )
     return PrivacyTerms(
         mechanism="gaussian",
         epsilon=table.number("epsilon", 0.001, 100.0),
         delta=_delta(table),
         clip_norm=table.number("clip_norm", 1e-6, 1e6),
-        unit=cast(Unit, table.choice("unit", ("patient", "record"))),
+        unit=cast(Unit, unit),
         sampling=sampling,
         sampling_rate=rate,
         # Below 0.3 accountants fail or ask for absurd memory, and nobody would call it private.
         noise_multiplier=table.number("noise_multiplier", 0.3, 1e6),
-        steps_per_round=table.integer("steps_per_round", 1, 100_000),
+        steps_per_round=steps,
     )
 
 

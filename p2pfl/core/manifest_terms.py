@@ -18,7 +18,7 @@ StudyId = NewType("StudyId", bytes)
 
 Mechanism = Literal["none", "gaussian"]
 Sampling = Literal["full", "poisson"]
-Unit = Literal["patient", "record"]
+Unit = Literal["patient", "record", "site"]
 Intensity = Literal["zscore", "range"]
 AccountedMechanism = Literal["none", "gaussian", "poisson"]
 Guard = Literal["none", "holdout"]
@@ -222,19 +222,35 @@ class PrivacyTerms:
     delta: str
     """Decimal string, as it goes into the ledger."""
     clip_norm: float
-    """Largest L2 norm of one unit's gradient."""
+    """Largest L2 norm of one unit's gradient; with unit "site", of a round's whole update."""
     unit: Unit
     sampling: Sampling
     sampling_rate: float
     """q, the share of units in one step; 1.0 with full batches."""
     noise_multiplier: float
-    """σ, the noise's standard deviation in units of `clip_norm`."""
+    """σ, the noise's standard deviation in units of what one unit can change: `clip_norm`, and
+    twice that with unit "site" (an update may turn into any other one)."""
     steps_per_round: int
 
     @property
     def is_private(self) -> bool:
         """Whether training is differentially private."""
         return self.mechanism != "none"
+
+    @property
+    def is_by_update(self) -> bool:
+        """Whether the node protects a round's whole update, whatever training did."""
+        return self.is_private and self.unit == "site"
+
+    @property
+    def update_deviation(self) -> float:
+        """The noise's standard deviation per parameter where whole updates are protected.
+
+        Whatever changes in a site's data, one clipped update turns into another one, at most twice
+        the norm away: σ is in units of that, so that (σ, q = 1) is what has to be accounted for
+        the site, and for each of its patients.
+        """
+        return 2.0 * self.noise_multiplier * self.clip_norm
 
     @property
     def accounted(self) -> AccountedMechanism:

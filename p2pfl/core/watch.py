@@ -39,6 +39,8 @@ def noise_deviation(manifest: Manifest, patients: int) -> float:
     0 without privacy, and where the plan's arguments do not say how far a step goes."""
     privacy, arguments = manifest.privacy, manifest.plan.arguments
     rate, momentum = arguments.get("learning_rate"), arguments.get("momentum", 0.9)
+    if privacy.is_by_update:
+        return privacy.update_deviation
     if not privacy.is_private or isinstance(rate, str | None) or isinstance(momentum, str):
         return 0.0
     gradient = privacy.noise_multiplier * privacy.clip_norm / (privacy.sampling_rate * patients)

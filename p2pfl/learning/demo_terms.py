@@ -1,4 +1,5 @@
-"""The [data] terms of the two demonstration data sets, written from domain knowledge.
+"""The [data] terms of the two demonstration data sets, written from domain knowledge, and how the
+tumours are trained on.
 
 Responsible for column names, public ranges and typical values. A range says where values of that
 measurement usually lie (values beyond are clipped); none of them is computed from patients by the
@@ -7,6 +8,7 @@ demonstration, which is what a consortium agreeing on a study has to do, too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from p2pfl.core.manifest_terms import CategoryColumn, Column, DataTerms, NumberColumn, Target
@@ -89,3 +91,17 @@ HEART_TERMS: Final = DataTerms(
         NumberColumn("oldpeak", -3.0, 7.0, 1.0, ()),
     ),
 )
+
+SHARED_ARGUMENTS: Final[Mapping[str, int]] = {"width": 2, "levels": 2, "blocks": 0, "batch_size": 2}
+"""Few parameters: what a patient may change is spread over all of them, and so is the noise."""
+OPEN_STEPS: Final = 25
+PRIVATE_ARGUMENTS: Final[Mapping[str, float | str]] = {
+    "optimiser": "sgd",
+    "learning_rate": 12.0,
+    "schedule": "cosine",
+}
+"""Plain steps: Adam divides by the size of gradients, which under noise is the size of the noise.
+With a bound below most patients' gradients each gives a direction, and steps are made longer.
+"""
+PRIVATE_CLIP_NORM: Final = 0.1
+PRIVATE_STEPS: Final = 2

@@ -79,6 +79,11 @@ def audit(
     """
     if not manifest.privacy.is_private:
         raise PrivacyRefused("the study has no privacy that could be audited")
+    if manifest.privacy.is_by_update:
+        raise PrivacyRefused(
+            'the study protects whole updates (unit = "site"): canaries are single patients, whose '
+            "share no step clips; what the node adds is in its own code and tests"
+        )
     coins = (np.frombuffer(random_bytes(canaries), dtype=np.uint8) & 1).astype(np.uint8)
     performed = replace(
         manifest.privacy, noise_multiplier=manifest.privacy.noise_multiplier * noise_factor

@@ -32,6 +32,7 @@ from p2pfl.learning.json_request import answer_request
 from p2pfl.learning.materials import Materials
 from p2pfl.learning.training import RandomBytes, Trainer
 from p2pfl.learning.vector import Vector
+from p2pfl.runtime.update_privacy import protected_model
 
 ROUNDS_MAX: Final = 100
 
@@ -58,7 +59,10 @@ def rehearse(
     for round_ in range(rounds):
         started_s = time.perf_counter()
         work = trainer.train(model, round_, {})
-        seconds, model = time.perf_counter() - started_s, work.vector
+        seconds, trained = time.perf_counter() - started_s, work.vector
+        if manifest.privacy.is_by_update:  # as the node does it
+            trained = protected_model(trained, model, manifest.privacy, random_bytes)
+        model = trained
         auc = trainer.score(model, holdout).auc
         done.append({"seconds": seconds, "steps": work.steps, "loss": work.loss, "auc": auc})
     return done

@@ -5,7 +5,9 @@ optimizer and momentum between rounds. Must not know files, frames, rounds of ot
 
 Without DP the order of batches follows from the manifest's seed, the site (its patients' keys)
 and the round, so that a simulation repeats itself. With DP nothing random has a seed: noise and
-sampling come from a ChaCha20 stream under a fresh key of the operating system.
+sampling come from a ChaCha20 stream under a fresh key of the operating system. Where a study
+protects whole updates (unit "site"), training is as without DP: the node clips and noises what
+comes out, and believes nothing that was said in here.
 """
 
 from __future__ import annotations
@@ -100,7 +102,7 @@ class Trainer:
         self._is_anchored = False
         self._last_round = -2
         self._private = None
-        if manifest.privacy.is_private:
+        if manifest.privacy.is_private and not manifest.privacy.is_by_update:
             from p2pfl.learning.private_steps import PrivateSteps  # loads Opacus
 
             images = manifest.data.images
@@ -134,7 +136,9 @@ class Trainer:
             torch.manual_seed(int.from_bytes(self._random_bytes(8), "little"))
             steps, loss = self._private.run(self._patients, stream, generator)
         else:
-            steps, loss = arguments.local_steps, self._plain_steps(arguments, round_)
+            loss = self._plain_steps(arguments, round_)
+            by_update = self._manifest.privacy.is_by_update
+            steps = self._manifest.privacy.steps_per_round if by_update else arguments.local_steps
         vector = self._model.vector()
         if not np.isfinite(vector).all():
             self._local.forget()
@@ -152,7 +156,7 @@ class Trainer:
         self._local.hold(self._frozen)
         factor = scheduled(arguments, round_, self._manifest.study.rounds)
         privacy = self._manifest.privacy
-        steps = privacy.steps_per_round if privacy.is_private else arguments.local_steps
+        steps = arguments.local_steps if self._private is None else privacy.steps_per_round
         follows = torch.tensor([round_ == self._last_round + 1], device=self._model.device)
         self._local.begin_round(arguments, factor, steps=steps, follows=follows)
 

@@ -62,15 +62,16 @@ def clip_and_noise(
     update: NDArray[np.floating],
     *,
     clip_norm: float,
-    noise_multiplier: float,
+    std: float,
     stream: GaussianStream,
 ) -> NDArray[np.float32]:
-    """Protect one site's whole update: clip to `clip_norm`, add noise of σ × `clip_norm`.
+    """Protect one site's whole update: clip to `clip_norm`, add noise.
 
     update: float[d], finite, the change against the round's base model (not the model itself).
-    The unit of privacy is the site. Returns float32[d]. Raises VectorRefused.
+    std: of the noise; see `PrivacyTerms.update_deviation`. The unit of privacy is the site.
+    Returns float32[d]. Raises VectorRefused.
     """
-    return noisy(clipped(update, clip_norm), noise_multiplier * clip_norm, stream)
+    return noisy(clipped(update, clip_norm), std, stream)
 
 
 def _check_vector(vector: NDArray[np.floating]) -> None:

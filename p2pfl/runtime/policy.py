@@ -125,7 +125,7 @@ def _policy(table: Table) -> Policy:
         patients_min=table.integer("patients_min", 1, 10_000_000)
         if table.has("patients_min")
         else default.patients_min,
-        units=_codes(table, "units", default.units, ("patient", "record")),
+        units=_codes(table, "units", default.units, ("patient", "record", "site")),
         rules=_codes(table, "rules", default.rules, RULES),
         plans=_codes(table, "plans", default.plans, PLANS),
         roles=_codes(table, "roles", default.roles, ()),
@@ -172,7 +172,8 @@ def objections(
                 "allow_no_privacy = false",
             )
     else:
-        if privacy.unit not in policy.units:
+        # Who protects everything a site has protects each of its patients and records, too.
+        if privacy.unit not in policy.units and privacy.unit != "site":
             yield Objection(
                 "privacy-unit",
                 f"the study protects one {privacy.unit}; policy.toml asks for {policy.units}",

@@ -16,6 +16,7 @@ from typing import Any
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.gathering import blob_size_bytes
+from p2pfl.core.manifest import PrivacyTerms
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.runtime import training_answers as answers
 from p2pfl.runtime.blobs import BlobStore, vector_of
@@ -25,6 +26,7 @@ from p2pfl.runtime.guarding import Compared
 from p2pfl.runtime.home import Home, write_durably
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_process import TrainingProcess
+from p2pfl.runtime.update_privacy import protected_update
 
 TRAINING_THREADS = 1
 
@@ -62,6 +64,7 @@ class TrainingJobs:
         self._confinement = confinement
         self._submit = submit
         self._processes: dict[StudyId, TrainingProcess] = {}
+        self._privacy: dict[StudyId, PrivacyTerms] = {}
 
     def pids(self) -> tuple[int, ...]:
         """Process ids of the running training processes."""
@@ -105,6 +108,7 @@ class TrainingJobs:
             initial=str(self._blobs.path(effect.manifest.study.initial_model)),
         )
         opened = answers.opened(answer)
+        self._privacy[study] = effect.manifest.privacy
         return ev.TrainingOpened(study, opened.parameters, opened.code_hash, opened.env_hash)
 
     async def train(self, effect: fx.Train) -> None:
@@ -122,6 +126,12 @@ class TrainingJobs:
             )
             done = answers.trained(answer)
             data = await asyncio.to_thread(update_of, out, effect.parameters)
+            privacy = self._privacy[study]
+            if privacy.is_by_update:
+                base = await asyncio.to_thread(
+                    self._blobs.read_vector, effect.base, effect.parameters
+                )
+                data = await asyncio.to_thread(protected_update, data, base, privacy)
         except TrainingError as error:
             self.failed(study, error)
             return

@@ -28,12 +28,6 @@ import torch
 
 from gossip.identifiers import Digest, SiteId
 from p2pfl.averaging import average
-from p2pfl.cli.demo_tumour_stage import (
-    PRIVATE_ARGUMENTS,
-    PRIVATE_CLIP_NORM,
-    PRIVATE_STEPS,
-    SHARED_ARGUMENTS,
-)
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import (
     NO_PRIVACY,
@@ -47,6 +41,12 @@ from p2pfl.core.manifest_writing import render_manifest
 from p2pfl.learning.datasets.holdout import split
 from p2pfl.learning.datasets.images import ImagePatients, open_images
 from p2pfl.learning.datasets.registration import register
+from p2pfl.learning.demo_terms import (
+    PRIVATE_ARGUMENTS,
+    PRIVATE_CLIP_NORM,
+    PRIVATE_STEPS,
+    SHARED_ARGUMENTS,
+)
 from p2pfl.learning.demo_tumours import (
     site_scanner,
     site_sizes,

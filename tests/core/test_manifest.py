@@ -294,3 +294,14 @@ def test_no_change_to_a_manifest_raises_anything_but_a_manifest_error(at: int, b
 def test_data_section_alone_can_be_read_and_written() -> None:
     assert parse_data_section(render_data(DATA)) == DATA
     assert parse_data_section(rendered()) == DATA
+
+
+def test_whole_updates_are_protected_once_a_round() -> None:
+    """unit = "site" accounts one release a round, so several noisy steps would say too little."""
+    found = parse_manifest(with_line('unit = "patient"', 'unit = "site"')).privacy
+    assert (found.is_by_update, found.accounted) == (True, "gaussian")
+    assert found.update_deviation == 2 * found.noise_multiplier * found.clip_norm
+    twice = rendered().replace(b'unit = "patient"', b'unit = "site"')
+    twice = twice.replace(b"steps_per_round = 1", b"steps_per_round = 2")
+    with pytest.raises(errors.Inconsistent, match=r"privacy\.unit.*protected once"):
+        parse_manifest(twice)

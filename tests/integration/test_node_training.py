@@ -3,19 +3,23 @@
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from node_homes import Consortium
 from node_in_process import living_children, until, worker
 
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
+from p2pfl.core.manifest import PrivacyTerms
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
-from p2pfl.runtime.blobs import BlobStore
+from p2pfl.runtime.blobs import BlobStore, bytes_of_vector, vector_of
 from p2pfl.runtime.errors import BlobError
 from p2pfl.runtime.training_jobs import DatasetFile, TrainingJobs, update_of
 from p2pfl.runtime.training_process import LOG_BYTES_MAX
+from p2pfl.runtime.update_privacy import protected_update
 
 GARBAGE_AT_OPEN = {
     "no-parameters": "garbled",
@@ -167,3 +171,35 @@ def test_an_update_file_is_read_only_as_far_as_a_model_reaches(tmp_path: Path) -
         sparse.truncate(1 << 40)  # a terabyte that takes no disk
     with pytest.raises(BlobError), contextlib.suppress(MemoryError):
         update_of(path, 9)
+
+
+async def test_whole_updates_leave_clipped_and_noised_by_the_node(consortium: Consortium) -> None:
+    """The process adds a constant and no noise: what it says of itself counts for nothing."""
+    trainee = Trainee(consortium, "good")
+    privacy = PrivacyTerms("gaussian", 1.0, "1e-3", 0.5, "site", "full", 1.0, 4.0, 1)
+    trainee.manifest = replace(trainee.manifest, privacy=privacy)
+    await asyncio.wait_for(trainee.open(), 40)
+    await asyncio.wait_for(trainee.train(), 40)
+    trained = trainee.events[-1]
+    assert isinstance(trained, ev.Trained)
+    store, d = BlobStore(trainee.home.blobs), trainee.manifest.study.parameters
+    base = store.read_vector(trainee.manifest.study.initial_model, d)
+    moved = store.read_vector(trained.model, d) - base
+    assert len(set(moved.tolist())) == d
+    # σ × 2 × clip norm = 4 per parameter; the clipped constant is lost in it.
+    assert 4.0 / 3 < float(np.sqrt(np.mean(moved**2))) < 4.0 * 3
+    await asyncio.wait_for(trainee.jobs.kill_all(), 5)
+
+
+def test_a_protected_update_is_the_clipped_one_under_the_noise_that_is_accounted() -> None:
+    d = 200_000
+    base = np.linspace(-1.0, 1.0, d, dtype=np.float32)
+    trained = base + np.float32(3.0)
+    privacy = PrivacyTerms("gaussian", 1.0, "1e-3", 0.5, "site", "full", 1.0, 4.0, 1)
+    released = vector_of(protected_update(bytes_of_vector(trained), base, privacy), d) - base
+    clipped = 0.5 / np.sqrt(d)
+    assert float(released.mean()) == pytest.approx(clipped, abs=5 * 4.0 / np.sqrt(d))
+    assert float(released.std()) == pytest.approx(4.0, rel=0.01)
+    quiet = replace(privacy, noise_multiplier=1e-9)
+    exact = vector_of(protected_update(bytes_of_vector(trained), base, quiet), d) - base
+    assert float(np.linalg.norm(exact)) == pytest.approx(0.5, rel=1e-3)

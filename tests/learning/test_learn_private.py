@@ -247,3 +247,12 @@ def test_a_study_without_privacy_draws_no_keys() -> None:
     assert trainer(LOGISTIC).schema.parameters == 4
     local = Trainer(manifest(TERMS), patients(), denominator=1, random_bytes=no_bytes)
     assert local.train(np.zeros(4, dtype=np.float32), 0, {}).steps == 10
+
+
+def test_where_whole_updates_are_protected_training_is_plain_and_counts_one_release() -> None:
+    """The node clips and noises what comes out; see the tests of the training jobs."""
+    start = np.zeros(trainer(LOGISTIC).schema.parameters, dtype=np.float32)
+    plain = trainer(LOGISTIC).train(start, 0, {})
+    by_update = trainer(LOGISTIC, privacy={**PRIVATE, "unit": "site"}).train(start, 0, {})
+    assert np.array_equal(plain.vector, by_update.vector)
+    assert (plain.steps, by_update.steps) == (LOGISTIC["local_steps"], 1)

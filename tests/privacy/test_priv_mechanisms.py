@@ -75,9 +75,7 @@ def test_released_values_lie_on_one_grid_whatever_was_added() -> None:
 
 def test_update_is_clipped_before_it_is_noised() -> None:
     update = np.full(100_000, 100.0, dtype=np.float32)
-    released = clip_and_noise(
-        update, clip_norm=2.0, noise_multiplier=1.5, stream=GaussianStream(KEY)
-    )
+    released = clip_and_noise(update, clip_norm=2.0, std=3.0, stream=GaussianStream(KEY))
     assert released.mean() == pytest.approx(2.0 / np.sqrt(100_000), abs=5 * 3.0 / np.sqrt(100_000))
     assert released.std() == pytest.approx(3.0, rel=0.02)
 
@@ -85,8 +83,7 @@ def test_update_is_clipped_before_it_is_noised() -> None:
 def test_same_key_releases_the_same_bytes() -> None:
     update = np.arange(70_000, dtype=np.float32)
     first, second = (
-        clip_and_noise(update, clip_norm=1.0, noise_multiplier=1.0, stream=GaussianStream(KEY))
-        for _ in range(2)
+        clip_and_noise(update, clip_norm=1.0, std=1.0, stream=GaussianStream(KEY)) for _ in range(2)
     )
     assert first.tobytes() == second.tobytes()
 

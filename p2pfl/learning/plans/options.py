@@ -31,6 +31,11 @@ def check_options(plan: str, arguments: Arguments, privacy: PrivacyTerms) -> Non
             f'plan "{plan}": frozen and at_home together leave little to learn from each other: '
             "choose one"
         )
+    if arguments.frozen != "none" and privacy.is_by_update:
+        raise PlanRefused(
+            f'plan "{plan}": unit = "site" noises the whole update, what is frozen, too: leave '
+            'frozen out, or protect each patient with unit = "patient"'
+        )
     if arguments.consolidation and privacy.is_private:
         raise PrivacyRefused(
             f'plan "{plan}": consolidation needs the Fisher information of the own patients, which '

@@ -229,7 +229,9 @@ def _plan(request: StudyNew) -> PlanTerms:
     if request.plan in COUNTING_PLANS:
         return PlanTerms(name=request.plan, arguments=dict(request.arguments or {}), ranges={})
     arguments = recipe_arguments(
-        request.plan, request.arguments or {}, is_private=request.privacy != "none"
+        request.plan,
+        request.arguments or {},
+        is_private=request.privacy != "none" and request.unit != "site",
     )
     rate = arguments["learning_rate"]
     ranges = {}
@@ -245,7 +247,7 @@ def _privacy(request: StudyNew, delta: str, bucket: int) -> tuple[PrivacyTerms, 
             "No differential privacy: updates may reveal single patients; sites whose policy "
             "forbids this will refuse"
         )
-    if request.sampling_rate or request.steps_per_round:
+    if request.sampling_rate or request.steps_per_round or request.unit == "site":
         rate, steps = request.sampling_rate or 1.0, request.steps_per_round or 1
         answer = ask_accountant(
             {

@@ -28,7 +28,7 @@ class StudyNew:
     epsilon: float = 3.0
     delta: str = ""
     clip_norm: float = 2.0
-    unit: Literal["patient", "record"] = "patient"
+    unit: Literal["patient", "record", "site"] = "patient"
     sampling_rate: float = 0.0
     """0: chosen from patients and ε, together with the steps."""
     steps_per_round: int = 0

@@ -16,7 +16,11 @@ from p2pfl.core.watch import noise_deviation
 _CLAIMS = (topology.Claim.NONE, topology.Claim.LIMIT, topology.Claim.YES)
 """The weakest first."""
 _DRAWINGS_LOOKED_AT = 8
-_UNITS = {"patient": "one patient", "record": "one record (a patient may have several)"}
+_UNITS = {
+    "patient": "one patient",
+    "record": "one record (a patient may have several)",
+    "site": "all patients of a site together",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,13 @@ def privacy_words(privacy: PrivacyTerms, rounds: int) -> str:
         return (
             "NONE. Updates are computed from patients without protection: whoever receives them "
             "may be able to tell whether a certain patient was in the data."
+        )
+    if privacy.is_by_update:
+        return (
+            f"Differential privacy for {_UNITS[privacy.unit]}: ε = {privacy.epsilon:g} over all "
+            f"{rounds} rounds at δ = {privacy.delta}. The node itself clips each round's whole "
+            f"update to {privacy.clip_norm:g} and adds noise of {privacy.noise_multiplier:g} times "
+            "twice that, whatever the training did."
         )
     factor = math.exp(min(privacy.epsilon, 50.0))
     sampled = (
