@@ -24,7 +24,7 @@ def demo_tumour(
     rounds: Annotated[int, typer.Option(min=1, max=200, help="Rounds without privacy.")] = 8,
     private_rounds: Annotated[
         int, typer.Option(min=0, max=200, help="Rounds with privacy; 0 leaves that study out.")
-    ] = 10,
+    ] = 15,
     epsilon: Annotated[float, typer.Option(min=0.1, max=100.0, help="ε of those rounds.")] = 8.0,
     seed: Annotated[int, typer.Option(min=0, help="Of patients, scanners, splits, models.")] = 7,
     pictures: Annotated[Path, typer.Option(help="Folder for overlay.png and curves.png.")] = Path(
