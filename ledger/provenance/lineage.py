@@ -5,6 +5,8 @@ Responsible for counting and ordering. Draws nothing; judges nothing."""
 from dataclasses import dataclass
 
 from ledger.provenance.audit import AuditReport
+from ledger.provenance.kinds import StudyApproved, TrainDone
+from ledger.provenance.peers import PeerEvidence
 from ledger.provenance.sections import Happening, Release, Step
 
 ROWS_MAX = 40
@@ -15,10 +17,25 @@ _WEIGHTIER = (DROPPED, CLIPPED, KEPT, ABSENT)
 
 
 @dataclass(frozen=True, slots=True)
+class TheirData:
+    """A dataset behind another site's updates, as that site's own ledger says.
+
+    eps_u: this study's ε on it, micro-units. approved_seq, approved_us: the newest approval in
+    that ledger; −1 and 0 without one."""
+
+    ds: bytes
+    trainings: int
+    eps_u: int
+    approved_seq: int
+    approved_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class SiteLine:
     """One site's part: in how many averages its update counted, and how, column by column.
 
-    marks: per column of rounds the verdict on this site's update, "" where there was none."""
+    marks: per column of rounds the verdict on this site's update, "" where there was none.
+    data: what it trained on; None where this audit has not seen that site's entries."""
 
     site: bytes
     own: bool
@@ -26,6 +43,7 @@ class SiteLine:
     clipped: int
     dropped: int
     marks: tuple[str, ...]
+    data: tuple[TheirData, ...] | None = None
 
     @property
     def used(self) -> int:
@@ -57,6 +75,11 @@ class Lineage:
     more_used: int = 0
 
     @property
+    def unseen(self) -> tuple[SiteLine, ...]:
+        """Other sites whose own entries this audit was not given."""
+        return tuple(line for line in self.sites if not line.own and line.data is None)
+
+    @property
     def averages(self) -> int:
         return len(self.release.steps)
 
@@ -68,7 +91,15 @@ def lineage_of(report: AuditReport, release: Release) -> Lineage:
     marks = _marks(release.steps, place, len(columns))
     own = _own_line(report.context.site, release.steps, place, len(columns))
     others = [
-        SiteLine(by.site, False, by.kept, by.clipped, by.dropped, tuple(marks[by.site]))
+        SiteLine(
+            by.site,
+            False,
+            by.kept,
+            by.clipped,
+            by.dropped,
+            tuple(marks[by.site]),
+            their_data(report.context.peers, by.site, release.study),
+        )
         for by in release.contributors
     ]
     others.sort(key=lambda line: (-line.used, report.context.site_name(line.site), line.site))
@@ -81,6 +112,26 @@ def lineage_of(report: AuditReport, release: Release) -> Lineage:
         more_sites=len(more),
         more_used=sum(line.used for line in more),
     )
+
+
+def their_data(
+    peers: PeerEvidence | None, site: bytes, study: bytes
+) -> tuple[TheirData, ...] | None:
+    """What another site trained on in a study; None unless its entries about that are at hand."""
+    log = None if peers is None else peers.log_of(site)
+    if log is None:
+        return None
+    trained = [x.record for x in log.timeline.of(TrainDone) if x.record.study == study]
+    if not trained and not log.is_whole:
+        return None  # a copy without them says nothing
+    approved = [x for x in log.timeline.of(StudyApproved) if x.record.study == study]
+    found = []
+    for ds in sorted({record.ds for record in trained}):
+        of_ds = [record for record in trained if record.ds == ds]
+        newest = next((x for x in reversed(approved) if x.record.ds == ds), None)
+        seq, time_us = (newest.seq, newest.time_us) if newest else (-1, 0)
+        found.append(TheirData(ds, len(of_ds), max(r.eps_u for r in of_ds), seq, time_us))
+    return tuple(found)
 
 
 def _columns(rounds: list[int]) -> tuple[tuple[int, int], ...]:

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from ledger.provenance.fields import MICRO
 from ledger.provenance.findings import AuditContext
-from ledger.provenance.lineage import Lineage, SiteLine, Source
+from ledger.provenance.lineage import Lineage, SiteLine, Source, TheirData
 from ledger.provenance.moments import day_of
 
 WIDTH = 1000
@@ -26,8 +26,7 @@ _SOURCE_H = 62
 def draw_graph(lineage: Lineage, context: AuditContext) -> str:
     """Datasets → sites → averages → released model, lines as thick as the contribution."""
     rows = len(lineage.sites) + (lineage.more_sites > 0)
-    sources = max(1, len(lineage.sources))
-    height = _TOP + max(rows * ROW + 8, sources * (_SOURCE_H + 10), 120)
+    height = max(_row_y(lineage, rows) + 8, _TOP + 120)
     middle = (_TOP + height) / 2
     parts = [
         *_heads(),
@@ -42,7 +41,7 @@ def draw_graph(lineage: Lineage, context: AuditContext) -> str:
 
 def _heads() -> Iterator[str]:
     for x, text in (
-        (_DATA_X, "data of this site"),
+        (_DATA_X, "data, ε of this study, approval"),
         (_SITE_X, "sites, and how many averages used their update"),
         (_MIX_X, "averaging"),
         (_MODEL_X, "result"),
@@ -50,8 +49,15 @@ def _heads() -> Iterator[str]:
         yield f'<text class="head" x="{x}" y="14">{text}</text>'
 
 
-def _row_y(at: int) -> float:
-    return _TOP + at * ROW
+def _own_h(lineage: Lineage) -> float:
+    """How high the boxes of this site's own datasets are together; its own row lies beside."""
+    return max(1, len(lineage.sources)) * (_SOURCE_H + 10)
+
+
+def _row_y(lineage: Lineage, at: int) -> float:
+    if at == 0:
+        return _TOP + (_own_h(lineage) - ROW) / 2
+    return _TOP + _own_h(lineage) + (at - 1) * ROW
 
 
 def _links(lineage: Lineage, middle: float) -> Iterator[str]:
@@ -61,13 +67,17 @@ def _links(lineage: Lineage, middle: float) -> Iterator[str]:
         if line.used:
             width = 1 + 5 * line.used / most
             own = " own" if line.own else ""
-            yield _curve(_OUT_X, _row_y(at) + 12, _MIX_X, middle, width, own)
+            yield _curve(_OUT_X, _row_y(lineage, at) + 12, _MIX_X, middle, width, own)
     if lineage.more_used:
-        y = _row_y(len(lineage.sites)) + 12
+        y = _row_y(lineage, len(lineage.sites)) + 12
         yield _curve(_OUT_X, y, _MIX_X, middle, 1, "")
     for at in range(len(lineage.sources)):
         y = _TOP + at * (_SOURCE_H + 10) + _SOURCE_H / 2
-        yield _curve(_DATA_X + _DATA_W, y, _SITE_X, _row_y(0) + 12, 4, " own")
+        yield _curve(_DATA_X + _DATA_W, y, _SITE_X, _row_y(lineage, 0) + 12, 4, " own")
+    for at, line in enumerate(lineage.sites):
+        if line.data:
+            y = _row_y(lineage, at) + 12
+            yield _curve(_DATA_X + _DATA_W, y, _SITE_X, y, 2, "")
     if lineage.averages:
         yield _curve(_MIX_X + _MIX_W, middle, _MODEL_X, middle, 6, " own")
 
@@ -83,15 +93,32 @@ def _sources(lineage: Lineage, context: AuditContext) -> Iterator[str]:
         y = _TOP + at * (_SOURCE_H + 10)
         lines = _source_lines(source, context)
         yield _box(_DATA_X, y, _DATA_W, _SOURCE_H, "data", lines)
-    y = _TOP + len(lineage.sources) * (_SOURCE_H + 10) + 14
-    told: tuple[str, ...] = (
-        "The other sites' data, approvals",
-        "and ε stand in their own ledgers.",
-    )
     if not lineage.sources:
-        told = ("Nothing was trained here.", *told)
-    for place, text in enumerate(told):
-        yield f'<text class="quiet" x="{_DATA_X}" y="{y + place * 16}">{text}</text>'
+        yield _quiet(_row_y(lineage, 0) + 16, "Nothing was trained here.")
+    for at, line in enumerate(lineage.sites):
+        if line.own:
+            continue
+        top = _row_y(lineage, at)
+        if line.data:
+            yield _box(_DATA_X, top, _DATA_W, ROW - 6, "data", (_their_line(line.data),))
+        elif line.data is None:
+            yield _quiet(top + 16, "not seen by this audit")
+        else:
+            yield _quiet(top + 16, "no training on record there")
+
+
+def _quiet(y: float, text: str) -> str:
+    return f'<text class="quiet" x="{_DATA_X + 8}" y="{y:g}">{text}</text>'
+
+
+def _their_line(data: tuple[TheirData, ...]) -> str:
+    """Short: the table beside the picture has the whole of it."""
+    if len(data) > 1:
+        return f"{len(data)} datasets, ε up to {max(one.eps_u for one in data) / MICRO:.3f}"
+    (one,) = data
+    epsilon = f"ε {one.eps_u / MICRO:.3f}" if one.eps_u else "no privacy"
+    approved = f"approved {day_of(one.approved_us)}" if one.approved_seq >= 0 else "not approved"
+    return f"{epsilon}, {approved}"
 
 
 def _source_lines(source: Source, context: AuditContext) -> tuple[str, ...]:
@@ -109,13 +136,14 @@ def _sites(lineage: Lineage, context: AuditContext) -> Iterator[str]:
     for at, line in enumerate(lineage.sites):
         name = context.site_name(line.site) + (" (this site)" if line.own else "")
         sort = "own" if line.own else "site"
-        yield _box(_SITE_X, _row_y(at), _SITE_W, ROW - 6, sort, (name,))
-        yield from _bar(line, _row_y(at) + 6, scale)
-        x, y = _OUT_X - 4, _row_y(at) + 16
+        top = _row_y(lineage, at)
+        yield _box(_SITE_X, top, _SITE_W, ROW - 6, sort, (name,))
+        yield from _bar(line, top + 6, scale)
+        x, y = _OUT_X - 4, top + 16
         yield f'<text class="count" x="{x}" y="{y:g}">{line.used}</text>'
     if lineage.more_sites:
         text = f"{lineage.more_sites} more sites, counted {lineage.more_used} times"
-        y = _row_y(len(lineage.sites))
+        y = _row_y(lineage, len(lineage.sites))
         yield _box(_SITE_X, y, _SITE_W, ROW - 6, "site", (text,))
 
 

@@ -32,6 +32,7 @@ FOLDER = Path(__file__).with_name("html")
 LINES_MAX = 200
 RELEASES_MAX = 12
 AVERAGES_MAX = 10
+UNSEEN_MAX = 8
 
 _TONES = {
     ExitCode.CLEAN: ("good", "✓", "In order"),
@@ -120,6 +121,7 @@ def to_html(report: AuditReport) -> str:
         nothing_of=[group.nothing for group in groups if not group.told],
         lines_max=LINES_MAX,
         averages_max=AVERAGES_MAX,
+        lines_shown=UNSEEN_MAX,
         exit_word=report.exit_code.name.lower().replace("_", " "),
         check_script=(FOLDER / "check_proofs.txt").read_text(encoding="utf-8").rstrip(),
     )

@@ -15,7 +15,9 @@ not be computed; times are microseconds UTC; a `seq` is an entry's number in the
                               mechanism, sigma, q, steps, clip, delta}]}]
     decisions    [{seq, time_us, actor, sentence, kind, study, ds}]       "": concerns none
     releases     [{seq, time_us, study, name, round, hash, distance,
-                   contributors: [{site, name, kept, clipped, dropped}],
+                   contributors: [{site, name, kept, clipped, dropped,
+                                   data: null (that site's entries were not seen) or
+                                   [{ds, trainings, eps_u, approved_seq (−1), approved_us}]}],
                    averages: [{seq, time_us, round, out_hash, own_hash, own_weight_u, train_seq,
                                ds, eps_u (−1: nothing trained),
                                inputs: [{site, log_id, seq, hash, weight_u, verdict}]}]}]
@@ -38,6 +40,7 @@ from collections.abc import Iterable
 from ledger.provenance.audit import AuditReport
 from ledger.provenance.fields import MICRO
 from ledger.provenance.findings import AuditContext
+from ledger.provenance.lineage import their_data
 from ledger.provenance.sections import Happening, Rejection, Release, Step
 from ledger.provenance.spending import DatasetSpending, StudySpending
 from ledger.provenance.witnessing import Witnessing
@@ -219,11 +222,28 @@ def _release(release: Release, context: AuditContext) -> Json:
                 "kept": by.kept,
                 "clipped": by.clipped,
                 "dropped": by.dropped,
+                "data": _their_data(context, by.site, release.study),
             }
             for by in release.contributors
         ],
         "averages": [_step(step) for step in release.steps],
     }
+
+
+def _their_data(context: AuditContext, site: bytes, study: bytes) -> list[Json] | None:
+    seen = their_data(context.peers, site, study)
+    if seen is None:
+        return None
+    return [
+        {
+            "ds": one.ds.hex(),
+            "trainings": one.trainings,
+            "eps_u": one.eps_u,
+            "approved_seq": one.approved_seq,
+            "approved_us": one.approved_us,
+        }
+        for one in seen
+    ]
 
 
 def _step(step: Step) -> Json:

@@ -4,6 +4,7 @@ import json
 import re
 import xml.etree.ElementTree as xml
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,11 +12,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 from prov_crowd import crowd_names, crowd_story
-from prov_stories import DAY_US, ME, MICRO, PEERS, START_US, Story, audited, digest
+from prov_stories import DAY_US, ME, MICRO, PEERS, START_US, Story, audited, digest, write
 from prov_teller import NO_PRIVACY, plain_story
 from test_prov_report import eventful_story
 
-from ledger.log import ExitCode, Finding, FindingCode, Verification
+from ledger.log import ExitCode, Finding, FindingCode, LogReader, Verification
 from ledger.provenance.audit import LIMITS, AuditReport
 from ledger.provenance.kinds import (
     KeyRotated,
@@ -26,9 +27,12 @@ from ledger.provenance.kinds import (
     StudyRevoked,
     TrainDone,
 )
-from ledger.provenance.lineage import COLUMNS_MAX, ROWS_MAX, lineage_of
+from ledger.provenance.lineage import COLUMNS_MAX, ROWS_MAX, TheirData, lineage_of
 from ledger.provenance.lineage_drawing import draw_graph, draw_rounds
+from ledger.provenance.peers import PeerEvidence
+from ledger.provenance.peers import PeerLog as PeerCopy
 from ledger.provenance.report import to_html, to_json
+from ledger.provenance.timeline import Timeline
 from ledger.provenance.timeline_drawing import draw_budget, draw_timeline
 from ledger.provenance.witnessing import Cosigned, PeerLog, Witnessing
 
@@ -207,6 +211,67 @@ def test_many_rounds_share_columns_and_rare_news_wins(crowd: AuditReport) -> Non
     line = next(line for line in lineage.sites if any(line.marks) and not line.own)
     assert line.marks[COLUMNS_MAX // 2] == "dropped"
     assert "m-dropped" in draw_rounds(lineage, crowd.context)
+
+
+def seen_by(report: AuditReport, folder: Path, sites: int, *, readable: int = 0) -> AuditReport:
+    """The report, as if the ledgers of some other sites had been at hand.
+
+    readable: how many of their first entries could be read; 0: all."""
+    with closing(LogReader.open(write(folder, plain_story()))) as reader:
+        entries = tuple(reader.entries())
+    timeline = Timeline(entries[: readable or None])
+    leaves = tuple(entry.leaf for entry in entries)
+    logs = tuple(
+        PeerCopy(by.site, digest("log", by.site), leaves, timeline, 0, frozenset(), None)
+        for by in report.releases[0].contributors[:sites]
+    )
+    context = replace(report.context, peers=PeerEvidence(None, logs))
+    return replace(report, context=context)
+
+
+def test_other_sites_data_approvals_and_epsilon_are_shown_where_their_ledgers_were_seen(
+    tmp_path: Path, crowd: AuditReport
+) -> None:
+    report = seen_by(crowd, tmp_path / "peer", 3)
+    lineage = lineage_of(report, report.releases[0])
+    data = [line.data[0] for line in lineage.sites if line.data]
+    assert {one.ds for one in data} == {DS}
+    assert [one.approved_seq for one in data] == [plain_story().place(StudyApproved) + 1] * 3
+    picture = draw_graph(lineage, report.context)
+    assert picture.count("not seen by this audit") == len(lineage.unseen) == ROWS_MAX - 4
+    assert picture.count(f"ε {data[0].eps_u / MICRO:.3f}, approved ") == 2 * 3, "title and text"
+    page = to_html(report)
+    assert page.count(f"its entry {data[0].approved_seq}</td>") == 3
+    assert f"what {ROWS_MAX - 4} other sites trained on" in page
+    told = json.loads(to_json(report))["releases"][0]["contributors"]
+    assert sum(by["data"] is not None for by in told) == 3
+
+
+def test_a_site_that_gave_models_but_recorded_no_training_is_told_apart(
+    tmp_path: Path, crowd: AuditReport
+) -> None:
+    for readable, said in ((3, "not seen by this audit"), (0, "no training on record there")):
+        report = seen_by(crowd, tmp_path / str(readable), 1, readable=readable)
+        release = report.releases[0]
+        if not readable:  # all of that ledger was read, and nothing in it is of this study
+            release = replace(release, study=digest("another study"))
+        lineage = lineage_of(report, release)
+        (line,) = [one for one in lineage.sites if one.site == release.contributors[0].site]
+        assert line.data == (None if readable else ())
+        assert said in draw_graph(lineage, report.context)
+
+
+def test_several_datasets_of_one_site_are_counted(tmp_path: Path, crowd: AuditReport) -> None:
+    report = crowd
+    lineage = lineage_of(report, report.releases[0])
+    two = tuple(TheirData(digest(n), 2, n * MICRO, 4 - 5 * n, 0) for n in (0, 1))
+    for data, said in (
+        (two, "2 datasets, ε up to 1.000"),
+        (two[:1], "no privacy, approved"),
+        (two[1:], "ε 1.000, not approved"),
+    ):
+        sites = (lineage.sites[0], replace(lineage.sites[1], data=data))
+        assert said in draw_graph(replace(lineage, sites=sites), report.context)
 
 
 def test_a_model_that_nobody_averaged_is_drawn_alone(tmp_path: Path) -> None:
