@@ -27,6 +27,7 @@ from simulations.lab.labour import AVERAGE_S, SCORE_S, Labour
 from simulations.lab.terms import Network
 from simulations.site import COMMIT_S, ENVIRONMENT, FETCH_S, OPEN_S
 
+LOOK_EVERY_EVENTS: Final = 2000
 RECONCILE_S: Final = 5.0
 """What dissemination takes on average to repair a loss."""
 ANNOUNCEMENT_BYTES: Final = 520
@@ -60,6 +61,8 @@ class CountedWorld:
         self.cut: set[frozenset[SiteId]] = set()
         self.decisions: dict[SiteId, StudyDecision] = {}
         """What everybody is taken to know of each other's approval."""
+        self._known: dict[SiteId, ev.KnownDecision] = {}
+        self._is_changed = False
         self._by_id = {site.id: site for site in sites}
         self._roster = roster
         self._manifest = manifest
@@ -79,11 +82,10 @@ class CountedWorld:
     def boot(self, site: CountedSite, neighbours: list[CountedSite]) -> None:
         """Start a site's node from what its disk holds; it knows what everybody knows."""
         site.boot(self._roster)
-        known = tuple(
-            ev.KnownDecision(who, decision)
-            for who, decision in self.decisions.items()
-            if who != site.id
-        )
+        if len(self._known) != len(self.decisions) or self._is_changed:
+            self._known = {s: ev.KnownDecision(s, d) for s, d in self.decisions.items()}
+            self._is_changed = False
+        known = tuple(self._known[s] for s in self._known if s != site.id)
         models = frozenset(ModelHash(digest) for digest in (*site.own, *site.foreign))
         self.submit(site, ev.Begin((self._manifest,), models, b"", decisions=known), 0.0)
         for other in neighbours:
@@ -103,9 +105,14 @@ class CountedWorld:
                 self.submit(other, ev.Disconnected(site.id), 0.0)
 
     def run(self, until: Callable[[], bool], limit_s: float) -> bool:
-        """Let time pass until a condition holds; False if virtual time or events ran out."""
-        queue, end_s = self._queue, self.now_s + limit_s
-        while queue and not until():
+        """Let time pass until a condition holds; False if virtual time or events ran out.
+
+        The condition is looked at now and then: that is no event, so nothing depends on it."""
+        queue, end_s, handled = self._queue, self.now_s + limit_s, 0
+        while queue:
+            if handled % LOOK_EVERY_EVENTS == 0 and until():
+                return True
+            handled += 1
             due_s, order, site, incarnation, what = heapq.heappop(queue)
             if due_s > end_s:
                 return False
@@ -262,6 +269,7 @@ class CountedWorld:
             self.counts["messages"] += len(self.sites) - 1
         else:
             self.decisions[site.id] = decision
+            self._is_changed = True
         return is_known
 
     def _sorted(self, sites: frozenset[SiteId]) -> list[CountedSite]:

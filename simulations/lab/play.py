@@ -1,6 +1,7 @@
 """Plays one scenario from its first approval to its last released model."""
 
 import gc
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Final, Protocol
 
 from p2pfl.learning.plans import plan_named
 from p2pfl.runtime.errors import OperatorError
+from simulations.lab.counted_world import LOOK_EVERY_EVENTS
 from simulations.lab.engines import Engine, engine_named
 from simulations.lab.executed import ExecutedStage
 from simulations.lab.records import Records, Row
@@ -18,7 +20,6 @@ from simulations.lab.terms import Fault, Scenario
 from simulations.lab.workshop import Matrix, data_terms
 
 LIMIT_S: Final = 50_000_000.0
-LOOK_EVERY_EVENTS: Final = 2000
 
 Progress = Callable[[int, int], None]
 """(site-rounds done, site-rounds in all)."""
@@ -102,19 +103,14 @@ def _played(
         _arrange(stage, world.at, fault)
     expected = scenario.sites - len(_with(scenario, "leave"))
     total = (scenario.sites - scenario.attack.sites) * scenario.rounds_total
-    looked = 0
 
     def is_over() -> bool:
-        nonlocal looked
-        looked += 1
-        if looked % LOOK_EVERY_EVENTS:
-            return False
         progress(min(records.rounds_done, total), total)
         return stage.complete() >= expected
 
     gc.disable()  # millions of small values, no cycles among them
     try:
-        world.run(is_over, LIMIT_S)
+        world.run(is_over if not is_executed else _now_and_then(is_over), LIMIT_S)
     finally:
         gc.enable()
     progress(total, total)
@@ -132,6 +128,12 @@ def _played(
         bytes_in=received,
         final=final_of(records),
     )
+
+
+def _now_and_then(is_over: Callable[[], bool]) -> Callable[[], bool]:
+    """For a world that asks after each event."""
+    events = itertools.count(1)
+    return lambda: next(events) % LOOK_EVERY_EVENTS == 0 and is_over()
 
 
 def _with(scenario: Scenario, kind: str) -> set[int]:
