@@ -10,8 +10,8 @@ patients: it uses models that were published or received, so differential privac
                  and c = (base before − base)/(Σ η), what came of everybody's. On a complete graph
                  that is SCAFFOLD's option II (Karimireddy et al. 2020), and c needs no message:
                  the average that arrives anyway contains it. Elsewhere c is the neighbourhood's.
-  consolidation  g + λ·F·(θ − θ*): elastic weight consolidation around the model that the study
-                 started from. Source: Kirkpatrick et al. 2017.
+  consolidation  g + λ·F/(1 + η·λ·F)·(θ − θ*): elastic weight consolidation around the model that
+                 the study started from, stable for every λ. Source: Kirkpatrick et al. 2017.
 """
 
 from __future__ import annotations
@@ -74,15 +74,22 @@ class Corrections:
         found = self._memory.get(name)
         return torch.zeros_like(like) if found is None else found
 
-    def add_to(self, gradient: torch.Tensor, values: torch.Tensor, arguments: Arguments) -> None:
+    def add_to(
+        self,
+        gradient: torch.Tensor,
+        values: torch.Tensor,
+        arguments: Arguments,
+        learning_rate: float,
+    ) -> None:
         """Correct one step's gradient in place. gradient, values: float[…, d]."""
         if arguments.proximal and self._base is not None:
             gradient.add_(values - self._base, alpha=arguments.proximal)
         if arguments.correction == "control":
             gradient.add_(self._memory["shared"] - self._memory["own"])
         if arguments.consolidation and self._anchor is not None and self._importance is not None:
-            pull = self._importance * (values - self._anchor)
-            gradient.add_(pull, alpha=arguments.consolidation)
+            stiffness = arguments.consolidation * self._importance
+            # As an implicit step takes it: η·stiffness beyond 2 would swing ever farther.
+            gradient.add_(stiffness / (1.0 + learning_rate * stiffness) * (values - self._anchor))
 
     def end_round(self, arguments: Arguments, values: torch.Tensor) -> None:
         """The round's steps are taken. values: float[…, d], finite."""

@@ -178,7 +178,7 @@ class LocalOptimizer:
     @torch.no_grad()
     def _step(self) -> None:
         arguments, gradient = self.arguments, self._model.gradient
-        self.corrections.add_to(gradient, self._model.values, arguments)
+        self.corrections.add_to(gradient, self._model.values, arguments, self.learning_rate)
         if arguments.optimiser == "adam":
             self._adam_step(arguments, gradient)
             return

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from p2pfl.learning.plans.arguments import Arguments
-from simulations.benchmarks.report import Measured, machine
+from simulations.benchmarks.report import Measured, machine, write_json
 from simulations.lab.play import play
 from simulations.lab.terms import Averaging, DataSource, Scenario
 
@@ -63,14 +63,20 @@ def flower(python: str, sites: int, rounds: int) -> float:
     return sites * rounds / float(seconds[0])
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Measure, print."""
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="simulations.benchmarks.simulators_bench")
     parser.add_argument("--flower", default="", help="an interpreter that has Flower")
     parser.add_argument("--sites", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--executed", action="store_true", help="signatures and ledgers, too")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--json", type=Path, help="write the numbers to this file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print."""
+    given = parse(arguments)
     scenario = job(given.sites, given.rounds)
     lines = [Measured("this simulator, signatures counted", ours(scenario), "site-rounds/s")]
     if given.executed:
@@ -83,8 +89,9 @@ def main(arguments: Sequence[str]) -> int:
     print(machine())
     for line in lines:
         print(f"{line.what:<40} {line.value:10.1f} {line.unit}")
+    write_json(given.json, {"site-rounds per second": lines})
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -112,12 +112,13 @@ def test_a_site_that_missed_a_round_does_not_take_it_for_a_step(correction: str)
     )
 
 
-def test_consolidation_holds_on_to_what_matters_and_lets_go_of_the_rest() -> None:
+@pytest.mark.parametrize("strength", [50.0, 1e6])
+def test_consolidation_holds_on_to_what_matters_and_lets_go_of_the_rest(strength: float) -> None:
     data = patients(0)
     features = data.features.copy()
     features[:, 2] = 0.0  # a column that says nothing: its weight may go anywhere
     silent = replace(data, features=features)
-    chosen = study({**PLAIN, "local_steps": 200, "consolidation": 50.0})
+    chosen = study({**PLAIN, "local_steps": 200, "consolidation": strength})
     start = np.array([1.0, 1.0, 1.0, 0.0], dtype=np.float32)
     local = Trainer(chosen, silent, denominator=1, random_bytes=os.urandom, initial=lambda: start)
     held = local.train(start, 0, {}).vector

@@ -13,6 +13,8 @@ from simulations.benchmarks import (
     ledger_bench,
     noise_bench,
     round_bench,
+    simulators_bench,
+    skew_bench,
     startup_bench,
     transfer_bench,
 )
@@ -32,7 +34,8 @@ def values(lines: list[Measured]) -> dict[str, float]:
 
 def test_every_benchmark_explains_its_options() -> None:
     benches = (averaging_bench, ledger_bench, round_bench, startup_bench, heart_bench)
-    for bench in (*benches, arguments_bench, noise_bench, transfer_bench):
+    simulated = (simulators_bench, skew_bench)
+    for bench in (*benches, arguments_bench, noise_bench, transfer_bench, *simulated):
         with pytest.raises(SystemExit) as ended:
             bench.parse(["--help"])
         assert ended.value.code == 0
