@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from simulations.benchmarks.processes import NodeWatch, program
+from simulations.benchmarks.processes import NodeWatch, program, used_per_round_s
 
 LOOK_EVERY_S: Final = 0.1
 LIMIT_S: Final = 900.0
@@ -37,7 +37,8 @@ class DemoRun:
 
     result: the demonstration's own JSON, see docs/benchmarks.md; rounds: the `round_done` lines
     of all nodes; ready_s: from a node's start to its `node_ready`, by node; main_mb, training_mb:
-    peak resident memory of the nodes' main and training processes, MB.
+    peak resident memory of the nodes' main and training processes, MB; used_s: processor time of
+    a node and its training process per round, by node.
     """
 
     result: Json
@@ -45,6 +46,7 @@ class DemoRun:
     ready_s: tuple[float, ...]
     main_mb: tuple[float, ...]
     training_mb: tuple[float, ...]
+    used_s: tuple[float, ...] = ()
 
     def phase_s(self, name: str, *, of: str = "training") -> list[float]:
         """Seconds that a phase took (or "round" for all of it), in every round of a kind.
@@ -102,13 +104,19 @@ def _read(result: Path, watch: NodeWatch) -> DemoRun:
         for line in logs[home]
         if line["event"] == "node_ready" and home in watch.started_s
     ]
-    rounds = [line for home in homes for line in logs[home] if line["event"] == "round_done"]
+    done = {h: [line for line in logs[h] if line["event"] == "round_done"] for h in homes}
+    rounds = [line for home in homes for line in done[home]]
+    used = [
+        used_per_round_s(watch.used.get(home, []), [_unix_s(x["timestamp"]) for x in done[home]])
+        for home in homes
+    ]
     return DemoRun(
         read,
         tuple(rounds),
         tuple(ready),
         tuple(watch.main_mb.values()),
         tuple(watch.training_mb.values()),
+        tuple(taken for taken in used if taken is not None),
     )
 
 

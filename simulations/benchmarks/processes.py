@@ -6,6 +6,8 @@ where it reads /proc: elsewhere memory and start times are not measured.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import os
 import subprocess
 import sys
@@ -90,12 +92,17 @@ def maps_library(pid: int, name: str) -> bool | None:
 
 @dataclass(slots=True)
 class NodeWatch:
-    """What was seen of the nodes below one folder while they ran: start and peak memory."""
+    """What was seen of the nodes below one folder while they ran.
+
+    started_s: unix seconds; main_mb, training_mb: peak memory; used: (unix seconds, processor
+    seconds of the node and its training processes until then) at every look, by home.
+    """
 
     folder: Path
     started_s: dict[Path, float] = field(default_factory=dict)
     main_mb: dict[Path, float] = field(default_factory=dict)
     training_mb: dict[Path, float] = field(default_factory=dict)
+    used: dict[Path, list[tuple[float, float]]] = field(default_factory=dict)
 
     def look(self) -> None:
         """Take the numbers of every node that runs now."""
@@ -103,8 +110,13 @@ class NodeWatch:
             if home not in self.started_s and (started := started_s(pid)) is not None:
                 self.started_s[home] = started
             _raise_to(self.main_mb, home, peak_megabytes(pid))
-            for child in children(pid):
+            trained_by = children(pid)
+            for child in trained_by:
                 _raise_to(self.training_mb, home, peak_megabytes(child))
+            with contextlib.suppress(OSError):
+                used_s = sum(processor_seconds(one) for one in (pid, *trained_by))
+                now_s = datetime.datetime.now(datetime.UTC).timestamp()
+                self.used.setdefault(home, []).append((now_s, used_s))
 
     def running(self) -> Iterator[tuple[Path, int]]:
         """Home and process id of every node whose pid file is there."""
@@ -118,3 +130,23 @@ class NodeWatch:
 def _raise_to(peaks: dict[Path, float], home: Path, megabytes: float | None) -> None:
     if megabytes is not None:
         peaks[home] = max(megabytes, peaks.get(home, 0.0))
+
+
+def used_per_round_s(used: Sequence[tuple[float, float]], done_s: Sequence[float]) -> float | None:
+    """Processor time per round between the first and the last of the moments `done_s`.
+
+    used: (unix seconds, processor seconds so far), ascending. None if they say too little.
+
+    >>> used_per_round_s([(0.0, 1.0), (2.0, 2.0), (6.0, 4.0)], [1.0, 3.0, 5.0])
+    1.0
+    """
+    if len(done_s) < 2:
+        return None
+    between = [look for look in used if min(done_s) <= look[0] <= max(done_s)]
+    ends = [*[look for look in used if look[0] < min(done_s)][-1:], *between]
+    if len(ends) < 2:
+        return None
+    (start_s, before_s), (stop_s, after_s) = ends[0], ends[-1]
+    count = sum(start_s < moment <= stop_s for moment in done_s)
+    # A child that ended takes its time with it.
+    return (after_s - before_s) / count if count and after_s >= before_s else None

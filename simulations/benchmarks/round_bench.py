@@ -100,11 +100,15 @@ def lines_of(runs: Sequence[DemoRun], plain: Sequence[float]) -> list[Measured]:
 
 
 def _process_lines(runs: Sequence[DemoRun]) -> list[Measured]:
-    """Start and memory of the nodes; nothing where the kernel does not say."""
+    """Processor time, start and memory of the nodes; nothing where the kernel does not say."""
     ready = [taken for run in runs for taken in run.ready_s]
     main = [peak for run in runs for peak in run.main_mb]
     training = [peak for run in runs for peak in run.training_mb]
+    used = [taken for run in runs for taken in run.used_s]
     lines = []
+    if used:
+        name = "processor time per node and round, median"
+        lines.append(Measured(name, statistics.median(used), "s"))
     if ready:
         together = f"node ready, {len(runs[0].ready_s)} starting together, slowest"
         lines.append(Measured(together, max(ready), "s"))

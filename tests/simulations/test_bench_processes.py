@@ -13,6 +13,7 @@ from simulations.benchmarks.processes import (
     peak_megabytes,
     run_checked,
     started_s,
+    used_per_round_s,
 )
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
@@ -44,7 +45,17 @@ def test_running_nodes_are_found_by_their_pid_files(tmp_path: Path) -> None:
     watch = NodeWatch(tmp_path)
     watch.look()
     watch.look()
-    assert set(watch.started_s) == set(watch.main_mb) == {tmp_path / "north"}
+    assert set(watch.started_s) == set(watch.main_mb) == set(watch.used) == {tmp_path / "north"}
+    (first, _), (second, _) = watch.used[tmp_path / "north"]
+    assert first <= second
+
+
+def test_processor_time_is_shared_among_the_rounds_between_two_looks() -> None:
+    looks = [(float(at), at / 10) for at in range(10)]
+    assert used_per_round_s(looks, [2.5, 4.5, 6.5]) == pytest.approx(0.2)
+    assert used_per_round_s(looks, [2.5]) is None
+    assert used_per_round_s(looks[:1], [2.5, 4.5]) is None
+    assert used_per_round_s([(1.0, 5.0), (2.0, 1.0)], [0.5, 1.5, 2.5]) is None
 
 
 def test_a_command_that_fails_ends_the_benchmark_with_its_complaint() -> None:
