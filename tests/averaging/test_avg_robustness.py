@@ -112,3 +112,15 @@ def test_sites_with_the_same_models_agree_after_one_gm_clip():
         for i in range(5)
     ]
     assert np.ptp(np.array(new), axis=0).max() < 1e-5
+
+
+@pytest.mark.parametrize("members", [4, 6, 7, 12, 14])
+@pytest.mark.parametrize("rule", ["gm_clip", "geometric_median"])
+def test_sites_that_hold_the_same_models_find_the_same_average(rule, members):
+    """Weights are whole millionths and the own one holds the rest: that breaks no tie."""
+    weights = np.full(members - 1, (1_000_000 // members) / 1e6, dtype=np.float32)
+    for seed in range(5):
+        models = honest_models(seed, members)
+        found = [run(rule, np.roll(models, -site, axis=0), weights) for site in range(members)]
+        apart = max(float(np.linalg.norm(one - found[0])) for one in found)
+        assert apart <= 1e-4 * float(np.linalg.norm(models[0] - models[1]))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 from docs_blocks import ROOT
 
 from p2pfl.cli.main import main
+from p2pfl.runtime.errors import EXIT_REFUSED
 
 PAGES = ("simulator.md", "non-iid.md")
 COMMANDS = sorted(
@@ -71,3 +73,15 @@ def test_a_wrong_scenario_is_one_sentence(
     assert "rounds" in told
     assert "Traceback" not in told
     assert main(["simulate", str(tmp_path / "nowhere.toml")]) == 66
+
+
+def test_without_ray_the_engine_is_refused_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    scenario = ROOT / "simulations" / "scenarios" / "first.toml"
+    words = ["simulate", str(scenario), "--engine", "ray", "--out", str(tmp_path / "out")]
+    assert main(words) == EXIT_REFUSED
+    told = capsys.readouterr().err
+    assert "pip install 'p2pfl-node[ray]'" in told
+    assert "Traceback" not in told
