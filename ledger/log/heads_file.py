@@ -20,6 +20,7 @@ from typing import BinaryIO, Protocol
 from ledger.log.errors import Corrupt, HeadsCut, LedgerExists, Locked, NoLedger
 from ledger.log.identity import LogIdentity
 from ledger.log.notes import Checkpoint, note_verify, signature_line
+from ledger.log.ordinary import require_ordinary
 
 HEADS_NAME = "heads.log"
 RECORD_BYTES = 108
@@ -195,6 +196,7 @@ class HeadsFile:
         """Open (or create) the file and lock it. Raises Locked, NoLedger."""
         self._disk = disk
         self._path = home / HEADS_NAME
+        require_ordinary(self._path)
         try:
             descriptor = os.open(
                 self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _FILE_MODE

@@ -13,6 +13,7 @@ from typing import Any
 
 from ledger.log.errors import FormatUnknown, StoreError, WriteFailed
 from ledger.log.mirror_errors import WitnessStoreDamaged
+from ledger.log.ordinary import require_ordinary
 
 SCHEMA_VERSION = 1
 _FILE_MODE = 0o600
@@ -80,6 +81,7 @@ class MirrorTables:
 
         Raises: StoreError, FormatUnknown, WitnessStoreDamaged.
         """
+        require_ordinary(path)
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE))
         except OSError as error:

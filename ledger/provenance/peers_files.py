@@ -25,6 +25,7 @@ from ledger.log.forks import check_fork
 from ledger.log.genesis import parse_genesis
 from ledger.log.heads_file import HEADS_NAME, read_tail_of, scan_records
 from ledger.log.identity import LogId
+from ledger.log.ordinary import require_ordinary
 from ledger.log.own_kinds import follow
 from ledger.log.witness_store import EntryForm, WitnessDatabase
 from ledger.provenance.peers import (
@@ -275,6 +276,7 @@ def _copied(path: Path, folder: Path) -> Path:
 
     A node may be writing to it: both files must have stood still while they were copied."""
     sources = (path, path.with_name(f"{path.name}-wal"))
+    require_ordinary(*sources)
     for _ in range(COPIES_MAX):
         before = _stamps(sources)
         for source in sources:

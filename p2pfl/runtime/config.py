@@ -15,6 +15,7 @@ from gossip.limits import ADDRESSES_MAX
 from p2pfl.core.errors import ManifestError, OutOfRange
 from p2pfl.core.manifest_table import Table, parse_toml
 from p2pfl.runtime.errors import EXIT_CONFIG, EXIT_USAGE, OperatorError, as_sentence
+from p2pfl.runtime.home import read_own
 
 CONFIG_BYTES_MAX: Final = 64 * 1024
 
@@ -77,7 +78,11 @@ def render_config(config: Config) -> bytes:
 def read_config(path: Path) -> Config:
     """Read config.toml strictly. Raises OperatorError that names the nearest key."""
     try:
-        return _config(Table(parse_toml(path.read_bytes(), bytes_max=CONFIG_BYTES_MAX), "", _KEYS))
+        return _config(
+            Table(
+                parse_toml(read_own(path, CONFIG_BYTES_MAX), bytes_max=CONFIG_BYTES_MAX), "", _KEYS
+            )
+        )
     except ManifestError as error:
         raise OperatorError(
             as_sentence(f"{path}: {error}"),

@@ -21,7 +21,7 @@ import tomli_w
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest_table import Table, parse_toml
 from p2pfl.runtime.errors import EXIT_CONFIG, EXIT_DATA, EXIT_NO_INPUT, OperatorError, as_sentence
-from p2pfl.runtime.home import Home, write_durably
+from p2pfl.runtime.home import Home, read_own, write_durably
 from p2pfl.runtime.image_index import (
     CACHE_DIRECTORY,
     INDEX_FILE,
@@ -34,6 +34,7 @@ from p2pfl.runtime.image_mapping import MAPPING_FILE
 from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.table_rows import KEYED_BYTES, file_fingerprint
 
+TERMS_BYTES_MAX = 65_536
 FINGERPRINT_FIELD: Final = "dataset.fingerprint"
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
@@ -112,7 +113,9 @@ def read_dataset(home: Home, name: str) -> LocalDataset:
     """The dataset called `name`. Raises OperatorError."""
     path = home.dataset(name) / "dataset.toml"
     try:
-        table = Table(parse_toml(path.read_bytes(), bytes_max=65536), "", _KEYS)
+        table = Table(
+            parse_toml(read_own(path, TERMS_BYTES_MAX), bytes_max=TERMS_BYTES_MAX), "", _KEYS
+        )
         given = Path(table.text("file", _FILE, "an absolute path"))
         # Written before there were images: a table.
         is_table = not table.has("kind") or table.choice("kind", KINDS) == "tabular"
@@ -260,7 +263,7 @@ def _damaged(path: Path) -> OperatorError:
 def schema_of(home: Home, name: str) -> bytes:
     """The TOML with the [data] section a dataset was checked against; empty if there is none."""
     path = home.dataset(name) / "schema.toml"
-    return path.read_bytes() if path.is_file() else b""
+    return read_own(path, TERMS_BYTES_MAX) if path.is_file() else b""
 
 
 def write_data_key(home: Home, key: bytes) -> None:

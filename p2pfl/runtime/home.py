@@ -6,6 +6,7 @@ is the backup.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -222,6 +223,17 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             fix="Check free space and permissions; nothing was changed.",
             exit_code=EXIT_IO,
         ) from error
+
+
+def read_own(path: Path, bytes_max: int) -> bytes:
+    """A file of a home, or its first `bytes_max` + 1 bytes. Raises OSError.
+
+    Somebody may have put a pipe or a device in its place, which would never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not an ordinary file", str(path))
+        return file.read(bytes_max + 1)
 
 
 def read_bounded(path: Path, bytes_max: int) -> bytes:

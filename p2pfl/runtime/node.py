@@ -15,6 +15,7 @@ import numpy as np
 
 from gossip.errors import TransportError
 from gossip.keys import SiteKeys
+from gossip.limits import MANIFEST_BYTES_MAX
 from gossip.roster import Roster
 from ledger.log import Log, Signer
 from p2pfl.core.errors import ManifestError
@@ -33,7 +34,7 @@ from p2pfl.runtime.control import ControlServer
 from p2pfl.runtime.datasets import check_unchanged, dataset_of, reached_by_training
 from p2pfl.runtime.driver import Driver, Surroundings
 from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError, as_sentence
-from p2pfl.runtime.home import Home, write_durably
+from p2pfl.runtime.home import Home, read_own, write_durably
 from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.node_commands import NodeCommands
 from p2pfl.runtime.node_status import status
@@ -198,8 +199,8 @@ def _manifests(home: Home, observer: NodeObserver) -> list[Manifest]:
     manifests = []
     for path in sorted(home.studies.glob("*.toml")):
         try:
-            manifests.append(parse_manifest(path.read_bytes()))
-        except ManifestError as error:
+            manifests.append(parse_manifest(read_own(path, MANIFEST_BYTES_MAX)))
+        except (ManifestError, OSError) as error:
             observer.log.error("manifest_damaged", file=path.name, reason=str(error))
     return manifests
 

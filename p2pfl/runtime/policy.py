@@ -16,6 +16,7 @@ from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import RULES, Manifest, checked_delta
 from p2pfl.core.manifest_table import Table, parse_toml
 from p2pfl.runtime.errors import EXIT_CONFIG, OperatorError, as_sentence
+from p2pfl.runtime.home import read_own
 
 POLICY_BYTES_MAX: Final = 64 * 1024
 PLANS: Final = (
@@ -91,7 +92,7 @@ def read_policy(path: Path) -> tuple[Policy, bytes]:
     Raises OperatorError that names the nearest key.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_own(path, POLICY_BYTES_MAX)
         return _policy(Table(parse_toml(raw, bytes_max=POLICY_BYTES_MAX), "", _KEYS)), (
             hashlib.sha256(raw).digest()
         )

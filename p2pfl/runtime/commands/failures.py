@@ -38,6 +38,8 @@ _DISK = {
     errno.ENOENT: "Check the path.",
     errno.ENOTDIR: "Check the path.",
     errno.EISDIR: "Check the path.",
+    errno.ELOOP: "Look at what is in its place; it is a link that leads nowhere.",
+    errno.EINVAL: "Look at what is in its place, and restore the file from a backup.",
     errno.ENAMETOOLONG: "Choose a shorter path.",
     errno.EIO: "The disk reports an error: look at the system's log before you go on.",
 }

@@ -12,12 +12,13 @@ from typing import Final
 
 from gossip.errors import PeerError
 from gossip.identifiers import SiteId, site_id_of
+from gossip.limits import ROSTER_BYTES_MAX
 from gossip.roster import Roster, decode_roster
 from ledger.log import LedgerError, LogIdentity, LogReader, OnDamage
 from ledger.provenance.peers import CardSeen, PeerEvidence
 from ledger.provenance.peers_files import Gathering
 from p2pfl.runtime.errors import EXIT_NO_INPUT, OperatorError
-from p2pfl.runtime.home import Home, read_bounded
+from p2pfl.runtime.home import Home, read_bounded, read_own
 
 PROOF_BYTES_MAX: Final = 1 << 20
 _LEDGER: Final = "ledger.db"
@@ -93,7 +94,7 @@ def _own_site(identity: LogIdentity | None) -> bytes:
 def _roster_of(home: Home) -> Roster | None:
     """The roster in another site's home, if it can be read: its members signed it."""
     try:
-        return decode_roster(home.roster.read_bytes())
+        return decode_roster(read_own(home.roster, ROSTER_BYTES_MAX))
     except (OSError, PeerError):
         return None
 

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from gossip.identifiers import site_id_of
+from gossip.limits import MANIFEST_BYTES_MAX
 from ledger.log import Entry, ExitCode, LedgerError, LogReader, OnDamage
 from ledger.log.findings import SigCheck, Verification
 from ledger.log.verification import verify_log
@@ -42,7 +43,7 @@ from p2pfl.runtime.commands.ledger_vouching import witnessing_at
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.datasets import local_datasets
 from p2pfl.runtime.errors import EXIT_USAGE, BlobError, OperatorError
-from p2pfl.runtime.home import Home
+from p2pfl.runtime.home import Home, read_own
 from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.policy import read_policy
 
@@ -234,8 +235,8 @@ def study_names(home: Home) -> dict[bytes, str]:
     names: dict[bytes, str] = {}
     for path in sorted(home.studies.glob("*.toml")):
         try:
-            manifest = parse_manifest(path.read_bytes())
-        except ManifestError:
+            manifest = parse_manifest(read_own(path, MANIFEST_BYTES_MAX))
+        except (ManifestError, OSError):
             continue  # an audit reads what it can; the entry still names the study
         names[manifest.study_id] = manifest.study.name
     return names

@@ -15,6 +15,7 @@ from typing import Protocol
 from gossip.errors import PeerError
 from gossip.identifiers import SiteId
 from gossip.keys import SiteKeys
+from gossip.limits import ROSTER_BYTES_MAX
 from gossip.roster import Roster, decode_roster
 from ledger.log import Committed, Draft, Entry, Log, LogIdentity, LogReader
 from ledger.provenance import kinds
@@ -25,7 +26,7 @@ from p2pfl.runtime.commands.backups import require_not_restored
 from p2pfl.runtime.commands.log_keys import opened_log
 from p2pfl.runtime.config import Config, read_config
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, OperatorError
-from p2pfl.runtime.home import Home
+from p2pfl.runtime.home import Home, read_own
 from p2pfl.runtime.ledger_writer import Unless
 from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.policy import Policy, read_policy
@@ -205,7 +206,7 @@ def read_history(home: Home) -> History:
 def installed_roster(home: Home) -> Roster | None:
     """The roster in force, or None before the first. Raises OperatorError if it is damaged."""
     try:
-        return decode_roster(home.roster.read_bytes())
+        return decode_roster(read_own(home.roster, ROSTER_BYTES_MAX))
     except FileNotFoundError:
         return None
     except PeerError as error:

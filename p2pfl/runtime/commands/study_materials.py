@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gossip.identifiers import Digest, SiteId
+from gossip.limits import MANIFEST_BYTES_MAX
 from ledger.log import Draft, Entry
 from ledger.provenance import kinds
 from p2pfl.core.errors import ManifestError
@@ -17,7 +18,7 @@ from p2pfl.runtime.commands.counts import CountsSeen, released_counts
 from p2pfl.runtime.commands.models import Released, released_model
 from p2pfl.runtime.commands.opening import Site, installed_roster
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_REFUSED, EXIT_USAGE, OperatorError
-from p2pfl.runtime.home import Home
+from p2pfl.runtime.home import Home, read_own
 
 
 def material_of(home: Home, me: SiteId, prefix: str, use: Use) -> tuple[Material, Released]:
@@ -131,7 +132,7 @@ def source_of(home: Home, study: StudyId) -> Manifest | None:
     """The manifest of the study a material comes from, if it is kept here."""
     path = home.study(study)
     try:
-        return parse_manifest(path.read_bytes())
+        return parse_manifest(read_own(path, MANIFEST_BYTES_MAX))
     except (OSError, ManifestError):
         return None
 

@@ -1,0 +1,31 @@
+"""Refusing what is no ordinary file before it is opened: a pipe or a device would never end.
+
+Responsible for: looking, whoever put it there.
+Must not know: what the files hold.
+"""
+
+import stat
+from pathlib import Path
+
+from ledger.log.errors import StoreError
+
+
+class NotAnOrdinaryFile(StoreError):
+    rule = "a ledger's files are ordinary files"
+    next_step = (
+        "Look at what is in its place (`ls -l`), move it away, then `p2pfl ledger recover` "
+        "or restore the file."
+    )
+
+
+def require_ordinary(*paths: Path) -> None:
+    """Raises NotAnOrdinaryFile for a pipe, a device or a folder; links are followed.
+
+    What is not there, or leads nowhere, is for whoever opens it to say."""
+    for path in paths:
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            continue
+        if not stat.S_ISREG(mode):
+            raise NotAnOrdinaryFile(str(path))
