@@ -342,6 +342,11 @@ def test_changes_together_are_kept_all_or_none(database, path):
     assert database.confirmed_size(LOG_ID) == 3
 
 
+def test_mirrors_stop_growing_before_the_disk_is_full(tmp_path):
+    assert opened(tmp_path / "some.db", free_bytes_min=1).has_room
+    assert not opened(tmp_path / "none.db", free_bytes_min=2**63).has_room
+
+
 def test_a_disk_that_refuses_is_named(database, path):
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")

@@ -9,7 +9,7 @@ from prov_stories import ME, PEERS, Story, Told, digest, write
 from prov_teller import TERMS, plain_story
 
 from ledger.log import Entry, LogReader
-from ledger.provenance.fields import FieldError
+from ledger.provenance.fields import FieldError, layout_of
 from ledger.provenance.kinds import (
     AggDone,
     AggInput,
@@ -49,6 +49,7 @@ from ledger.provenance.kinds import (
     UpdateReceived,
     parse,
 )
+from ledger.provenance.terms import RecordBody
 
 D = digest("d")
 AGG = AggDone(
@@ -117,6 +118,23 @@ def test_one_of_each_kind_is_tried_here() -> None:
 
 def test_every_kind_comes_back_from_a_real_log_as_it_went_in(tmp_path: Path) -> None:
     assert tuple(map(parse, entries(tmp_path, *ONE_OF_EACH))) == ONE_OF_EACH
+
+
+@pytest.mark.parametrize("record", ONE_OF_EACH, ids=lambda record: record.KIND)
+def test_a_body_that_is_not_packed_yet_is_read_as_any_other(tmp_path: Path, record: Record) -> None:
+    body = record.draft("node").body
+    assert isinstance(body, RecordBody)
+    assert repr(body) == repr(record.body())
+    (written,) = entries(tmp_path, record)
+    assert parse(replace(written, body=body)) is record
+
+
+def test_the_layout_names_what_a_body_holds() -> None:
+    for record in ONE_OF_EACH:
+        names = set(layout_of(type(record)))
+        # ε of a training stands inside its terms; two kinds have a field that may be absent.
+        assert set(record.body()) <= names
+        assert names - set(record.body()) <= {"eps_u", "eps_total_u", "witness", "statement"}
 
 
 def test_a_statement_stands_with_the_log_keys_rotation_alone() -> None:
