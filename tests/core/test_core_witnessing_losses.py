@@ -7,7 +7,7 @@ from test_core_witnessing import forked
 
 from gossip.witness_messages import CosignAnswered, CosignRequested, HeadsHeld
 from ledger.log import LogId, Signer, cosign
-from ledger.log.witness_store import WitnessDatabase, WitnessLimits
+from ledger.log.witness_store import WitnessDatabase
 from p2pfl.core import events as ev
 from p2pfl.core import witnessing_terms as terms
 from p2pfl.core.witnessing import Witnessing
@@ -95,10 +95,3 @@ def test_mirrors_pause_while_the_disk_is_nearly_full_and_nobody_is_blamed() -> N
     holder.book.has_room = True
     wires.run(5.0)
     assert holder.book.mirrored_size(log_id) == len(owner.ledger.entries)
-
-
-def test_a_disk_with_less_than_the_reserve_has_no_room_for_mirrors(tmp_path: Path) -> None:
-    for reserve, has_room in ((0, True), (1 << 60, False)):
-        book = WitnessDatabase.open(tmp_path / "w.db", WitnessLimits(free_bytes_min=reserve))
-        assert book.has_room is has_room
-        book.close()

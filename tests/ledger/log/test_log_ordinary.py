@@ -1,0 +1,35 @@
+"""Pipes, devices and folders in place of a ledger's files are refused before they are opened."""
+
+import os
+
+import pytest
+from log_histories import opened
+
+from ledger.log import LedgerError
+from ledger.log.database import Database
+from ledger.log.ordinary import NotAnOrdinaryFile, require_ordinary
+
+
+def test_a_pipe_a_device_and_a_folder_are_refused_and_links_are_followed(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "loop").symlink_to("loop")
+    require_ordinary(tmp_path / "file", tmp_path / "link", tmp_path / "loop", tmp_path / "none")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device", "."):
+        with pytest.raises(NotAnOrdinaryFile, match="ordinary"):
+            require_ordinary(tmp_path / "file", tmp_path / name)
+
+
+def test_a_disk_with_less_than_the_reserve_has_no_room_for_mirrors(tmp_path):
+    for reserve, has_room in ((0, True), (1 << 60, False)):
+        book = opened(tmp_path / "w.db", free_bytes_min=reserve)
+        assert book.has_room is has_room
+        book.close()
+
+
+def test_the_last_heads_file_of_a_home_is_looked_at_too(tmp_path):
+    os.mkfifo(tmp_path / "heads.log")
+    with pytest.raises(LedgerError, match="ordinary"):
+        Database.open_for_reading(tmp_path)
