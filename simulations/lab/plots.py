@@ -61,7 +61,8 @@ def draw_sweep(path: Path, labels: list[str], means: list[float], worsts: list[f
     axes.barh(places, means, color=BLUE, height=0.6, label="mean of sites")
     axes.plot(worsts, places, "o", color=RED, label="worst site")
     axes.set(yticks=places, yticklabels=labels, xlim=(0, 1.02), xlabel="accuracy on own hold-outs")
-    axes.legend(loc="lower right")
+    axes.set_ylim(-0.8, len(labels) - 0.2)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
