@@ -22,7 +22,7 @@ from p2pfl.cli.demo_stage import (
     sign_roster,
 )
 from p2pfl.learning.demo_terms import (
-    OPEN_STEPS,
+    OPEN_ARGUMENTS,
     PRIVATE_ARGUMENTS,
     PRIVATE_CLIP_NORM,
     PRIVATE_STEPS,
@@ -169,7 +169,7 @@ def _drafting(study: Study, manifest: Path, sites: int) -> list[str]:
     words += ["--round-deadline", f"{ROUND_DEADLINE_S:g}"]
     arguments: dict[str, float | str] = {**SHARED_ARGUMENTS}
     if study.epsilon is None:
-        arguments |= {"local_steps": OPEN_STEPS}
+        arguments |= OPEN_ARGUMENTS
         words += ["--privacy", "none"]
     else:
         arguments |= PRIVATE_ARGUMENTS

@@ -92,9 +92,9 @@ HEART_TERMS: Final = DataTerms(
     ),
 )
 
-SHARED_ARGUMENTS: Final[Mapping[str, int]] = {"width": 2, "levels": 2, "blocks": 0, "batch_size": 2}
+SHARED_ARGUMENTS: Final[Mapping[str, int]] = {"width": 4, "levels": 2, "blocks": 0, "batch_size": 2}
 """Few parameters: what a patient may change is spread over all of them, and so is the noise."""
-OPEN_STEPS: Final = 25
+OPEN_ARGUMENTS: Final[Mapping[str, float]] = {"local_steps": 25, "learning_rate": 0.03}
 PRIVATE_ARGUMENTS: Final[Mapping[str, float | str]] = {
     "optimiser": "sgd",
     "learning_rate": 12.0,

@@ -42,6 +42,7 @@ from p2pfl.learning.datasets.holdout import split
 from p2pfl.learning.datasets.images import ImagePatients, open_images
 from p2pfl.learning.datasets.registration import register
 from p2pfl.learning.demo_terms import (
+    OPEN_ARGUMENTS,
     PRIVATE_ARGUMENTS,
     PRIVATE_CLIP_NORM,
     PRIVATE_STEPS,
@@ -65,7 +66,6 @@ from simulations.benchmarks.report import Measured, machine, print_section, writ
 SITES: Final = 5
 SIDE: Final = 24
 ROUNDS: Final = 15
-OPEN_STEPS: Final = 25
 DELTA: Final = "1e-3"
 SHARE_MAX: Final = 0.4
 YEAR_2090_S: Final = 3_786_912_000
@@ -89,7 +89,7 @@ def study(seed: int, rounds: int, epsilon: float | None) -> Manifest:
     arguments: dict[str, Scalar] = {**SHARED_ARGUMENTS}
     privacy = NO_PRIVACY
     if epsilon is None:
-        arguments |= {"local_steps": OPEN_STEPS}
+        arguments |= OPEN_ARGUMENTS
     else:
         arguments |= PRIVATE_ARGUMENTS
         sigma = calibrate(epsilon, 1.0, rounds * PRIVATE_STEPS, float(DELTA))
