@@ -21,12 +21,12 @@ from ledger.log.errors import (
     WriteFailed,
 )
 from ledger.log.heads_file import HEADS_NAME, holds_heads
-from ledger.log.ordinary import require_ordinary
+from ledger.log.ordinary import require_no_trap, require_ordinary
 from ledger.log.own_kinds import OWN_KINDS
 from ledger.log.tree import Node
 
 DATABASE_NAME = "ledger.db"
-_FILES = (DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm", HEADS_NAME)
+_SIDE_FILES = (f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm")
 SCHEMA_VERSION = 1
 _FILE_MODE = 0o600
 _BUSY_TIMEOUT_S = 5.0
@@ -147,7 +147,8 @@ class Database:
     @classmethod
     def _open(cls, home: Path, options: str) -> "Database":
         path = home / DATABASE_NAME
-        require_ordinary(*(home / name for name in _FILES))
+        require_ordinary(home / DATABASE_NAME, home / HEADS_NAME)
+        require_no_trap(*(home / name for name in _SIDE_FILES))
         if not path.exists():
             raise DatabaseLost(str(home)) if holds_heads(home) else NoLedger(str(home))
         with corrupt_if_unreadable():

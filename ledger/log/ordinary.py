@@ -23,9 +23,22 @@ def require_ordinary(*paths: Path) -> None:
 
     What is not there, or leads nowhere, is for whoever opens it to say."""
     for path in paths:
-        try:
-            mode = path.stat().st_mode
-        except OSError:
-            continue
-        if not stat.S_ISREG(mode):
+        if _mode(path) not in (0, stat.S_IFREG):
             raise NotAnOrdinaryFile(str(path))
+
+
+def require_no_trap(*paths: Path) -> None:
+    """Raises NotAnOrdinaryFile for what would keep a reader waiting: a pipe or a device.
+
+    For side files, whose place a folder may take: SQLite then reads without them."""
+    for path in paths:
+        if _mode(path) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise NotAnOrdinaryFile(str(path))
+
+
+def _mode(path: Path) -> int:
+    """The kind of file; 0 where there is none."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except OSError:
+        return 0

@@ -33,7 +33,7 @@ from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.errors import EXIT_REFUSED, BlobError, OperatorError
 from p2pfl.runtime.exchange import Exchange
 from p2pfl.runtime.home import Home, write_durably
-from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded, Unless
+from p2pfl.runtime.ledger_writer import Approval, InForce, LedgerWriter, Recorded, Unless
 from p2pfl.runtime.study_jobs import DatasetFile, StudyJobs
 from p2pfl.runtime.training_process import WORKER
 from p2pfl.runtime.witnessing import WitnessGiven, WitnessThread
@@ -95,7 +95,7 @@ class Driver:
         self._timers: dict[ev.TimerKey, asyncio.TimerHandle] = {}
         self._failure: asyncio.Future[None] = self._loop.create_future()
         self.core = NodeCore(given.site, given.roster, History(given.log.entries()))
-        self.writer = LedgerWriter(given.log, self._now_us, self._recorded, self._approved())
+        self.writer = LedgerWriter(given.log, self._now_us, self._recorded, self._in_force())
         self.witness = WitnessThread(self._witness_given(), self._perform_witness, self._fail)
         self.exchange = Exchange(
             site=given.site,
@@ -342,9 +342,16 @@ class Driver:
                 exit_code=EXIT_REFUSED,
             )
 
-    def _approved(self) -> dict[StudyId, int]:
-        studies = self.core.history.studies.items()
-        return {s: past.approved_seq for s, past in studies if past.standing is Standing.APPROVED}
+    def _in_force(self) -> InForce:
+        history = self.core.history
+        return InForce(
+            {
+                study: past.approved_seq
+                for study, past in history.studies.items()
+                if past.standing is Standing.APPROVED
+            },
+            frozenset(ds for ds, dataset in history.datasets.items() if dataset.revoked),
+        )
 
     def _set_timer(self, effect: fx.SetTimer) -> None:
         earlier = self._timers.pop(effect.key, None)

@@ -51,6 +51,15 @@ class Unless:
     spoils: Callable[[str, Mapping[str, Value]], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What people decided last: own approvals by study, with their entries' sequence numbers, and
+    datasets that may not be used any more."""
+
+    approved: Mapping[StudyId, int]
+    withdrawn: frozenset[bytes] = frozenset()
+
+
 @dataclass(slots=True)
 class _Request:
     drafts: tuple[Draft, ...]
@@ -64,20 +73,19 @@ class _Request:
 class LedgerWriter:
     """Appends in the order of the calls; `on_recorded` runs on the loop, in the log's order.
 
-    approved: studies whose newest decision on record is an approval, and that entry's sequence
-    number, as the log is opened."""
+    in_force: as the log is opened."""
 
     def __init__(
         self,
         log: Log,
         now_us: Callable[[], int],
         on_recorded: Callable[[Recorded], None],
-        approved: Mapping[StudyId, int],
+        in_force: InForce,
     ) -> None:
         self._log = log
         self._now_us = now_us
         self._on_recorded = on_recorded
-        self._approved = dict(approved)
+        self._in_force = in_force
         self._newest_us = max((entry.time_us for entry in _last(log)), default=0)
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
@@ -162,10 +170,10 @@ class LedgerWriter:
     def _commit(self, batch: list[_Request]) -> None:
         try:
             self._note_clock()
-            approved, written, dropped = self._judged(batch)
+            in_force, written, dropped = self._judged(batch)
             if written:
                 committed = self._log.append(self._linked(written), self._now_us())
-                self._approved = approved
+                self._in_force = in_force
                 self._newest_us = committed.entries[-1].time_us
                 self._loop.call_soon_threadsafe(self._deliver, written, committed)
         except StoreError as error:  # the disk's doing: nobody's entries are durable
@@ -192,20 +200,18 @@ class LedgerWriter:
         self._newest_us = committed.entries[-1].time_us
         self._loop.call_soon_threadsafe(self._performed, request, committed)
 
-    def _judged(
-        self, batch: list[_Request]
-    ) -> tuple[dict[StudyId, int], list[_Request], list[_Request]]:
-        """The approvals in force after a batch, what of it is to be written, and what is not."""
-        approved, written, dropped = dict(self._approved), list[_Request](), list[_Request]()
+    def _judged(self, batch: list[_Request]) -> tuple[InForce, list[_Request], list[_Request]]:
+        """What is in force after a batch, what of it is to be written, and what is not."""
+        in_force, written, dropped = self._in_force, list[_Request](), list[_Request]()
         seq = self._log.checkpoint.size
         for request in batch:
-            if self._stands(request, approved, written):
+            if self._stands(request, in_force, written):
                 written.append(request)
-                _follow(approved, request.drafts, seq)
+                in_force = _after(in_force, request.drafts, seq)
                 seq += len(request.drafts)
             else:
                 dropped.append(request)
-        return approved, written, dropped
+        return in_force, written, dropped
 
     def _note_clock(self) -> None:
         """Put on record that the clock was set back: else the next time contradicts the last."""
@@ -218,13 +224,17 @@ class LedgerWriter:
         recorded = Recorded(committed.entries, committed.note)
         self._loop.call_soon_threadsafe(self._on_recorded, recorded)
 
-    def _stands(
-        self, request: _Request, approved: Mapping[StudyId, int], before: Sequence[_Request]
-    ) -> bool:
+    def _stands(self, request: _Request, in_force: InForce, before: Sequence[_Request]) -> bool:
         """Whether a request may be written after the log and these requests."""
         under, unless = request.under, request.unless
-        if under is not None and approved.get(under.study) != under.seq:
-            return False
+        if under is not None:
+            if in_force.approved.get(under.study) != under.seq:
+                return False
+            # Training that was under way while its data was withdrawn counts as not done: nothing
+            # of it has left, and nothing of it will.
+            trained = (d for d in request.drafts if d.kind == kinds.TrainDone.KIND)
+            if any(draft.body["ds"] in in_force.withdrawn for draft in trained):
+                return False
         if unless is None:
             return True
         recorded = ((entry.kind, entry.body) for entry in self._log.entries(unless.since))
@@ -276,14 +286,23 @@ def _drop(batch: list[_Request]) -> None:
             request.done.set_result(None)
 
 
-def _follow(approved: dict[StudyId, int], drafts: Sequence[Draft], first_seq: int) -> None:
-    """Take decisions into account that are about to be written from this number on."""
+def _after(in_force: InForce, drafts: Sequence[Draft], first_seq: int) -> InForce:
+    """What is in force once these drafts are written from this number on."""
+    deciding = [d for d in drafts if d.kind in _DECISIONS or d.kind == kinds.DatasetRevoked.KIND]
+    if not deciding:
+        return in_force
+    approved, withdrawn = dict(in_force.approved), set(in_force.withdrawn)
     for seq, draft in enumerate(drafts, first_seq):
-        if draft.kind not in _DECISIONS:
-            continue
-        study = draft.body["study"]
-        assert isinstance(study, bytes), "drafts are made from kinds, which checked it"
-        if draft.kind == kinds.StudyApproved.KIND:
-            approved[StudyId(study)] = seq
-        else:
-            approved.pop(StudyId(study), None)
+        if draft.kind == kinds.DatasetRevoked.KIND:
+            withdrawn.add(_digest(draft, "ds"))
+        elif draft.kind == kinds.StudyApproved.KIND:
+            approved[StudyId(_digest(draft, "study"))] = seq
+        elif draft.kind in _DECISIONS:
+            approved.pop(StudyId(_digest(draft, "study")), None)
+    return InForce(approved, frozenset(withdrawn))
+
+
+def _digest(draft: Draft, field: str) -> bytes:
+    value = draft.body[field]
+    assert isinstance(value, bytes), "drafts are made from kinds, which checked it"
+    return value

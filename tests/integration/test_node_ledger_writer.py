@@ -14,7 +14,7 @@ from ledger.log.errors import LedgerError, LogStopped, WriteFailed
 from ledger.provenance import kinds
 from p2pfl.core.effects import SeqLink
 from p2pfl.core.names import StudyId
-from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded, Unless
+from p2pfl.runtime.ledger_writer import Approval, InForce, LedgerWriter, Recorded, Unless
 
 STUDY = StudyId(b"\x05" * 32)
 DRAFT = kinds.PeerMisbehaved(bytes(32), "Garbled", 1).draft("node")
@@ -27,7 +27,7 @@ class Desk:
     def __init__(self, log: Log) -> None:
         self.log = WatchedLog(log, lambda: None)
         self.recorded: list[Recorded] = []
-        approved = {APPROVED.study: APPROVED.seq}
+        approved = InForce({APPROVED.study: APPROVED.seq})
         self.writer = LedgerWriter(self.log, lambda: 2 * 10**15, self.recorded.append, approved)  # type: ignore[arg-type]
 
     def hold(self) -> tuple[asyncio.Event, Callable[[], None]]:
@@ -59,6 +59,13 @@ async def writing(log: Log) -> AsyncIterator[Desk]:
 
 def revoked(study: bytes) -> Draft:
     return kinds.StudyRevoked(study, "owner").draft("data-owner")
+
+
+def trained(ds: bytes) -> Draft:
+    """A round of training on this dataset."""
+    terms = kinds.DpTerms("none", "0", "0", 0, "0", "0", "none", "1")
+    nothing = [bytes(32)] * 6
+    return kinds.TrainDone(APPROVED.study, 0, ds, *nothing, terms, 0, 0).draft("node")
 
 
 async def test_entries_that_are_ready_together_share_a_commit(log: Log) -> None:
@@ -150,6 +157,30 @@ async def test_an_append_under_an_approval_comes_to_nothing_after_a_revocation(l
         assert await unknown is None
         assert await desk.writer.append_under(APPROVED, [DRAFT]) is None
     assert len(desk.recorded) == 3
+
+
+async def test_training_under_way_comes_to_nothing_once_its_data_is_withdrawn(log: Log) -> None:
+    """Its data was withdrawn in the commit before, or a moment earlier in the same one."""
+    ds, other = b"\x07" * 32, b"\x08" * 32
+    async with writing(log) as desk:
+        began, let_go = desk.hold()
+        first = asyncio.create_task(desk.writer.append_under(APPROVED, [trained(ds)]))
+        await began.wait()
+        withdrawing = asyncio.create_task(
+            desk.writer.append([kinds.DatasetRevoked(ds, "withdrawn").draft("data-manager")])
+        )
+        second = asyncio.create_task(desk.writer.append_under(APPROVED, [trained(ds)]))
+        elsewhere = asyncio.create_task(desk.writer.append_under(APPROVED, [trained(other)]))
+        await asyncio.sleep(0)
+        let_go()
+        assert isinstance(await first, Recorded)
+        assert isinstance(await withdrawing, Recorded)
+        assert await second is None
+        assert isinstance(await elsewhere, Recorded)
+        assert await desk.writer.append_under(APPROVED, [trained(ds), DRAFT]) is None
+        # The study's own end is still written in the name of its approval.
+        ended = [revoked(APPROVED.study)]
+        assert isinstance(await desk.writer.append_under(APPROVED, ended), Recorded)
 
 
 async def test_only_the_very_approval_that_was_given_will_do(log: Log) -> None:

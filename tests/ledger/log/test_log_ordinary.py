@@ -7,7 +7,7 @@ from log_histories import opened
 
 from ledger.log import LedgerError
 from ledger.log.database import Database
-from ledger.log.ordinary import NotAnOrdinaryFile, require_ordinary
+from ledger.log.ordinary import NotAnOrdinaryFile, require_no_trap, require_ordinary
 
 
 def test_a_pipe_a_device_and_a_folder_are_refused_and_links_are_followed(tmp_path):
@@ -20,6 +20,13 @@ def test_a_pipe_a_device_and_a_folder_are_refused_and_links_are_followed(tmp_pat
     for name in ("pipe", "device", "."):
         with pytest.raises(NotAnOrdinaryFile, match="ordinary"):
             require_ordinary(tmp_path / "file", tmp_path / name)
+
+
+def test_of_side_files_only_what_would_keep_a_reader_waiting_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    require_no_trap(tmp_path, tmp_path / "none")
+    with pytest.raises(NotAnOrdinaryFile, match="ordinary"):
+        require_no_trap(tmp_path, tmp_path / "pipe")
 
 
 def test_a_disk_with_less_than_the_reserve_has_no_room_for_mirrors(tmp_path):
