@@ -73,7 +73,7 @@ def test_study_survives_a_cut_network_and_a_killed_container(containers: Contain
     healed = now()
     # Connecting by hand does not restore the name by itself.
     containers.docker("network", "connect", "--alias", "hospital-e", NETWORK, "hospital-e")
-    containers.told("hospital-e", "fell behind", since=healed)
+    containers.told("hospital-e", "caught up", since=healed)
     containers.told("hospital-e", r"round +([2-9]\d|\d{3})/.* heard [2-4]/4", since=healed)
 
     killed = now()
