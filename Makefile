@@ -40,7 +40,6 @@ test: setup lint ## Style, types, import rules and all tests that need no root
 	MEASURE_COVERAGE=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='$(STRICT)' --omit='$(STRICT_OMIT)' --skip-covered --fail-under=$(STRICT_MIN)
-	$(BIN)/coverage report --include='ledger/*' --show-missing --skip-covered --fail-under=100
 
 test-docker: setup ## Build and run the containers, cut and kill them (installs Docker as root)
 	$(call suite,docker,tests/docker)
