@@ -21,7 +21,13 @@ from simulations.lab.desk import Desk
 from simulations.lab.engines import Engine
 from simulations.lab.labour import AVERAGE_S, SCORE_S, Labour
 from simulations.lab.records import Records
-from simulations.lab.staging import approval_drafts, bucket_of, manifest_of, rule_in_use
+from simulations.lab.staging import (
+    approval_drafts,
+    bucket_of,
+    manifest_of,
+    pairs_across,
+    rule_in_use,
+)
 from simulations.lab.terms import Network, Scenario
 from simulations.lab.workshop import Matrix, digest_of, file_of
 from simulations.scenario import APPROVER_ROLE, START_S, derived
@@ -156,14 +162,7 @@ class ExecutedStage:
 
     def cut(self, numbers: Sequence[int], is_cut: bool) -> None:
         """Let nothing through between these sites and the others, or everything again."""
-        inside = {self.sites[number].id for number in numbers}
-        pairs = {
-            frozenset((a.id, b.id))
-            for a in self.sites
-            if a.id in inside
-            for b in self.sites
-            if b.id not in inside
-        }
+        pairs = pairs_across([site.id for site in self.sites], numbers)
         if is_cut:
             self.world.cut |= pairs
         else:

@@ -188,14 +188,7 @@ class CountedStage:
 
     def cut(self, numbers: Sequence[int], is_cut: bool) -> None:
         """Let nothing through between these sites and the others, or everything again."""
-        inside = {self.sites[number].id for number in numbers}
-        pairs = {
-            frozenset((a.id, b.id))
-            for a in self.sites
-            if a.id in inside
-            for b in self.sites
-            if b.id not in inside
-        }
+        pairs = pairs_across([site.id for site in self.sites], numbers)
         if is_cut:
             self.world.cut |= pairs
         else:
@@ -237,3 +230,9 @@ class CountedStage:
                 entry_leaf=approved.leaf,
                 decided_us=approved.time_us,
             )
+
+
+def pairs_across(sites: Sequence[SiteId], numbers: Sequence[int]) -> set[frozenset[SiteId]]:
+    """Each pair of one of these sites, by its number, and one of the others."""
+    inside = {sites[number] for number in numbers}
+    return {frozenset((a, b)) for a in inside for b in sites if b not in inside}

@@ -195,7 +195,9 @@ TRAINING: Final = frozenset(
 
 AUGMENTING: Final = frozenset(name for name in ALLOWED if name.startswith("augment_")) | {"augment"}
 
-IMAGING: Final = TRAINING | AUGMENTING | {"frozen"}
+_NETWORK: Final = frozenset({"network", "width", "levels", "blocks", "norm", "dropout"})
+
+IMAGING: Final = TRAINING | AUGMENTING | _NETWORK | {"frozen", "loss", "precision"}
 """What the plans for images know."""
 
 TABULAR: Final = TRAINING | {"hidden", "outputs", "consolidation", "input_norm"}

@@ -25,16 +25,6 @@ from p2pfl.learning.vector import Schema, Vector
 if TYPE_CHECKING:
     import torch
 
-KNOWN: Final = IMAGING | {
-    "network",
-    "width",
-    "levels",
-    "blocks",
-    "norm",
-    "dropout",
-    "loss",
-    "precision",
-}
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "network": ("densenet", "resnet"),
     "loss": ("logistic", "focal"),
@@ -65,7 +55,7 @@ class ImageClassification:
 
     def arguments(self, written: Mapping[str, Scalar]) -> Arguments:
         """Check the arguments; see `DEFAULTS` for what is not written."""
-        known = KNOWN | {"hidden"} if self.with_table else KNOWN
+        known = IMAGING | {"hidden"} if self.with_table else IMAGING
         return checked(written, known, DEFAULTS, WORDS)
 
     def check(self, data: DataTerms, arguments: Arguments, privacy: PrivacyTerms) -> None:

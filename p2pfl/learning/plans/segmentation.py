@@ -22,16 +22,6 @@ from p2pfl.learning.vector import Schema, Vector
 if TYPE_CHECKING:
     import torch
 
-KNOWN: Final = IMAGING | {
-    "network",
-    "width",
-    "levels",
-    "blocks",
-    "norm",
-    "dropout",
-    "loss",
-    "precision",
-}
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "network": ("unet", "segresnet"),
     "loss": ("dice", "dice-ce", "dice-focal", "tversky", "dice-batch"),
@@ -55,7 +45,7 @@ class Segmentation:
 
     def arguments(self, written: Mapping[str, Scalar]) -> Arguments:
         """Check the arguments; see `DEFAULTS` for what is not written."""
-        return checked(written, KNOWN, DEFAULTS, WORDS)
+        return checked(written, IMAGING, DEFAULTS, WORDS)
 
     def check(self, data: DataTerms, arguments: Arguments, privacy: PrivacyTerms) -> None:
         """Images with regions, and nothing that ties patients together under privacy."""
