@@ -68,7 +68,7 @@ class Spool:
             self.have_bytes += len(block)
         self.resumed_bytes = self.have_bytes
 
-    def append(self, chunk: bytes | bytearray) -> None:
+    def append(self, chunk: bytes | bytearray | memoryview) -> None:
         """Hash and write the next chunk. Raises OSError (disk full)."""
         view = memoryview(chunk)
         written = 0

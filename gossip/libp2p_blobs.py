@@ -16,11 +16,12 @@ from typing import Any
 import trio
 from libp2p.custom_types import TProtocol
 from libp2p.network.exceptions import SwarmException
-from libp2p.network.stream.exceptions import StreamError
+from libp2p.network.stream.exceptions import StreamEOF, StreamError
 from libp2p.peer.id import ID
 
 from gossip.blob_protocol import (
     ANSWER_BYTES,
+    CHUNK_BYTES,
     REQUEST_BYTES,
     REQUESTS_IN_FLIGHT,
     Answer,
@@ -44,12 +45,15 @@ from gossip.errors import (
     Unreachable,
 )
 from gossip.identifiers import Digest, SiteId
+from gossip.libp2p_bulk import give_credit, read_into, write_bulk
 from gossip.libp2p_guards import Access, Refusals, close_quietly, reset_quietly
 from gossip.libp2p_host import GuardedHost
 from gossip.libp2p_limits import NetLimits
 from gossip.libp2p_push import write_shielded
 
 BLOB = TProtocol("/p2pfl/blob/1")
+_CHUNKS_HELD = 3
+"""One that arrives, one that waits, one that is stored."""
 
 Lookup = Callable[[SiteId, Digest], Awaitable[Path | None]]
 
@@ -101,24 +105,51 @@ class BlobGiver:
             self._uploads -= 1
 
     async def _serve(self, site: SiteId, stream: Any) -> None:
+        """Write one chunk while the next one is asked for and read."""
+        ready, writing = trio.open_memory_channel[memoryview](0)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, stream, writing)
+                async with ready:
+                    refusal = await self._prepare(site, stream, ready)
+        except ExceptionGroup as group:
+            # The writer's error, if any, made the other one fail, too.
+            causes = sorted(group.exceptions, key=lambda error: not isinstance(error, StreamError))
+            raise causes[0] from group
+        if refusal is not None:
+            await self._refuse(stream, refusal)
+
+    async def _prepare(
+        self, site: SiteId, stream: Any, ready: "trio.MemorySendChannel[memoryview]"
+    ) -> Status | None:
+        """Take request after request; returns why the last one is not served, None at the end."""
+        rooms = deque(memoryview(bytearray(ANSWER_BYTES + CHUNK_BYTES)) for _ in range(2))
         while True:
-            raw = await read_exactly(stream, REQUEST_BYTES, self._limits.idle_s)
+            try:
+                raw = await read_exactly(stream, REQUEST_BYTES, self._limits.idle_s)
+            except StreamEOF:
+                return None
             request = decode_request(bytes(raw))
             path = None
             if self._access.site_of(stream.muxed_conn.peer_id) == site:
                 path = await self._lookup(site, request.digest)
             if path is None:
-                await self._refuse(stream, Status.NOT_SERVED)
-                return
-            chunk = await trio.to_thread.run_sync(_read_chunk, path, request)
-            if chunk is None:
-                await self._refuse(stream, Status.NOT_SERVED)
-                return
-            if len(chunk) != request.length:
-                await self._refuse(stream, Status.RANGE)
-                return
-            head = encode_answer(Answer(Status.SERVED, request.length))
-            await write_shielded(stream, head + chunk, self._limits.chunk_s)
+                return Status.NOT_SERVED
+            room = rooms[0]
+            size = await trio.to_thread.run_sync(_read_chunk, path, request, room)
+            if size is None:
+                return Status.NOT_SERVED
+            if size != request.length:
+                return Status.RANGE
+            room[:ANSWER_BYTES] = encode_answer(Answer(Status.SERVED, size))
+            # Taken only once the one before was written: its room is free again then.
+            await ready.send(room[: ANSWER_BYTES + size])
+            rooms.rotate()
+
+    async def _write(self, stream: Any, chunks: "trio.MemoryReceiveChannel[memoryview]") -> None:
+        async with chunks:
+            async for chunk in chunks:
+                await write_bulk(stream, chunk, self._limits.chunk_s)
 
     async def _refuse(self, stream: Any, status: Status) -> None:
         await write_shielded(stream, encode_answer(Answer(status, 0)), self._limits.chunk_s)
@@ -130,14 +161,18 @@ class BlobGiver:
                 pass
 
 
-def _read_chunk(path: Path, request: Request) -> bytes | None:
-    """The asked bytes, fewer at the file's end, None when the file is gone."""
+def _read_chunk(path: Path, request: Request, room: memoryview) -> int | None:
+    """Read the asked bytes behind the place for the answer's head.
+
+    Returns how many there are, fewer at the file's end; None when the file is gone.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        return os.pread(file, request.length, request.offset)
+        asked = room[ANSWER_BYTES : ANSWER_BYTES + request.length]
+        return os.preadv(file, [asked], request.offset)
     except OSError:
         return None
     finally:
@@ -251,25 +286,36 @@ class BlobTaker:
     async def _transfer(
         self, site: SiteId, stream: Any, spool: Spool, progress: Callable[[int], None]
     ) -> None:
-        """Keep requests under way; store each chunk while the next one arrives."""
-        send, receive = trio.open_memory_channel[bytearray](1)
+        """Keep requests under way; store each chunk while the next ones arrive."""
+        full, storing = trio.open_memory_channel[memoryview](1)
+        free, receiving = trio.open_memory_channel[memoryview](_CHUNKS_HELD)
+        for _ in range(_CHUNKS_HELD):
+            free.send_nowait(memoryview(bytearray(CHUNK_BYTES)))
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._store, receive, spool, progress)
-                async with send:
-                    await self._receive(site, stream, spool, send)
+                nursery.start_soon(self._store, storing, free, spool, progress)
+                async with full:
+                    await self._receive(site, stream, spool, receiving, full)
         except ExceptionGroup as group:
             # The store's error, if any, made the sender fail too; it comes first.
             causes = sorted(group.exceptions, key=lambda cause: not isinstance(cause, OSError))
             raise causes[0] from group
 
     async def _receive(
-        self, site: SiteId, stream: Any, spool: Spool, chunks: "trio.MemorySendChannel[bytearray]"
+        self,
+        site: SiteId,
+        stream: Any,
+        spool: Spool,
+        empty: "trio.MemoryReceiveChannel[memoryview]",
+        full: "trio.MemorySendChannel[memoryview]",
     ) -> None:
         requests = requests_for(
             spool.digest, size_bytes=spool.size_bytes, have_bytes=spool.have_bytes
         )
         under_way: deque[Request] = deque()
+        head = memoryview(bytearray(ANSWER_BYTES))
+        # Whatever is asked for may be sent without waiting for us.
+        await give_credit(stream, 0, more=REQUESTS_IN_FLIGHT * (ANSWER_BYTES + CHUNK_BYTES))
         while True:
             burst = b""
             while len(under_way) < REQUESTS_IN_FLIGHT and (request := next(requests, None)):
@@ -280,20 +326,25 @@ class BlobTaker:
             if not under_way:
                 return
             asked = under_way.popleft()
-            head = await read_exactly(stream, ANSWER_BYTES, self._limits.chunk_s)
+            await read_into(stream, head, self._limits.chunk_s)
             answer = decode_answer(bytes(head), asked=asked.length)
             _raise_refusal(site, spool.digest, answer.status)
-            await chunks.send(await read_exactly(stream, answer.length, self._limits.chunk_s))
+            chunk = (await empty.receive())[: answer.length]
+            await read_into(stream, chunk, self._limits.chunk_s)
+            await give_credit(stream, ANSWER_BYTES + answer.length)
+            await full.send(chunk)
 
     async def _store(
         self,
-        chunks: "trio.MemoryReceiveChannel[bytearray]",
+        chunks: "trio.MemoryReceiveChannel[memoryview]",
+        free: "trio.MemorySendChannel[memoryview]",
         spool: Spool,
         progress: Callable[[int], None],
     ) -> None:
-        async with chunks:
+        async with chunks, free:
             async for chunk in chunks:
                 await trio.to_thread.run_sync(spool.append, chunk)
+                free.send_nowait(memoryview(chunk.obj))
                 self._on_progress(progress, spool.have_bytes)
 
 

@@ -23,18 +23,14 @@ from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.security.noise.exceptions import NoiseFailure
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
-from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
-from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP
-from libp2p.transport.upgrader import TransportUpgrader
 
 from gossip.errors import NotOnRoster
 from gossip.identifiers import SiteId
 from gossip.libp2p_limits import NetLimits
+from gossip.libp2p_session import QuickSession
 from gossip.rate import TokenBucket
 from gossip.roster import Roster
 
@@ -115,6 +111,14 @@ def shielded(timeout_s: float) -> trio.CancelScope:
     return trio.CancelScope(deadline=trio.current_time() + timeout_s, shield=True)
 
 
+async def take_turn(lock: trio.Lock) -> None:
+    """Acquire a lock, at once where it is free: waiting costs a turn of the scheduler."""
+    try:
+        lock.acquire_nowait()
+    except trio.WouldBlock:
+        await lock.acquire()
+
+
 class NotAMember(NoiseFailure):  # type: ignore[misc] # libp2p is untyped here
     """The peer proved a key that is not on the roster."""
 
@@ -143,93 +147,7 @@ class RosterNoise(NoiseTransport):  # type: ignore[misc] # libp2p is untyped her
             )
             await session.close()
             raise NotAMember(str(peer))
-        return session
-
-
-class GuardedYamux(Yamux):  # type: ignore[misc] # libp2p is untyped here
-    """Yamux that bounds what one connection may hold, and that always gets closed."""
-
-    limits = NetLimits()
-    refusals: Refusals | None = None
-
-    def _count(self, rule: str) -> None:
-        if self.refusals is not None:
-            self.refusals.add(address_of(self), rule)
-
-    async def _read_data_body(self, length: int) -> bytes:
-        # libp2p only warns when a peer ignores our receive window. TooSlowError is the one
-        # error that its read loop answers by closing the connection.
-        buffered = sum(len(buffer) for buffer in self.stream_buffers.values())
-        if (
-            length > self.limits.frame_bytes_max
-            or buffered + length > self.limits.buffered_bytes_per_connection_max
-        ):
-            self._count("MultiplexerFlood")
-            raise trio.TooSlowError
-        body: bytes = await super()._read_data_body(length)
-        return body
-
-    async def _write_frame(self, data: bytes) -> None:
-        """Write one frame as a whole (danger 3).
-
-        A write that is cancelled half-way leaves the two ends' ciphers out of step, and reading
-        writes too: window updates. One that takes too long costs the connection.
-        """
-        with shielded(self.limits.chunk_s) as scope:
-            await super()._write_frame(data)
-        if scope.cancelled_caught:
-            self._count("WriteTooSlow")
-            await self.secured_conn.close()
-            raise ConnectionClosedError("the peer takes nothing", transport="tcp")
-
-    async def accept_stream(self) -> Any:
-        """The next inbound stream, while there are not too many of them."""
-        while True:
-            stream = await super().accept_stream()
-            inbound = sum(1 for known in list(self.streams.values()) if not known.is_initiator)
-            if inbound <= self.limits.streams_per_connection_max:
-                return stream
-            self._count("TooManyStreams")
-            # Nobody needs so many; answering each with a reset would make work for us.
-            await self.close()
-            raise MuxedConnUnavailable("too many streams")
-
-    async def start(self) -> None:
-        """Run the connection. An error here would end the whole swarm."""
-        try:
-            await super().start()
-        except Exception as error:
-            self._count(f"MultiplexerError.{type(error).__name__}")
-            with trio.move_on_after(2.0):
-                await self._cleanup_on_error()
-
-    async def close(self, error_code: int = 0) -> None:
-        """Say good-bye if that can be done soon, and close the socket in any case."""
-        with trio.CancelScope(shield=True):
-            with trio.move_on_after(1.0) as goodbye:
-                await super().close(error_code)
-            if goodbye.cancelled_caught:
-                with trio.move_on_after(1.0):
-                    await self._cleanup_on_error()
-
-
-class NoiseYamuxUpgrader(TransportUpgrader):  # type: ignore[misc] # libp2p is untyped here
-    """Offers `/noise` and `/yamux/1.0.0` and nothing else (no `/secio`, no `/plaintext`)."""
-
-    def __init__(self, noise: RosterNoise, limits: NetLimits, refusals: Refusals) -> None:
-        super().__init__({NOISE: noise}, {YAMUX: GuardedYamux})
-        self._limits = limits
-        self._refusals = refusals
-
-    async def upgrade_connection(self, conn: Any, peer_id: ID) -> Any:
-        """Agree on Yamux. libp2p's own method makes its own Yamux, whatever class it was given."""
-        selector = self.muxer_multistream._selector
-        protocol, _ = await selector.select(conn, conn.is_initiator, int(self._limits.negotiate_s))
-        muxed = GuardedYamux(conn, peer_id, is_initiator=conn.is_initiator)
-        muxed.limits = self._limits
-        muxed.refusals = self._refusals
-        muxed.negotiated_muxer_protocol = str(protocol)
-        return muxed
+        return QuickSession(session)
 
 
 class BoundedTCPStream(TrioTCPStream):  # type: ignore[misc] # libp2p is untyped here
@@ -241,16 +159,31 @@ class BoundedTCPStream(TrioTCPStream):  # type: ignore[misc] # libp2p is untyped
 
     async def write(self, data: bytes) -> None:
         """All of it. Raises ConnectionClosedError."""
-        async with self.write_lock:
-            try:
-                await self.stream.send_all(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise ConnectionClosedError(str(error), transport="tcp") from error
+        await take_turn(self.write_lock)
+        try:
+            await self.stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise ConnectionClosedError(str(error), transport="tcp") from error
+        finally:
+            self.write_lock.release()
 
     async def read(self, n: int | None = None) -> bytes:
         """At most READ_BYTES_MAX bytes."""
         data: bytes = await super().read(READ_BYTES_MAX if n is None else min(n, READ_BYTES_MAX))
         return data
+
+    async def read_into(self, room: memoryview) -> int:
+        """As many bytes as there are and as fit; 0 at the end. Raises ConnectionClosedError."""
+        await take_turn(self.read_lock)
+        try:
+            got: int = await self.stream.socket.recv_into(room)
+        except trio.ClosedResourceError:
+            return 0
+        except OSError as error:
+            raise ConnectionClosedError(str(error), transport="tcp") from error
+        finally:
+            self.read_lock.release()
+        return got
 
 
 class Sockets:

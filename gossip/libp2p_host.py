@@ -26,7 +26,6 @@ from multiaddr import Multiaddr
 from gossip.addresses import split_address
 from gossip.libp2p_guards import (
     Access,
-    NoiseYamuxUpgrader,
     PlainTCP,
     Refusals,
     RosterNoise,
@@ -39,6 +38,7 @@ from gossip.libp2p_guards import (
     shielded,
 )
 from gossip.libp2p_limits import NetLimits
+from gossip.libp2p_yamux import NoiseYamuxUpgrader
 from gossip.limits import MEMBERS_MAX
 
 

@@ -21,8 +21,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -40,6 +40,8 @@ from simulations.benchmarks.report import machine
 _TLS_READ_BYTES = 256 * 1024
 _PUSH_BYTES = 3000
 _PUSHES = 300
+_TLS = "TLS, hashed and stored"
+_LIBP2P = "libp2p, hashed and stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,23 +191,40 @@ async def over_tls(stage: Stage, *, spool: Spool | None) -> None:
     writer.close()
 
 
-async def rate(
-    name: str, stage: Stage, repetitions: int, move: Callable[[], Awaitable[None]]
-) -> None:
-    """Time one way of moving the blob and print its line."""
-    rates, cpu = [], []
-    for _ in range(repetitions):
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        start_s = time.perf_counter()
-        await move()
-        taken_s = time.perf_counter() - start_s
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        rates.append(stage.megabytes / taken_s)
-        cpu.append(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
-        (stage.folder / "had").unlink(missing_ok=True)
+@dataclass(slots=True)
+class Taken:
+    """What moving the blob took, time after time: MB/s, and the receiver's processor seconds."""
+
+    rates: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+
+
+async def take(stage: Stage, move: Callable[[], Awaitable[None]], taken: Taken) -> None:
+    """Time one way of moving the blob once."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    start_s = time.perf_counter()
+    await move()
+    taken.rates.append(stage.megabytes / (time.perf_counter() - start_s))
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    taken.cpu_s.append(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
+    (stage.folder / "had").unlink(missing_ok=True)
+
+
+def print_rates(ways: Mapping[str, Taken]) -> None:
+    """One line for each way, then libp2p beside the TLS of the same minute."""
+    for name, taken in ways.items():
+        print(
+            f"{name:<28} {statistics.median(taken.rates):7.0f} MB/s  (from "
+            f"{min(taken.rates):.0f} to {max(taken.rates):.0f})   "
+            f"receiver {statistics.median(taken.cpu_s):.2f} CPU s"
+        )
+    pairs = list(zip(ways[_LIBP2P].rates, ways[_TLS].rates, strict=True))
+    ratios = sorted(ours / theirs for ours, theirs in pairs)
+    best = max(ours for ours, _ in pairs) / max(theirs for _, theirs in pairs)
     print(
-        f"{name:<28} {statistics.median(rates):7.0f} MB/s  (from {min(rates):.0f} to "
-        f"{max(rates):.0f})   receiver {statistics.median(cpu):.2f} CPU s"
+        f"libp2p / TLS, both hashed and stored: median {statistics.median(ratios):.2f} of "
+        f"{len(ratios)} pairs (from {ratios[0]:.2f} to {ratios[-1]:.2f}); "
+        f"of the fastest of each {best:.2f}"
     )
 
 
@@ -235,19 +254,17 @@ async def measure(stage: Stage, repetitions: int, child: asyncio.subprocess.Proc
         await child.stdout.readline()
     had = stage.folder / "had"
 
-    await rate("TLS, moved only", stage, repetitions, lambda: over_tls(stage, spool=None))
-    await rate(
-        "TLS, hashed and stored",
-        stage,
-        repetitions,
-        lambda: over_tls(stage, spool=Spool(had, digest, size)),
-    )
-    await rate(
-        "libp2p, hashed and stored",
-        stage,
-        repetitions,
-        lambda: transport.fetch(far, digest, size, had, lambda _: None),
-    )
+    ways = {name: Taken() for name in ("TLS, moved only", _TLS, _LIBP2P)}
+
+    async def fetch() -> None:
+        await transport.fetch(far, digest, size, had, lambda _: None)
+
+    # In turns: what else the machine does then meets all of them.
+    for _ in range(repetitions):
+        await take(stage, lambda: over_tls(stage, spool=None), ways["TLS, moved only"])
+        await take(stage, lambda: over_tls(stage, spool=Spool(had, digest, size)), ways[_TLS])
+        await take(stage, fetch, ways[_LIBP2P])
+    print_rates(ways)
     taken = await echo_times_ms(transport, inbox, far)
     print(
         f"push of {_PUSH_BYTES} bytes, there and back: median {taken[_PUSHES // 2]:.2f} ms, "
