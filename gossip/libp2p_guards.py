@@ -8,8 +8,6 @@ exception that a peer can provoke leaves its own connection.
 
 import collections
 import contextlib
-import socket
-import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,8 +15,6 @@ import trio
 from libp2p.crypto.ed25519 import Ed25519PublicKey
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as new_noise_keys
-from libp2p.io.exceptions import ConnectionClosedError
-from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
@@ -30,12 +26,10 @@ from libp2p.transport.tcp.tcp import TCP
 from gossip.errors import NotOnRoster
 from gossip.identifiers import SiteId
 from gossip.libp2p_limits import NetLimits
+from gossip.libp2p_links import Sockets
 from gossip.libp2p_session import QuickSession
 from gossip.rate import TokenBucket
 from gossip.roster import Roster
-
-READ_BYTES_MAX = 64 * 1024 + 2
-"""A Noise message with its length: the most that is ever read from a socket at once."""
 
 
 def peer_id_of(transport_pk: bytes) -> ID:
@@ -111,14 +105,6 @@ def shielded(timeout_s: float) -> trio.CancelScope:
     return trio.CancelScope(deadline=trio.current_time() + timeout_s, shield=True)
 
 
-async def take_turn(lock: trio.Lock) -> None:
-    """Acquire a lock, at once where it is free: waiting costs a turn of the scheduler."""
-    try:
-        lock.acquire_nowait()
-    except trio.WouldBlock:
-        await lock.acquire()
-
-
 class NotAMember(NoiseFailure):  # type: ignore[misc] # libp2p is untyped here
     """The peer proved a key that is not on the roster."""
 
@@ -126,10 +112,11 @@ class NotAMember(NoiseFailure):  # type: ignore[misc] # libp2p is untyped here
 class RosterNoise(NoiseTransport):  # type: ignore[misc] # libp2p is untyped here
     """Noise XX that lets only members through, in both directions (danger 8)."""
 
-    def __init__(self, keys: KeyPair, access: Access, refusals: Refusals) -> None:
+    def __init__(self, keys: KeyPair, access: Access, refusals: Refusals, sockets: Sockets) -> None:
         super().__init__(keys, noise_privkey=new_noise_keys().private_key)
         self._access = access
         self._refusals = refusals
+        self._sockets = sockets
 
     async def secure_inbound(self, conn: Any) -> Any:
         """Handshake as responder. Raises NotAMember."""
@@ -147,66 +134,8 @@ class RosterNoise(NoiseTransport):  # type: ignore[misc] # libp2p is untyped her
             )
             await session.close()
             raise NotAMember(str(peer))
+        self._sockets.proved(conn.stream, peer)
         return QuickSession(session)
-
-
-class BoundedTCPStream(TrioTCPStream):  # type: ignore[misc] # libp2p is untyped here
-    """Never asks the kernel for more bytes than a message can have, and never loses in silence.
-
-    libp2p passes a length that the peer announced straight to `recv`, which allocates it, and
-    takes a write to a closed socket for done.
-    """
-
-    async def write(self, data: bytes) -> None:
-        """All of it. Raises ConnectionClosedError."""
-        await take_turn(self.write_lock)
-        try:
-            await self.stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise ConnectionClosedError(str(error), transport="tcp") from error
-        finally:
-            self.write_lock.release()
-
-    async def read(self, n: int | None = None) -> bytes:
-        """At most READ_BYTES_MAX bytes."""
-        data: bytes = await super().read(READ_BYTES_MAX if n is None else min(n, READ_BYTES_MAX))
-        return data
-
-    async def read_into(self, room: memoryview) -> int:
-        """As many bytes as there are and as fit; 0 at the end. Raises ConnectionClosedError."""
-        await take_turn(self.read_lock)
-        try:
-            got: int = await self.stream.socket.recv_into(room)
-        except trio.ClosedResourceError:
-            return 0
-        except OSError as error:
-            raise ConnectionClosedError(str(error), transport="tcp") from error
-        finally:
-            self.read_lock.release()
-        return got
-
-
-class Sockets:
-    """Every socket of a host, so that none outlives it, whatever libp2p forgets."""
-
-    def __init__(self, limits: NetLimits) -> None:
-        self._limits = limits
-        self._known: weakref.WeakSet[BoundedTCPStream] = weakref.WeakSet()
-
-    def adopt(self, stream: trio.SocketStream) -> BoundedTCPStream:
-        """Wrap a new socket, and let the kernel notice a peer that acknowledges nothing more."""
-        option = getattr(socket, "TCP_USER_TIMEOUT", None)
-        if option is not None:
-            with contextlib.suppress(OSError):
-                stream.setsockopt(socket.IPPROTO_TCP, option, int(self._limits.idle_s * 1000))
-        bounded = BoundedTCPStream(stream)
-        self._known.add(bounded)
-        return bounded
-
-    def close(self) -> None:
-        """Close all that are still open, without a word."""
-        for bounded in list(self._known):
-            bounded.stream.socket.close()
 
 
 class PlainTCP(TCP):  # type: ignore[misc] # libp2p is untyped here

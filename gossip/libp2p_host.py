@@ -29,7 +29,6 @@ from gossip.libp2p_guards import (
     PlainTCP,
     Refusals,
     RosterNoise,
-    Sockets,
     StreamHandler,
     address_of,
     close_connection,
@@ -38,8 +37,10 @@ from gossip.libp2p_guards import (
     shielded,
 )
 from gossip.libp2p_limits import NetLimits
+from gossip.libp2p_links import Sockets
 from gossip.libp2p_yamux import NoiseYamuxUpgrader
 from gossip.limits import MEMBERS_MAX
+from gossip.transport import Link
 
 
 class ListenFailed(Exception):
@@ -97,6 +98,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
         limits: NetLimits,
         refusals: Refusals,
         access: Access,
+        sockets: Sockets,
         on_change: Callable[[ID], None],
     ) -> None:
         config = ConnectionConfig(
@@ -111,7 +113,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
             inbound_stream_protocol_negotiation_timeout=limits.negotiate_s,
             outbound_stream_protocol_negotiation_timeout=limits.negotiate_s,
         )
-        self._sockets = Sockets(limits)
+        self._sockets = sockets
         super().__init__(
             peer_id,
             peerstore,
@@ -234,6 +236,10 @@ class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
                 for conn in connections:
                     nursery.start_soon(close_connection, conn)
 
+    def link(self, peer: ID) -> Link:
+        """What the sockets tell of the line to a peer."""
+        return self._sockets.link(peer)
+
     def abandon(self) -> None:
         """Close what is left of the sockets."""
         self._sockets.close()
@@ -300,7 +306,8 @@ def build_host(
     peer_id = ID.from_pubkey(keys.public_key)
     peerstore = PeerStore()
     peerstore.add_key_pair(peer_id, keys)
-    upgrader = NoiseYamuxUpgrader(RosterNoise(keys, access, refusals), limits, refusals)
+    sockets = Sockets(limits)
+    upgrader = NoiseYamuxUpgrader(RosterNoise(keys, access, refusals, sockets), limits, refusals)
     swarm = GuardedSwarm(
         peer_id,
         peerstore,
@@ -308,6 +315,7 @@ def build_host(
         limits=limits,
         refusals=refusals,
         access=access,
+        sockets=sockets,
         on_change=on_change,
     )
     return GuardedHost(swarm, access=access, refusals=refusals, limits=limits)

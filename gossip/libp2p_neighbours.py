@@ -7,6 +7,7 @@ that they rarely meet half-way with two connections.
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import trio
@@ -21,6 +22,7 @@ from gossip.libp2p_limits import NetLimits, redial_pause_s
 from gossip.libp2p_pubsub import GuardedPubsub
 from gossip.libp2p_push import PushWriter
 from gossip.libp2p_thread import Reply
+from gossip.transport import Link
 
 _MEND_S = 1.0
 
@@ -202,6 +204,16 @@ class Neighbourhood:
             reply.settle(None, unreachable)
             return
         neighbour.writer.push(raw, reply)
+
+    def links(self) -> dict[SiteId, Link]:
+        """The lines to all neighbours, connected or not."""
+        swarm: GuardedSwarm = self._host.get_network()
+        found = {}
+        for site, neighbour in self._neighbours.items():
+            frames, size_bytes = neighbour.writer.queued
+            link = swarm.link(neighbour.peer)
+            found[site] = replace(link, queued_frames=frames, queued_bytes=size_bytes)
+        return found
 
     async def _mend(self, pubsub: GuardedPubsub) -> None:
         while True:

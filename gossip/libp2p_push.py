@@ -115,6 +115,11 @@ class PushWriter:
         self._queued_bytes += len(raw)
         self._wake.set()
 
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Frames that wait, and their bytes."""
+        return len(self._queue), self._queued_bytes
+
     async def run(self) -> None:
         """Write what is queued, and a sign of life when nothing is; reopen the stream as needed."""
         stream: Any = None

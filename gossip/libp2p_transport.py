@@ -31,7 +31,7 @@ from gossip.libp2p_push import PUSH, Backlog, PushReader
 from gossip.libp2p_thread import Reply, ThreadDown, TrioThread
 from gossip.limits import ENVELOPE_BYTES_MAX
 from gossip.roster import Roster
-from gossip.transport import Inbox
+from gossip.transport import Inbox, Link
 
 _DEFAULT_LIMITS = NetLimits()
 _LOOKUP_S = 10.0
@@ -168,6 +168,13 @@ class Libp2pTransport:
         """How often the network had to be started again."""
         return self._thread.deaths
 
+    async def links(self) -> Mapping[SiteId, Link]:
+        """The line to each other member; nothing while the network is restarting."""
+        try:
+            return await self._thread.call(self._links)
+        except ThreadDown:
+            return {}
+
     # On the asyncio loop
 
     def _check_running(self) -> None:
@@ -300,6 +307,9 @@ class Libp2pTransport:
             reply.settle(None, unknown)
             return
         self._running.neighbours.push(site, raw, reply, unknown)
+
+    async def _links(self) -> dict[SiteId, Link]:
+        return {} if self._running is None else self._running.neighbours.links()
 
     def _follow_roster(self) -> None:
         if self._running is not None:

@@ -19,8 +19,9 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.upgrader import TransportUpgrader
 
-from gossip.libp2p_guards import Refusals, RosterNoise, address_of, shielded, take_turn
+from gossip.libp2p_guards import Refusals, RosterNoise, address_of, shielded
 from gossip.libp2p_limits import NetLimits
+from gossip.libp2p_links import take_turn
 from gossip.libp2p_session import QuickSession
 
 _HEADER: Final = struct.Struct("!BBHII")

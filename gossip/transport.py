@@ -6,11 +6,27 @@ Implementations: `gossip.memory_transport`, `gossip.libp2p_transport`; both pass
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from gossip.identifiers import Digest, SiteId
 from gossip.roster import Roster
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The line to one member. Bytes and resent packets are counted since the node started.
+
+    round_trip_s: None without a connection, or where the kernel does not tell.
+    """
+
+    round_trip_s: float | None = None
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    resent_packets: int = 0
+    queued_frames: int = 0
+    queued_bytes: int = 0
 
 
 class Inbox(Protocol):

@@ -27,7 +27,7 @@ HOMES = {
     "multiaddr": ("gossip/libp2p_",),
     "trio": ("gossip/libp2p_",),
     "dp_accounting": ("p2pfl/privacy/accounting.py",),
-    "aiohttp": HTTP,
+    "aiohttp": (*HTTP, "p2pfl/runtime/metrics_page.py"),
     "typer": ("p2pfl/cli/",),
     "pickle": (),
     "dill": (),

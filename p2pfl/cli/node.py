@@ -68,6 +68,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     say_fields(
         [
             ("connected", f"{connected} ({len(told['connected'])} of {told['members'] - 1})"),
+            *[(f"line to {name}", _line_text(line)) for name, line in told["lines"].items()],
             *[("not reached", line) for line in _not_reached(home, told)],
             *[("two histories", f"{name}: nothing of it is taken") for name in told["forked"]],
             *[
@@ -113,6 +114,15 @@ def stop(context: typer.Context) -> None:
         fix=f"Look at {home.node_log}; `kill -9 {pid}` loses nothing that is on record.",
         exit_code=EXIT_UNAVAILABLE,
     )
+
+
+def _line_text(line: Any) -> str:
+    """Round trip and bytes of one neighbour's line, and what waits if something does."""
+    trip = line["round_trip_ms"]
+    text = "not connected" if trip is None else f"{trip:.1f} ms there and back"
+    sent, received = (line[key] / 1e6 for key in ("sent_bytes", "received_bytes"))
+    text += f", {sent:.1f} MB sent, {received:.1f} MB received"
+    return text + (f", {line['queued_frames']} waiting" if line["queued_frames"] else "")
 
 
 def _not_reached(home: Home, told: Any) -> list[str]:

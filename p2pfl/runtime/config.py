@@ -19,7 +19,7 @@ from p2pfl.runtime.home import read_own
 
 CONFIG_BYTES_MAX: Final = 64 * 1024
 
-_KEYS: Final = ("name", "listen", "announce", "consortium")
+_KEYS: Final = ("name", "listen", "announce", "consortium", "metrics")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
 _CONSORTIUM: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _ADDRESS: Final = re.compile(r"[^\s]{1,261}")
@@ -37,16 +37,24 @@ class Config:
     announce: tuple[str, ...]
     """host:port under which other sites reach it; equals `listen` unless that is a wildcard."""
     consortium: str
+    metrics: str = ""
+    """host:port where monitoring reads numbers; empty: nowhere."""
 
     @property
     def listen_host(self) -> str:
         """Without brackets around IPv6."""
-        return self.listen.rpartition(":")[0].strip("[]")
+        return split_listen(self.listen)[0]
 
     @property
     def listen_port(self) -> int:
         """1…65535."""
-        return int(self.listen.rpartition(":")[2])
+        return split_listen(self.listen)[1]
+
+
+def split_listen(address: str) -> tuple[str, int]:
+    """Host without brackets, and port, of a checked "host:port"."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def make_config(name: str, listen: str, announce: tuple[str, ...], consortium: str) -> Config:
@@ -66,12 +74,14 @@ def make_config(name: str, listen: str, announce: tuple[str, ...], consortium: s
 
 def render_config(config: Config) -> bytes:
     """The TOML of a configuration."""
-    document = {
+    document: dict[str, object] = {
         "name": config.name,
         "listen": config.listen,
         "announce": list(config.announce),
         "consortium": config.consortium,
     }
+    if config.metrics:
+        document["metrics"] = config.metrics
     return tomli_w.dumps(document).encode()
 
 
@@ -108,11 +118,15 @@ def _config(table: Table) -> Config:
         )
     for address in announce:
         _check_announced(table.at("announce"), address)
+    metrics = table.text("metrics", _ADDRESS, "host:port") if table.has("metrics") else ""
+    if metrics:
+        _check_listen(table.at("metrics"), metrics)
     return Config(
         name=table.text("name", _NAME, "1 to 40 of a-z, 0-9, _ . and -"),
         listen=listen,
         announce=announce,
         consortium=table.text("consortium", _CONSORTIUM, "1 to 63 of a-z, 0-9, . and -"),
+        metrics=metrics,
     )
 
 

@@ -150,6 +150,16 @@ class Driver:
         await asyncio.gather(self.exchange.stop(), self.jobs.stop(), self.witness.stop())
         await self.writer.close()
 
+    @property
+    def events_waiting(self) -> int:
+        """Events that the core has not looked at yet."""
+        return self._events.qsize()
+
+    @property
+    def effects_waiting(self) -> int:
+        """Effects of all studies that have not begun."""
+        return sum(lane.qsize() for lane in self._lanes.values())
+
     def submit(self, event: ev.Event) -> None:
         """Tell the core that something happened. Called on the loop's thread."""
         self._events.put_nowait(event)

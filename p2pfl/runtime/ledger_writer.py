@@ -94,6 +94,11 @@ class LedgerWriter:
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Requests that are not being written yet."""
+        return self._queue.qsize()
+
     async def append(self, drafts: Sequence[Draft], links: Sequence[SeqLink] = ()) -> Recorded:
         """Returns once the entries are durable. Raises LedgerError; then nothing was written."""
         recorded = await self._request(_Request(tuple(drafts), tuple(links), self._future()))

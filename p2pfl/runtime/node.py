@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,12 +36,16 @@ from p2pfl.runtime.datasets import check_unchanged, dataset_of, reached_by_train
 from p2pfl.runtime.driver import Driver, Surroundings
 from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError, as_sentence
 from p2pfl.runtime.home import Home, read_own, write_durably
+from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.node_commands import NodeCommands
 from p2pfl.runtime.node_status import status
 from p2pfl.runtime.observer import NodeObserver, open_log
 from p2pfl.runtime.policy import read_policy
 from p2pfl.runtime.study_jobs import DatasetFile
+
+if TYPE_CHECKING:
+    from p2pfl.runtime.metrics_page import Measured
 
 __all__ = ["run_node"]
 
@@ -90,6 +95,7 @@ async def _serve(
     started_s = time.perf_counter()
     stop = _stop_signals()
     transport = Libp2pTransport(keys.transport, roster, config.listen)
+    measured = _measured(config, observer)
     driver = Driver(
         Surroundings(
             home=home,
@@ -102,7 +108,7 @@ async def _serve(
             dataset_file=lambda ds: _dataset_file(home, ds),
             clock_s=now_s,
             random=np.random.default_rng().random,
-            observer=observer,
+            observer=observer if measured is None else measured.times,
             witness=Signer(keys.witness),
             own_log=OwnLog.UNCONFIRMED,
             offline_ok=offline_ok,
@@ -110,17 +116,17 @@ async def _serve(
             confinement=_confinement(observer),
         )
     )
-    commands = NodeCommands(
-        home,
-        keys,
-        log,
-        driver,
-        now_us=_now_us,
-        status=lambda: status(driver, transport.counts),
-    )
+
+    async def told() -> Json:
+        return status(driver, transport.counts, await transport.links())
+
+    commands = NodeCommands(home, keys, log, driver, now_us=_now_us, status=told)
+    page = None if measured is None else measured.page(driver, transport)
     control = ControlServer(home, commands.dispatch, observer.bug)
     try:
         await control.start()
+        if page is not None:
+            await page.start()
         try:
             await driver.start(_manifests(home, observer))
         except TransportError as error:
@@ -135,8 +141,19 @@ async def _serve(
         await _until_stopped(stop, driver, observer)
     finally:
         commands.stop()
+        if page is not None:
+            await page.stop()
         await asyncio.gather(control.stop(), driver.stop())
         observer.log.info("node_stopped")
+
+
+def _measured(config: Config, observer: NodeObserver) -> "Measured | None":
+    """What monitoring reads, if config.toml says where: else nothing of it is even loaded."""
+    if not config.metrics:
+        return None
+    from p2pfl.runtime.metrics_page import Measured
+
+    return Measured(config.metrics, observer)
 
 
 def _confinement(observer: NodeObserver) -> Terms | None:

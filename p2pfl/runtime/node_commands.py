@@ -8,7 +8,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -97,7 +97,7 @@ class NodeCommands:
         driver: Driver,
         *,
         now_us: Callable[[], int],
-        status: Callable[[], Json],
+        status: Callable[[], Awaitable[Json]],
     ) -> None:
         loop = asyncio.get_running_loop()
         self._home = home
@@ -111,7 +111,7 @@ class NodeCommands:
     async def dispatch(self, command: str, arguments: Mapping[str, Json]) -> Json:
         """Perform one command. Raises OperatorError, and whatever is our bug."""
         if command == STATUS_COMMAND:
-            return self._status()
+            return await self._status()
         performing = asyncio.ensure_future(self._perform(command, arguments))
         either: set[asyncio.Future[Any]] = {performing, self._stopping}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from gossip.identifiers import SiteId
+from gossip.transport import Link
 from p2pfl.core.conduct import EXCUSED, name_of
 from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.jsonable import Json
@@ -14,7 +15,17 @@ HARMLESS: Final = frozenset(error.__name__ for error in EXCUSED)
 """Rules that honest sites break, too: people see them apart from the others."""
 
 
-def status(driver: Driver, turned_away: Mapping[str, int]) -> Json:
+def queues(driver: Driver) -> dict[str, int]:
+    """What waits inside the node, by queue."""
+    return {
+        "events": driver.events_waiting,
+        "effects": driver.effects_waiting,
+        "ledger": driver.writer.waiting,
+        "witness": driver.witness.waiting,
+    }
+
+
+def status(driver: Driver, turned_away: Mapping[str, int], links: Mapping[SiteId, Link]) -> Json:
     """Neighbours, studies, training processes and refusals, as JSON.
 
     turned_away: what the transport refused before it was a message, by rule."""
@@ -49,6 +60,20 @@ def status(driver: Driver, turned_away: Mapping[str, int]) -> Json:
         },
         "harmless": sum(n for (_, rule), n in core.refused.items() if rule in HARMLESS),
         "turned_away": dict(sorted(turned_away.items())),
+        "lines": {
+            name_of(core.roster, site): {
+                "round_trip_ms": None
+                if link.round_trip_s is None
+                else round(link.round_trip_s * 1000, 3),
+                "sent_bytes": link.sent_bytes,
+                "received_bytes": link.received_bytes,
+                "resent_packets": link.resent_packets,
+                "queued_frames": link.queued_frames,
+                "queued_bytes": link.queued_bytes,
+            }
+            for site, link in sorted(links.items())
+        },
+        "queues": dict(queues(driver)),
         "own_log": core.own_log.value,
         "read_only": core.read_only_reason,
         "forked": [name_of(core.roster, site) for site in sorted(core.accused)],

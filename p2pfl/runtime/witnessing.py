@@ -84,6 +84,11 @@ class WitnessThread:
         except queue.Full:
             self.dropped += 1
 
+    @property
+    def waiting(self) -> int:
+        """Inputs that were not looked at yet."""
+        return self._waiting.qsize()
+
     async def stop(self) -> None:
         """End after what is being looked at now."""
         self._is_stopping = True
