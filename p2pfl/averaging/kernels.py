@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from p2pfl.averaging.compiling import compiled, inlined
+from p2pfl.averaging.blocks import block_start, narrow_rows, wide_rows
+from p2pfl.averaging.column_lanes import subtract_block
+from p2pfl.averaging.compiling import compiled
 from p2pfl.averaging.lanes import (
     add_block_products,
     block_distance,
@@ -28,17 +30,6 @@ from p2pfl.averaging.trimming_kernels import trim
 __all__ = ["add_distances", "add_products", "combine", "trim"]
 
 
-@inlined
-def _block_start(address: Any, start: Any, width: Any, spare: Any) -> Any:  # pragma: no cover
-    """Address of a full block: in the model itself, or in `spare`, filled up with zeros."""
-    if width == BLOCK:
-        return address + np.uintp(4 * start)
-    model = carray(pointer(address), start + width)
-    spare[:width] = model[start : start + width]
-    spare[width:] = np.float32(0.0)
-    return np.uintp(spare.ctypes.data)
-
-
 @compiled("void(uintp[::1], int64, int64, int64, int64, float64[:,::1])")
 def add_distances(
     members: Any, d: Any, length: Any, first: Any, last: Any, partial: Any
@@ -47,17 +38,16 @@ def add_distances(
 
     length: coordinates per segment; segments first…last−1 are done here.
     """
-    none = np.zeros(BLOCK, dtype=np.float32)
-    spare = np.empty((2, BLOCK), dtype=np.float32)
+    none, spare = np.zeros(BLOCK, dtype=np.float32), narrow_rows(2)
     for segment in range(first, last):
         end = min(d, (segment + 1) * length)
         for start in range(segment * length, end, BLOCK):
             width = min(BLOCK, end - start)
-            own = _block_start(members[0], start, width, spare[0])
+            own = block_start(members[0], start, width, spare[0])
             partial[segment, 0] += block_distance(own, np.uintp(none.ctypes.data))
             for j in range(1, members.size):
                 prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
-                other = _block_start(members[j], start, width, spare[1])
+                other = block_start(members[j], start, width, spare[1])
                 partial[segment, j] += block_distance(other, own)
 
 
@@ -70,29 +60,27 @@ def add_products(
     partial: float64[segments, even, even], even ≥ neighbours; below the diagonal it is not filled.
     """
     even = partial.shape[1]
-    differences = np.zeros((even, BLOCK))
+    differences, own, none = wide_rows(even), wide_rows(1)[0], wide_rows(1)[0]
+    spare = narrow_rows(1)[0]
     base, row = np.uintp(differences.ctypes.data), np.uintp(8 * BLOCK)
     for segment in range(first, last):
         end = min(d, (segment + 1) * length)
-        target = np.uintp(partial.ctypes.data) + np.uintp(8 * even * even * segment)
+        products = np.uintp(partial.ctypes.data) + np.uintp(8 * even * even * segment)
         for start in range(segment * length, end, BLOCK):
             width = min(BLOCK, end - start)
-            if width < BLOCK:
-                differences[:, width:] = 0.0
-            own = carray(pointer(members[0]), end)
+            address = block_start(members[0], start, width, spare)
+            subtract_block(address, np.uintp(none.ctypes.data), np.uintp(own.ctypes.data))
             for j in range(1, members.size):
                 prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
-                model = carray(pointer(members[j]), end)
-                for k in range(width):
-                    differences[j - 1, k] = np.float64(model[start + k]) - np.float64(
-                        own[start + k]
-                    )
+                address = block_start(members[j], start, width, spare)
+                target = base + row * np.uintp(j - 1)
+                subtract_block(address, np.uintp(own.ctypes.data), target)
             for i in range(0, even, 2):
                 for j in range(i, even, 2):
                     add_block_products(
                         base + row * np.uintp(i),
                         base + row * np.uintp(j),
-                        target + np.uintp(8 * (even * i + j)),
+                        products + np.uintp(8 * (even * i + j)),
                         even,
                     )
 
@@ -102,7 +90,7 @@ def combine(
     members: Any, coefficients: Any, d: Any, length: Any, first: Any, last: Any, value: Any
 ) -> None:  # pragma: no cover
     """value = own + Σ_{j ≥ 1} coefficients[j] (x_j − own), summed in the order of the members."""
-    total, own = np.empty(BLOCK), np.empty(BLOCK)
+    total, own = wide_rows(1)[0], wide_rows(1)[0]
     end = min(d, last * length)
     for start in range(first * length, end, BLOCK):
         width = min(BLOCK, end - start)

@@ -5,14 +5,14 @@ sums what. Plain multiplications and additions, never fused: any vector width gi
 Knows blocks of coordinates and addresses; must not know models or rules.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic as _untyped_intrinsic
 
-from p2pfl.averaging.layout import BLOCK, CHAINS, LANES
+from p2pfl.averaging.layout import BLOCK, CHAINS, LANES, LINE
 
 ir = cgutils.ir
 
@@ -23,16 +23,15 @@ def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-_LINE_BYTES = 64
-
 _F32, _F64, _I64, _I32 = ir.FloatType(), ir.DoubleType(), ir.IntType(64), ir.IntType(32)
 _NARROW, _WIDE = ir.VectorType(_F32, LANES), ir.VectorType(_F64, LANES)
 
 
-def _load(builder: Any, base: Any, index: Any, vector: Any) -> Any:
+def load(builder: Any, base: Any, index: Any, vector: Any) -> Any:
+    """A vector of numbers, wherever it begins."""
     place = builder.bitcast(builder.gep(base, [index]), vector.as_pointer())
     loaded = builder.load(place)
-    loaded.align = 4 if vector is _NARROW else 8
+    loaded.align = 8 if vector.element == _F64 else 4
     return loaded
 
 
@@ -41,6 +40,12 @@ def _lane_sum(builder: Any, vector: Any) -> Any:
     for lane in range(1, LANES):
         total = builder.fadd(total, builder.extract_element(vector, ir.Constant(_I32, lane)))
     return total
+
+
+def chained_sum(builder: Any, sums: Sequence[Any]) -> Any:
+    """The sum of all lanes of the CHAINS partial sums of a distance."""
+    low, high = builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3])
+    return _lane_sum(builder, builder.fadd(low, high))
 
 
 def _zeros(builder: Any, count: int) -> list[Any]:
@@ -73,7 +78,7 @@ def prefetch_block(typing_context: Any, address: Any) -> Any:
         ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         read_into_second_level = [ir.Constant(_I32, value) for value in (0, 2, 1)]
         base = builder.inttoptr(arguments[0], byte)
-        for line in range(0, 4 * BLOCK, _LINE_BYTES):
+        for line in range(0, 4 * BLOCK, LINE):
             place = builder.gep(base, [ir.Constant(_I64, line)])
             builder.call(ask, [place, *read_into_second_level])
         return context.get_dummy_value()
@@ -94,14 +99,11 @@ def block_distance(typing_context: Any, first: Any, second: Any) -> Any:
             for chain, place in enumerate(sums):
                 at = builder.add(index, ir.Constant(_I64, chain * LANES))
                 wide = [
-                    builder.fpext(_load(builder, base, at, _NARROW), _WIDE)
-                    for base in (left, right)
+                    builder.fpext(load(builder, base, at, _NARROW), _WIDE) for base in (left, right)
                 ]
                 z = builder.fsub(*wide)
                 builder.store(builder.fadd(builder.load(place), builder.fmul(z, z)), place)
-        low = builder.fadd(builder.load(sums[0]), builder.load(sums[1]))
-        high = builder.fadd(builder.load(sums[2]), builder.load(sums[3]))
-        return _lane_sum(builder, builder.fadd(low, high))
+        return chained_sum(builder, [builder.load(place) for place in sums])
 
     return signature, code
 
@@ -124,8 +126,8 @@ def add_block_products(
         sums = _zeros(builder, 4)
         begin, end, step = (ir.Constant(_I64, v) for v in (0, BLOCK, LANES))
         with cgutils.for_range_slice(builder, begin, end, step, _I64) as (index, _):
-            a = [_load(builder, base, index, _WIDE) for base in lefts]
-            b = [_load(builder, base, index, _WIDE) for base in rights]
+            a = [load(builder, base, index, _WIDE) for base in lefts]
+            b = [load(builder, base, index, _WIDE) for base in rights]
             for at, place in enumerate(sums):
                 product = builder.fmul(a[at // 2], b[at % 2])
                 builder.store(builder.fadd(builder.load(place), product), place)

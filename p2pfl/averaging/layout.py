@@ -8,6 +8,8 @@ processor nor the number of threads can change a bit.
 
 BLOCK = 128
 """Coordinates worked on at a time: a few dozen models' blocks fit the first-level cache."""
+LINE = 64
+"""Bytes of a line of the cache: has no influence on any bit."""
 LANES = 8
 CHAINS = 4
 """Independent sums per lane of a distance: enough to hide the latency of an addition."""

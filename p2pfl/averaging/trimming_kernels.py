@@ -6,24 +6,37 @@ Sorting is a network of minima and maxima over whole blocks: no branch on data.
 from typing import Any
 
 import numpy as np
-from numba import carray
 
+from p2pfl.averaging.blocks import block_start, narrow_rows, wide_rows
+from p2pfl.averaging.column_lanes import count_between, mean_of_rows, order_rows, read_block
 from p2pfl.averaging.compiling import compiled, inlined
-from p2pfl.averaging.lanes import block_distance, pointer, prefetch_block
+from p2pfl.averaging.lanes import prefetch_block
 from p2pfl.averaging.layout import BLOCK
 
 
 @inlined
 def _read_block(
-    members: Any, start: Any, width: Any, end: Any, values: Any
+    members: Any,
+    start: Any,
+    width: Any,
+    parts: Any,
+    spare: Any,
+    values: Any,
+    ordered: Any,
+    sums: Any,
 ) -> None:  # pragma: no cover
+    """Both buffers hold the block of every member; sums[j] += ‖x_j − own‖², sums[0] += ‖own‖²."""
+    own, origin = parts[0], np.uintp(parts.ctypes.data)
+    parts[0] = 0.0
+    to_values, to_ordered = np.uintp(values.ctypes.data), np.uintp(ordered.ctypes.data)
     for j in range(members.size):
         prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
-        model, row = carray(pointer(members[j]), end)[start : start + width], values[j]
-        for k in range(width):
-            # Adding zero turns −0 into 0: minimum and maximum may swap the two zeros.
-            row[k] = model[k] + np.float32(0.0)
-        row[width:] = np.float32(0.0)
+        address = block_start(members[j], start, width, spare)
+        row = np.uintp(4 * BLOCK * j)
+        sums[j] += read_block(address, origin, to_values + row, to_ordered + row)
+        if j == 0:
+            for k in range(BLOCK):
+                own[k] = np.float64(values[0, k])
 
 
 @inlined
@@ -47,29 +60,6 @@ def _mix_block(mixing: Any, values: Any, differences: Any, mixed: Any) -> None: 
         row = mixed[i]
         for k in range(BLOCK):
             row[k] = np.float32(np.float64(own[k]) + total[k]) + np.float32(0.0)
-
-
-@inlined
-def _sort_block(values: Any, network: Any, ordered: Any) -> None:  # pragma: no cover
-    ordered[:] = values
-    for at in range(network.shape[0]):
-        low, high = ordered[network[at, 0]], ordered[network[at, 1]]
-        for k in range(BLOCK):
-            a, b = low[k], high[k]
-            low[k] = a if a < b else b
-            high[k] = b if a < b else a
-
-
-@inlined
-def _plain_mean(ordered: Any, cut: Any, total: Any) -> None:  # pragma: no cover
-    total[:] = ordered[cut]
-    for j in range(cut + 1, ordered.shape[0] - cut):
-        row = ordered[j]
-        for k in range(BLOCK):
-            total[k] += np.float64(row[k])
-    count = np.float64(ordered.shape[0] - 2 * cut)
-    for k in range(BLOCK):
-        total[k] /= count
 
 
 @inlined
@@ -136,13 +126,13 @@ def _weighted_mean(
 def _count_kept(
     values: Any, ordered: Any, cut: Any, width: Any, kept: Any
 ) -> None:  # pragma: no cover
-    low, high = ordered[cut], ordered[ordered.shape[0] - 1 - cut]
-    for j in range(values.shape[0]):
-        row = values[j]
-        count: Any = 0
-        for k in range(width):
-            count += np.int32((row[k] >= low[k]) & (row[k] <= high[k]))
-        kept[j] += count
+    n = values.shape[0]
+    low, high = ordered[cut], ordered[n - 1 - cut]
+    low[width:] = np.nan  # what was filled up does not count: no number is above this
+    for j in range(n):
+        kept[j] += count_between(
+            np.uintp(values[j].ctypes.data), np.uintp(low.ctypes.data), np.uintp(high.ctypes.data)
+        )
 
 
 @compiled(
@@ -171,29 +161,28 @@ def trim(
     kept[s, j]: coordinates of member j (after mixing) inside the kept range.
     """
     n = members.size
-    values, ordered = np.empty((n, BLOCK), np.float32), np.empty((n, BLOCK), np.float32)
-    mixed = np.empty((n, BLOCK), np.float32)
-    differences = np.zeros((n + 4, BLOCK))
-    none, count = np.zeros(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    parts = np.empty((2, BLOCK))
-    base, row = np.uintp(values.ctypes.data), np.uintp(4 * BLOCK)
+    values, ordered, mixed = narrow_rows(n), narrow_rows(n), narrow_rows(n)
+    spare, mean, count = narrow_rows(1)[0], narrow_rows(1)[0], narrow_rows(1)[0]
+    differences, parts = wide_rows(n + 4), wide_rows(2)
     for segment in range(first, last):
         end = min(d, (segment + 1) * length)
         for start in range(segment * length, end, BLOCK):
             width = min(BLOCK, end - start)
-            _read_block(members, start, width, end, values)
-            partial[segment, 0] += block_distance(base, np.uintp(none.ctypes.data))
-            for j in range(1, n):
-                partial[segment, j] += block_distance(base + row * np.uintp(j), base)
+            _read_block(members, start, width, parts, spare, values, ordered, partial[segment])
             if mixing.shape[0]:
                 _mix_block(mixing, values, differences, mixed)
+                ordered[:] = mixed
                 used = mixed
             else:
                 used = values
-            _sort_block(used, network, ordered)
+            order_rows(
+                np.uintp(ordered.ctypes.data), np.uintp(network.ctypes.data), network.shape[0]
+            )
             if weights.size:
                 _weighted_mean(used, weights, ordered, cut, parts, count)
+                value[start : start + width] = parts[0, :width]
             else:
-                _plain_mean(ordered, cut, parts[0])
-            value[start : start + width] = parts[0, :width]
+                rows = np.uintp(ordered[cut].ctypes.data)
+                mean_of_rows(rows, n - 2 * cut, np.uintp(mean.ctypes.data))
+                value[start : start + width] = mean[:width]
             _count_kept(used, ordered, cut, width, kept[segment])

@@ -1,0 +1,43 @@
+"""Where blocks lie: in a model, in a copy filled up with zeros where it ends, in a buffer."""
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from p2pfl.averaging.compiling import inlined
+from p2pfl.averaging.lanes import pointer
+from p2pfl.averaging.layout import BLOCK, LINE
+
+
+@inlined
+def block_start(address: Any, start: Any, width: Any, spare: Any) -> Any:  # pragma: no cover
+    """Address of a full block: in the model itself, or in `spare`, filled up with zeros.
+
+    address: of the model's first coordinate. start, width: of the block. spare: float32[BLOCK].
+    """
+    if width == BLOCK:
+        return address + np.uintp(4 * start)
+    model = carray(pointer(address), start + width)
+    spare[:width] = model[start : start + width]
+    spare[width:] = np.float32(0.0)
+    return np.uintp(spare.ctypes.data)
+
+
+@inlined
+def narrow_rows(rows: Any) -> Any:  # pragma: no cover
+    """float32[rows, BLOCK], not filled; begins where a line of the cache begins.
+
+    Otherwise every access to a wide vector may touch two lines: half the speed, by chance.
+    """
+    room = np.empty(rows * BLOCK + LINE // 4, np.float32)
+    skipped = (-np.int64(room.ctypes.data) % LINE) // 4
+    return room[skipped : skipped + rows * BLOCK].reshape((rows, BLOCK))
+
+
+@inlined
+def wide_rows(rows: Any) -> Any:  # pragma: no cover
+    """float64[rows, BLOCK], zeros; as above."""
+    room = np.zeros(rows * BLOCK + LINE // 8)
+    skipped = (-np.int64(room.ctypes.data) % LINE) // 8
+    return room[skipped : skipped + rows * BLOCK].reshape((rows, BLOCK))
