@@ -109,6 +109,8 @@ class SimulatedSite:
         self.next_effect: fx.Effect | None = None
         """What it is about to perform: tests cut the power there."""
         self.notices: list[fx.Notice] = []
+        self.train_s = TRAIN_S
+        """How long a round of local training takes."""
         self.trained_with: dict[tuple[bytes, int], tuple[tuple[str, str], ...]] = {}
         """(study, round) → the steered arguments of its training, the last time it was tried."""
         self.ledger = MemoryLedger(
@@ -210,7 +212,7 @@ class SimulatedSite:
                 d = manifest.study.parameters
                 return [Outgoing(ev.TrainingOpened(study, d, ENVIRONMENT, ENVIRONMENT), OPEN_S)]
             case fx.Train():
-                return [Outgoing(self._train(effect), TRAIN_S)]
+                return [Outgoing(self._train(effect), self.train_s)]
             case fx.Obtain():
                 return [self._obtain(effect)]
             case fx.FetchModel(study=study, model=model, parameters=d, sites=sites):
@@ -247,7 +249,13 @@ class SimulatedSite:
         digest = self.store(self._trainer(self.model(effect.base), effect.round))
         size = len(self.disk.blobs[digest])
         return ev.Trained(
-            effect.study, effect.round, ModelHash(digest), size, self.spending, 0.0, TRAIN_S
+            effect.study,
+            effect.round,
+            ModelHash(digest),
+            size,
+            self.spending,
+            0.0,
+            self.train_s,
         )
 
     def _is_in_force(self, effect: fx.Append) -> bool:

@@ -85,6 +85,11 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
                 )
                 for study in told["studies"]
             ],
+            *[
+                ("waits for", f"{site['name']}, at most {site['seconds_at_most']:.0f} s more")
+                for study in told["studies"]
+                for site in study["waits_for"]
+            ],
             *([("repeats", f"{told['harmless']}, harmless")] if told["harmless"] else []),
             *[
                 (f"refused {what}", str(count))

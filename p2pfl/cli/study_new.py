@@ -81,7 +81,13 @@ def new(
             show_default=False,
         ),
     ] = 0,
-    round_deadline: Annotated[float, typer.Option(help="Seconds to wait for neighbours.")] = 30.0,
+    round_deadline: Annotated[
+        float,
+        typer.Option(
+            help="Longest wait for neighbours, s [default: by the model's size].",
+            show_default=False,
+        ),
+    ] = 0.0,
     expires_days: Annotated[int, typer.Option(help="Days until the study ends anyway.")] = 365,
     seed: Annotated[int, typer.Option(help="Of everything that is not noise.")] = 1,
     patients_min: Annotated[

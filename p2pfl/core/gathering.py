@@ -2,7 +2,7 @@
 
 Knows nothing of training, the ledger or time: a deadline is something it is told of."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from gossip.identifiers import SiteId
 from p2pfl.core import effects as fx
@@ -10,6 +10,7 @@ from p2pfl.core.inbox import OFFERED_ROUNDS, Heard, Holding, Inbox
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import Round, StudyId
 from p2pfl.core.participants import Neighbourhood, Neighbourhoods
+from p2pfl.core.patience import Patience
 from p2pfl.core.refusals import NotANeighbour, WrongSize
 
 BEHIND_ROUNDS = 2
@@ -40,7 +41,8 @@ class Gathering:
         self._manifest = manifest
         self._study = StudyId(manifest.study_id)
         self._inbox = Inbox(manifest.study.rounds_total)
-        self._missed: set[SiteId] = set()
+        self.patience = Patience(manifest.study.round_deadline_s)
+        self._passed_over: set[SiteId] = set()
         self._left: set[SiteId] = set()
         self._under_way: dict[tuple[Round, SiteId], Heard] = {}
         self._hoods = Neighbourhoods(manifest, me, bucket)
@@ -96,7 +98,7 @@ class Gathering:
         if heard.size_bytes != expected:
             raise WrongSize(f"{heard.size_bytes} bytes, expected {expected}")
         self._inbox.announce(current, heard)
-        self._missed.discard(heard.sender)
+        self.patience.heard(heard.sender)
         if self.is_overdue or self.ahead(current):
             return self._obtain_near(current)
         # Everything else that is near was asked for when it came, or when the round began.
@@ -110,15 +112,17 @@ class Gathering:
     def enter(self, current: Round) -> list[fx.Effect]:
         """A round began: forget older ones, ask for what was announced for it before."""
         self.is_overdue, self._round = False, current
+        self._passed_over.clear()
         self._newer = self._stand_ins = frozenset()
         self._inbox.enter(current)
         return self._obtain_near(current)
 
-    def obtained(self, round_: Round, sender: SiteId) -> None:
-        """A neighbour's update is stored and sound."""
+    def obtained(self, round_: Round, sender: SiteId) -> bool:
+        """A neighbour's update is stored and sound. Returns whether it was asked for."""
         heard = self._under_way.pop((round_, sender), None)
         if heard is not None:
             self._inbox.mark(heard, Holding.READY)
+        return heard is not None
 
     def failed(self, round_: Round, sender: SiteId) -> None:
         """A neighbour's update could not be fetched; it can be tried again."""
@@ -199,24 +203,37 @@ class Gathering:
         return {s: h for s, h in stored if h.round > round_ and s in self.hood.neighbours}
 
     def is_settled(self, round_: Round) -> bool:
-        """Whether nothing more is worth waiting for.
-
-        Not waited for: a neighbour that is unreachable *and* missed the last deadline, and one
-        that went on so far that it offers this round no longer."""
+        """Whether nothing more is worth waiting for, and somebody was heard."""
         if self.is_overdue:
             return True
-        is_any_settled = False
-        for site in self.hood.neighbours:
-            held = self._inbox.held(round_, site)
-            if held is not None and held.holding in (Holding.READY, Holding.REJECTED):
-                is_any_settled = True
-            elif self._is_expected(round_, site, held):
-                return False
-        return is_any_settled
+        is_any_settled = any(self._is_in(round_, site) for site in self.hood.neighbours)
+        return is_any_settled and not self.awaited(round_)
 
-    def _is_expected(self, round_: Round, site: SiteId, held: Heard | None) -> bool:
-        if site not in self.connected and site in self._missed:
+    def awaited(self, round_: Round) -> tuple[SiteId, ...]:
+        """Neighbours whose update is waited for.
+
+        Not waited for: a neighbour whose own deadline is over, one that was missed and has given no
+        sign of life since, and one that went on so far that it offers this round no longer."""
+        return tuple(site for site in self.missing(round_) if self._is_expected(round_, site))
+
+    def missing(self, round_: Round) -> tuple[SiteId, ...]:
+        """Neighbours whose update is neither here nor refused."""
+        return tuple(site for site in self.hood.neighbours if not self._is_in(round_, site))
+
+    def pass_over(self, late: Collection[SiteId]) -> None:
+        """These neighbours' own deadlines are over: this round waits for them no longer."""
+        self._passed_over.update(late)
+        for site in late:
+            self.patience.missed(site)
+
+    def _is_in(self, round_: Round, site: SiteId) -> bool:
+        held = self._inbox.held(round_, site)
+        return held is not None and held.holding in (Holding.READY, Holding.REJECTED)
+
+    def _is_expected(self, round_: Round, site: SiteId) -> bool:
+        if site in self._passed_over or self.patience.is_hopeless(site):
             return False
+        held = self._inbox.held(round_, site)
         if held is not None or not self._inbox.reaches(round_ + OFFERED_ROUNDS):
             return True
         newest = self._inbox.newest_of(site)
@@ -229,7 +246,8 @@ class Gathering:
         still bring the one that was missed."""
         newer = frozenset(self._newer_than(round_))
         self.is_overdue, self._stand_ins, self._newer = True, self._newer & newer, newer
-        self._missed |= set(self.hood.neighbours) - set(self.ready(round_))
+        for site in set(self.hood.neighbours) - set(self.ready(round_)):
+            self.patience.missed(site)
         return self._obtain_near(round_)
 
     # -- left behind -----------------------------------------------------------------------------

@@ -30,12 +30,18 @@ class Hearing:
         self._judged: set[tuple[Round, bytes]] = set()
         """Verdicts on their way to the ledger: a flood must not write them twice."""
 
-    def announced(self, current: Round, heard: Heard) -> list[fx.Effect]:
+    def announced(self, now_s: float, current: Round, heard: Heard) -> list[fx.Effect]:
         """A neighbour tells of its update. Raises an UpdateRefused."""
         try:
             return self._gathering.announce(current, heard)
         except StaleRound:
+            self._gathering.patience.late(heard.sender, heard.round, now_s)
             return self._judge(heard, "late", "after-the-round")
+
+    def obtained(self, now_s: float, round_: Round, sender: SiteId) -> None:
+        """A neighbour's update is stored and sound."""
+        if self._gathering.obtained(round_, sender):
+            self._gathering.patience.arrived(sender, round_, now_s)
 
     def obtain_failed(self, now_s: float, event: ev.ObtainFailed) -> list[fx.Effect]:
         """A broken promise is recorded as a rejection; a broken line is tried again."""

@@ -23,7 +23,7 @@ from ledger.provenance import kinds
 from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.conduct import Conduct
+from p2pfl.core.conduct import Conduct, name_of
 from p2pfl.core.governance import Governance
 from p2pfl.core.heads import HeadCheck, OwnHead, PeerHeads, check_head
 from p2pfl.core.hearing import check_receipt, heard_of
@@ -163,9 +163,8 @@ class NodeCore:
                 return run.trained(now_s, event)
             case ev.TrainingFailed():
                 return run.training_failed(now_s, event)
-            case ev.Obtained(round=round_, sender=sender):
-                run.gathering.obtained(round_, sender)
-                return []
+            case ev.Obtained():
+                return run.obtained(now_s, event)
             case ev.ObtainFailed():
                 return run.obtain_failed(now_s, event)
             case ev.ModelReady(model=model):
@@ -297,6 +296,7 @@ class NodeCore:
         run = self.runs[study] = StudyRun(self.me, manifest, self.history, bucket, self._models)
         run.steering.heard = self.steerings.of(proposal)
         run.gathering.connected = self.connected
+        run.waits.name_of = lambda site: name_of(self._roster, site)
         run.gathering.sites_changed(run.round, self._approving(study))
         return run.begin(now_s, self._own_head.note)
 
@@ -309,7 +309,7 @@ class NodeCore:
         try:
             match message:
                 case UpdateAnnounced():
-                    return self._update_announced(sender, message)
+                    return self._update_announced(now_s, sender, message)
                 case StudyProposal():
                     effects = self._governance.propose(now_s, self.roster, sender, message)
                     self._follow()  # its proposer may be known only now
@@ -344,7 +344,9 @@ class NodeCore:
         for study, run in self.runs.items():
             run.steering.heard = self.steerings.of(self.proposals[study])
 
-    def _update_announced(self, sender: SiteId, message: UpdateAnnounced) -> list[fx.Effect]:
+    def _update_announced(
+        self, now_s: float, sender: SiteId, message: UpdateAnnounced
+    ) -> list[fx.Effect]:
         study = StudyId(message.study)
         run = self.runs.get(study)
         if run is None:
@@ -356,7 +358,7 @@ class NodeCore:
         heard = heard_of(self.roster.member(sender), message)
         self._check_leaf(study, heard)
         try:
-            return [*kept, *run.announced(heard)]
+            return [*kept, *run.announced(now_s, heard)]
         except PeerError as error:
             return [*kept, *self._conduct.refuse(self.roster, sender, error)]
 

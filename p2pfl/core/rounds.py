@@ -19,10 +19,8 @@ from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
 from p2pfl.core.phases import MAY_EXPIRE, OVER, Phase, hindrance
 from p2pfl.core.steering import Following
 from p2pfl.core.training import Process, Training, refusal_by_budget
+from p2pfl.core.waits import Waits
 from p2pfl.core.watch import RoundWatch, Telling
-
-REPAIRED_S = 60.0
-"""Within this time reconciliation has brought whatever neighbours still offer."""
 
 
 class StudyRun:
@@ -50,6 +48,7 @@ class StudyRun:
         self._tell = Telling(self.id)
         self._ending = Ending(manifest, self._mandate, self._tell)
         self._hearing = Hearing(self.id, self.gathering, self.past, self._tell)
+        self.waits = Waits(self.id, self.gathering, self._tell)
         self._watch = RoundWatch(manifest, bucket)
         self._note = b""
 
@@ -134,7 +133,7 @@ class StudyRun:
             return self._resume_round(now_s)
         if (waiting := self._wait_before_round()) is not None:
             return waiting
-        self._watch.start(now_s)
+        self._start_watch(now_s)
         if self.round >= terms.rounds:
             return self._publish_without_training()
         refusal = refusal_by_budget(self.past, self.dataset)
@@ -148,7 +147,7 @@ class StudyRun:
 
     def _resume_round(self, now_s: float) -> list[fx.Effect]:
         """Go on with a round whose update was recorded before a crash."""
-        self._watch.start(now_s)
+        self._start_watch(now_s)
         if self.past.published[self.round].model in self._base.here:
             return self._enter_gathering(now_s)
         self.phase = Phase.CLOSING
@@ -158,6 +157,10 @@ class StudyRun:
             self._tell.happened("update_lost", sentence, round=str(self.round)),
             self._mandate.append(draft),
         ]
+
+    def _start_watch(self, now_s: float) -> None:
+        self._watch.start(now_s)
+        self.waits.begin(self.round, now_s)
 
     def _wait_before_round(self) -> list[fx.Effect] | None:
         found = hindrance(
@@ -248,12 +251,9 @@ class StudyRun:
         self._watch.now.published_s = now_s
         return [
             *self.offer_updates(),
-            self._deadline_timer(now_s + self.manifest.study.round_deadline_s),
             *self.gathering.enter(self.round),
+            self.waits.gather(self.round, now_s),
         ]
-
-    def _deadline_timer(self, at_s: float) -> fx.Effect:
-        return fx.SetTimer(self.id, ev.RoundDeadline(self.id, self.round), at_s)
 
     def offer_updates(self) -> list[fx.Effect]:
         """Tell the present neighbours of the newest own updates, which are on record by now."""
@@ -284,28 +284,30 @@ class StudyRun:
 
     def connected(self, sites: frozenset[SiteId]) -> list[fx.Effect]:
         """These sites can be reached now: ask again for what could not be had before."""
+        for back in sites - self.gathering.connected:
+            self.gathering.patience.heard(back)
         self.gathering.connected = sites
         return [] if self.phase in OVER else self.gathering.obtain_again(self.round)
 
-    def announced(self, heard: Heard) -> list[fx.Effect]:
+    def announced(self, now_s: float, heard: Heard) -> list[fx.Effect]:
         """A neighbour tells of its update. Raises an UpdateRefused."""
-        return [] if self.phase in OVER else self._hearing.announced(self.round, heard)
+        return [] if self.phase in OVER else self._hearing.announced(now_s, self.round, heard)
+
+    def obtained(self, now_s: float, event: ev.Obtained) -> list[fx.Effect]:
+        """A neighbour's update is stored: right digest, right shape, finite."""
+        self._hearing.obtained(now_s, event.round, event.sender)
+        return []
 
     def obtain_failed(self, now_s: float, event: ev.ObtainFailed) -> list[fx.Effect]:
         """A neighbour's update could not be had, or is not what was announced."""
         return [] if self.phase in OVER else self._hearing.obtain_failed(now_s, event)
 
     def deadline(self, now_s: float, round_: Round) -> list[fx.Effect]:
-        """The round's time is up: `advance` goes on with whoever was heard, if they suffice.
-
-        If they do not, there are further deadlines, after repairs have had their chance."""
+        """Somebody's time is up: `advance` goes on with whoever was heard, if they suffice."""
         if self.phase not in (Phase.WAITING, Phase.GATHERING) or round_ != self.round:
             return []
-        obtain = self.gathering.deadline(round_)
-        if len(self.gathering.ready(round_)) >= self.gathering.enough:
-            return obtain
-        again_s = now_s + max(REPAIRED_S, self.manifest.study.round_deadline_s)
-        return [*obtain, self._deadline_timer(again_s)]
+        is_gathering = self.phase is Phase.GATHERING
+        return self.waits.look(round_, now_s) if is_gathering else self.waits.end(round_, now_s)
 
     # -- averaging -------------------------------------------------------------------------------
 
@@ -316,8 +318,7 @@ class StudyRun:
             return []
         ready, enough = self.gathering.ready(self.round), self.gathering.enough
         if len(ready) < enough:
-            sentence = f"heard {len(ready)} neighbours, needs {enough}; goes on by itself"
-            return self._tell.waits("neighbours", sentence)
+            return self.waits.too_few(self.round, len(ready))
         own, hood = self.past.published[self.round].model, self.gathering.hood
         base = self._base.hash
         mixing = round_mixing(self.manifest, hood, self._me, self.round, base, own, ready)
@@ -330,14 +331,13 @@ class StudyRun:
             sentence = "fell behind: waits for the models of neighbours that went on"
             waiting = self._tell.waits("catch-up", sentence)
             has_timer = self.phase is Phase.GATHERING or not waiting
-            due_s = now_s + self.manifest.study.round_deadline_s
-            return waiting if has_timer else [*waiting, self._deadline_timer(due_s)]
+            return waiting if has_timer else [*waiting, self.waits.once_more(self.round, now_s)]
         target = target_round(inputs)
         mixing = catch_up_mixing(
             self.manifest, self.gathering.hood, self.round, target, self._base.hash, inputs
         )
         self.round = target
-        self._watch.start(now_s)
+        self._start_watch(now_s)
         return self._average(now_s, mixing)
 
     def _average(self, now_s: float, mixing: Mixing) -> list[fx.Effect]:

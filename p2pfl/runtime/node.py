@@ -118,7 +118,7 @@ async def _serve(
     )
 
     async def told() -> Json:
-        return status(driver, transport.counts, await transport.links())
+        return status(driver, transport.counts, await transport.links(), now_s())
 
     commands = NodeCommands(home, keys, log, driver, now_us=_now_us, status=told)
     page = None if measured is None else measured.page(driver, transport)

@@ -8,6 +8,8 @@ from typing import Final
 from gossip.identifiers import SiteId
 from gossip.transport import Link
 from p2pfl.core.conduct import EXCUSED, name_of
+from p2pfl.core.phases import Phase
+from p2pfl.core.rounds import StudyRun
 from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.jsonable import Json
 
@@ -25,7 +27,9 @@ def queues(driver: Driver) -> dict[str, int]:
     }
 
 
-def status(driver: Driver, turned_away: Mapping[str, int], links: Mapping[SiteId, Link]) -> Json:
+def status(
+    driver: Driver, turned_away: Mapping[str, int], links: Mapping[SiteId, Link], now_s: float
+) -> Json:
     """Neighbours, studies, training processes and refusals, as JSON.
 
     turned_away: what the transport refused before it was a message, by rule."""
@@ -47,6 +51,7 @@ def status(driver: Driver, turned_away: Mapping[str, int], links: Mapping[SiteId
                 "round": int(run.round),
                 "rounds": run.manifest.study.rounds_total,
                 "sites": len(run.gathering.buckets),
+                "waits_for": _waits_for(run, driver, now_s),
             }
             for study, run in sorted(core.runs.items())
         ],
@@ -80,6 +85,20 @@ def status(driver: Driver, turned_away: Mapping[str, int], links: Mapping[SiteId
         "false_witnesses": [name_of(core.roster, site) for site in liars],
         "memory_peak_kib": memory_peak_kib(),
     }
+
+
+def _waits_for(run: StudyRun, driver: Driver, now_s: float) -> list[Json]:
+    """Neighbours whose update the round waits for, and for how long at most."""
+    if run.phase is not Phase.GATHERING:
+        return []
+    return [
+        {
+            "name": name_of(driver.core.roster, site),
+            "site": site.hex(),
+            "seconds_at_most": round(max(0.0, until_s - now_s), 1),
+        }
+        for site, until_s in run.waits.waited_for(run.round)
+    ]
 
 
 def memory_peak_kib() -> int:

@@ -36,6 +36,7 @@ def test_new_study_is_private_complete_and_explained(consortium: Path) -> None:
     assert manifest.privacy.epsilon == 3.0
     assert manifest.privacy.noise_multiplier > 3.0
     assert len(manifest.study.sites) == 2
+    assert manifest.study.round_deadline_s == 120.0
     assert manifest.study.parameters == 6
     model = consortium / "site0" / "blobs" / manifest.study.initial_model.hex()
     assert model.is_file()

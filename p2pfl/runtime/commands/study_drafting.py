@@ -12,6 +12,7 @@ from gossip.identifiers import Digest, SiteId
 from gossip.keys import read_keys
 from gossip.roster import Roster
 from ledger.provenance import kinds
+from p2pfl.core.gathering import blob_size_bytes
 from p2pfl.core.history import History
 from p2pfl.core.manifest import (
     MANIFEST_BYTES_MAX,
@@ -48,6 +49,9 @@ from p2pfl.runtime.home import Home, read_bounded, write_durably
 from p2pfl.runtime.policy import Policy, objections, read_policy
 
 CLIP_NORM_MAX = 1e6
+DEADLINE_S = 120.0
+"""The longest wait for neighbours while nothing is known of them; what is learnt shortens it."""
+SLOW_LINE_BITS_PER_S = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ def study_new(home: Home, history: History, request: StudyNew, *, now_s: int) ->
         materials=materials,
     )
     manifest = _completed(home, draft)
+    if not request.round_deadline_s:
+        manifest = _with_deadline(manifest)
     digest, parameters = manifest.study.initial_model, manifest.study.parameters
     raw = manifest.raw
     policy, _ = read_policy(home.policy)
@@ -287,6 +293,13 @@ def _privacy(request: StudyNew, delta: str, bucket: int) -> tuple[PrivacyTerms, 
     return terms, sentence
 
 
+def _with_deadline(manifest: Manifest) -> Manifest:
+    """The study whose longest wait leaves a slow line the time to carry its model."""
+    carried_s = 8 * blob_size_bytes(manifest.study.parameters) // SLOW_LINE_BITS_PER_S
+    terms = replace(manifest.study, round_deadline_s=DEADLINE_S + carried_s)
+    return _rendered(replace(manifest, study=terms))
+
+
 def _study(request: StudyNew, roster: Roster, now_s: int) -> StudyTerms:
     sites: Sequence[SiteId] = roster.sites
     return StudyTerms(
@@ -296,7 +309,7 @@ def _study(request: StudyNew, roster: Roster, now_s: int) -> StudyTerms:
         sites=tuple(sites),
         sites_min=request.sites_min or len(sites),
         neighbours_min=request.neighbours_min or min(2, len(sites) - 1),
-        round_deadline_s=request.round_deadline_s,
+        round_deadline_s=request.round_deadline_s or DEADLINE_S,
         expires_s=now_s + request.expires_days * 86_400,
         seed=request.seed,
         initial_model=Digest(bytes(32)),

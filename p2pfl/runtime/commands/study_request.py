@@ -43,7 +43,8 @@ class StudyNew:
     rule_parameters: Mapping[str, Scalar] | None = None
     sites_min: int = 0
     neighbours_min: int = 0
-    round_deadline_s: float = 30.0
+    round_deadline_s: float = 0.0
+    """The longest wait for neighbours; 0: two minutes, and what the model's size may ask for."""
     expires_days: int = 365
     seed: int = 1
     patients_min: int = 0

@@ -145,7 +145,8 @@ def averaging_words(manifest: Manifest) -> str:
     )
     return (
         f"{terms.rule} on a {terms.topology} graph{redrawn}, {shares}; a round counts with "
-        f"{study.neighbours_min} neighbour(s) or more, waits {study.round_deadline_s:g} s for them"
+        f"{study.neighbours_min} neighbour(s) or more, waits at most "
+        f"{study.round_deadline_s:g} s for them"
         f"{guarded}"
     )
 
