@@ -26,9 +26,18 @@ def simulate(
     ] = None,
     engine: Annotated[
         Literal["process", "pool", "ray"],
-        typer.Option(help="Train here, in a pool of processes, or on a Ray cluster."),
+        typer.Option(help="Train where sites are played, in a pool of processes, or on Ray."),
     ] = "process",
-    workers: Annotated[int, typer.Option(min=1, max=1024, help="Of pool or Ray.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Processes; results do not depend on it [default: one, or one per core where "
+            "sites are many].",
+            show_default=False,
+        ),
+    ] = None,
     address: Annotated[
         str, typer.Option(help="Of a running Ray cluster [default: one on this machine].")
     ] = "",
@@ -45,7 +54,7 @@ def simulate(
     cells = cells_of(study, sweep)
     found: list[tuple[Cell, Summary]] = []
     with _Progress(len(cells)) as progress:
-        done = run_cells(folder, cells, Workplace(engine, workers, address), progress.of)
+        done = run_cells(folder, cells, Workplace(engine, workers or 0, address), progress.of)
         try:
             for cell, summary, was_done in done:
                 found.append((cell, summary))

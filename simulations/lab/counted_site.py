@@ -7,6 +7,7 @@ members, which is one of the wire format, does not hold here."""
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,12 @@ from p2pfl.core.history import History
 from p2pfl.core.node import NodeCore
 
 Vector = NDArray[np.float32]
+RANKS_PER_SITE: Final = 1 << 40
 OWN_MODELS_KEPT = 8
 """Newest own models, trained and averaged: neighbours may be two rounds behind."""
 FOREIGN_ROUNDS_KEPT = 3
+_RANDOM_AT_ONCE: Final = 128
+_TRACED_AT_ONCE: Final = 64
 _UNSIGNED = Checkpoint("counted", 0, bytes(32))
 
 
@@ -121,56 +125,103 @@ class CountedOffer:
     sites: frozenset[SiteId] | None
     told: set[SiteId] = field(default_factory=set)
     bytes_each: int = 0
+    model: Vector | None = None
+    """What goes with it, if it is small."""
 
 
 class CountedSite:
-    """A site and its node."""
+    """A site and its node, with draws, ranks and a trace of its own: nothing depends on what
+    other sites did meanwhile, nor on which process plays them."""
 
     def __init__(
-        self, number: int, card: Card, *, may_crash: bool = False, neighbours: int = 0
+        self,
+        number: int,
+        card: Card,
+        *,
+        seed: int = 0,
+        is_here: bool = True,
+        may_crash: bool = False,
+        neighbours: int = 0,
     ) -> None:
+        """is_here: whether this process plays it; if not, it is only written to."""
         self.number = number
         self.card = card
         self.id: SiteId = card.site
+        self.is_here = is_here
         self.ledger = CountedLedger(card.log_id, keeps=may_crash)
         self.incarnation = 0
         self.is_up = False
+        self.rank = (number + 1) * RANKS_PER_SITE
+        """Of the newest event that it caused: of those due at one time, who is first."""
         self.core: NodeCore
         self.own: dict[bytes, Vector] = {}
         self.foreign: dict[bytes, Vector] = {}
         self.foreign_max = FOREIGN_ROUNDS_KEPT * neighbours + 2
+        self.inline: dict[bytes, Vector] = {}
+        """Models that came with their announcements, in memory until they are asked for."""
         self.approved_seq = -1
         """The newest decision on record, if it is an approval."""
         self.timers: dict[TimerKey, int] = {}
         self.offers: dict[str, CountedOffer] = {}
         self.bytes_out = 0
         self.bytes_in = 0
+        self._rng = np.random.Generator(np.random.PCG64([seed, 5, number + 1]))
+        self._numbers: list[float] = []
+        self._trace = hashlib.sha256()
+        self._lines: list[str] = []
 
     def boot(self, roster: Roster) -> None:
         """A fresh process on the old disk."""
         self.incarnation += 1
         self.is_up = True
-        self.timers, self.offers = {}, {}
-        self.core = NodeCore(self.id, roster, History(self.ledger.entries), counted_head)
+        self.timers, self.offers, self.inline = {}, {}, {}
+        if self.is_here:
+            self.core = NodeCore(self.id, roster, History(self.ledger.entries), counted_head)
 
     def crash(self) -> None:
         """The process is gone."""
         self.is_up = False
         self.incarnation += 1
 
+    def random(self) -> float:
+        """In [0, 1)."""
+        if not self._numbers:
+            self._numbers = self._rng.random(_RANDOM_AT_ONCE).tolist()
+        return self._numbers.pop()
+
+    def note(self, line: str) -> None:
+        """One more line of its trace."""
+        lines = self._lines
+        lines.append(line)
+        if len(lines) >= _TRACED_AT_ONCE:
+            self._trace.update("".join(lines).encode())
+            lines.clear()
+
+    def digest(self) -> bytes:
+        """SHA-256 over its trace so far."""
+        self._trace.update("".join(self._lines).encode())
+        self._lines.clear()
+        return self._trace.digest()
+
     def keep_own(self, digest: bytes, model: Vector) -> None:
         """Store an own model; the oldest make room."""
-        self.own[digest] = model
-        while len(self.own) > OWN_MODELS_KEPT:
-            del self.own[next(iter(self.own))]
+        _keep(self.own, digest, model, OWN_MODELS_KEPT)
 
     def keep_foreign(self, digest: bytes, model: Vector) -> None:
         """Store a neighbour's model; the oldest make room."""
-        self.foreign[digest] = model
-        while len(self.foreign) > self.foreign_max:
-            del self.foreign[next(iter(self.foreign))]
+        _keep(self.foreign, digest, model, self.foreign_max)
+
+    def keep_inline(self, digest: bytes, model: Vector) -> None:
+        """Hold what came with an announcement; the oldest make room."""
+        _keep(self.inline, digest, model, self.foreign_max)
 
     def model(self, digest: bytes) -> Vector:
         """A stored model."""
         found = self.own.get(digest)
         return self.foreign[digest] if found is None else found
+
+
+def _keep(models: dict[bytes, Vector], digest: bytes, model: Vector, most: int) -> None:
+    models[digest] = model
+    while len(models) > most:
+        del models[next(iter(models))]

@@ -1,43 +1,52 @@
 """Many sites, wires and one clock, with signatures and ledger writes counted.
 
 Messages between cores are delayed, lost and repeated as dissemination would; what everyone must
-know (proposals, decisions of the start, heads of logs) is counted and taken as known. The digest
-covers every event and effect: time, site, kind, and the hash of each model."""
+know (proposals, decisions of the start, heads of logs) is counted and taken as known. Each site's
+trace covers every event and effect: time, kind, and the hash of each model.
 
-import hashlib
-import heapq
+A world may be one part of a larger one: of the sites of other parts it knows who they are."""
+
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gossip.identifiers import SiteId
-from gossip.messages import StudyDecision, UpdateAnnounced
+from gossip.messages import Message, StudyDecision, UpdateAnnounced
 from gossip.roster import Roster
+from ledger.provenance import kinds
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.gathering import blob_size_bytes
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import ModelHash, StudyId
+from simulations.lab.agenda import Agenda, What
 from simulations.lab.counted_site import CountedOffer, CountedSite
+from simulations.lab.exchange import Exchange, Parcel, Place, Standing
 from simulations.lab.labour import AVERAGE_S, SCORE_S, Labour
 from simulations.lab.terms import Network
 from simulations.site import COMMIT_S, ENVIRONMENT, FETCH_S, OPEN_S
 
-LOOK_EVERY_EVENTS: Final = 2000
+WINDOW_MIN_S: Final = 0.001
+"""Virtual time passes in windows as long as the network's shortest delay, or this."""
+LOOK_EVERY_WINDOWS: Final = 50
+LINGER_S: Final = 1.0
+"""After the last site has come to its end: the last scores are still on their way."""
 RECONCILE_S: Final = 5.0
 """What dissemination takes on average to repair a loss."""
 ANNOUNCEMENT_BYTES: Final = 520
 """A sealed announcement without its payload, its signed head included."""
 MESSAGE_BYTES: Final = 260
 INLINE_BYTES_MAX: Final = 16 * 1024
-_RANDOM_AT_ONCE: Final = 8192
-_TRACED_AT_ONCE: Final = 4096
 
-What = ev.Event | Callable[[], ev.Event | None]
+Vector = NDArray[np.float32]
+Look = Callable[[int], None]
+"""Is told how many site-rounds were played."""
 
 
 class CountedWorld:
@@ -46,15 +55,16 @@ class CountedWorld:
     def __init__(
         self,
         *,
-        seed: int,
         sites: list[CountedSite],
         roster: Roster,
         manifest: Manifest,
         network: Network,
         labour: Labour,
         start_s: float,
+        exchange: Exchange,
     ) -> None:
-        self.now_s = start_s
+        self.agenda = Agenda(start_s)
+        self.submit = self.agenda.submit
         self.start_s = start_s
         self.sites = sites
         self.counts: Counter[str] = Counter()
@@ -68,104 +78,91 @@ class CountedWorld:
         self._manifest = manifest
         self._network = network
         self._labour = labour
-        self._rng = np.random.Generator(np.random.PCG64([seed, 5]))
-        self._numbers: list[float] = []
-        self._queue: list[tuple[float, int, CountedSite, int, What]] = []
-        self._order = itertools.count()
-        self._trace = hashlib.sha256()
-        self._lines: list[str] = []
-        self._inline = blob_size_bytes(manifest.study.parameters)
+        self._exchange = exchange
+        self._parcels: list[Parcel] = []
+        self._complete: int | None = 0
+        """None: somebody may have come to the end, or is no longer there."""
+        self._blob_bytes = blob_size_bytes(manifest.study.parameters)
+        self._is_inline = self._blob_bytes <= INLINE_BYTES_MAX
         self._perform: dict[type, Callable[[CountedSite, fx.Effect], None]] = self._performers()
+
+    @property
+    def now_s(self) -> float:
+        """Virtual unix seconds."""
+        return self.agenda.now_s
 
     # -- running ---------------------------------------------------------------------------------
 
     def boot(self, site: CountedSite, neighbours: list[CountedSite]) -> None:
         """Start a site's node from what its disk holds; it knows what everybody knows."""
+        self._complete = None
         site.boot(self._roster)
-        if len(self._known) != len(self.decisions) or self._is_changed:
-            self._known = {s: ev.KnownDecision(s, d) for s, d in self.decisions.items()}
-            self._is_changed = False
-        known = tuple(self._known[s] for s in self._known if s != site.id)
-        models = frozenset(ModelHash(digest) for digest in (*site.own, *site.foreign))
-        self.submit(site, ev.Begin((self._manifest,), models, b"", decisions=known), 0.0)
+        if site.is_here:
+            self.submit(site, self._begin(site), 0.0)
         for other in neighbours:
-            if other.is_up:
+            if not other.is_up:
+                continue
+            if site.is_here:
                 self.submit(site, ev.Connected(other.id), 0.0)
+            if other.is_here:
                 self.submit(other, ev.Connected(site.id), 0.0)
                 for offer in tuple(other.offers.values()):
                     if offer.sites is None or site.id in offer.sites:
                         offer.told.discard(site.id)
                         self._carry(other, site, offer)
 
+    def _begin(self, site: CountedSite) -> ev.Begin:
+        if len(self._known) != len(self.decisions) or self._is_changed:
+            self._known = {s: ev.KnownDecision(s, d) for s, d in self.decisions.items()}
+            self._is_changed = False
+        known = tuple(self._known[s] for s in self._known if s != site.id)
+        models = frozenset(ModelHash(digest) for digest in (*site.own, *site.foreign))
+        return ev.Begin((self._manifest,), models, b"", decisions=known)
+
     def crash(self, site: CountedSite, neighbours: list[CountedSite]) -> None:
         """Power off: what is not on the disk is gone."""
+        self._complete = None
         site.crash()
         for other in neighbours:
-            if other.is_up:
+            if other.is_up and other.is_here:
                 self.submit(other, ev.Disconnected(site.id), 0.0)
 
-    def run(self, until: Callable[[], bool], limit_s: float) -> bool:
-        """Let time pass until a condition holds; False if virtual time or events ran out.
+    def run(self, expected: int, done: Callable[[], int], look: Look, limit_s: float) -> bool:
+        """Let time pass until so many sites are complete; False if time or events ran out.
 
-        The condition is looked at now and then: that is no event, so nothing depends on it."""
-        queue, end_s, handled = self._queue, self.now_s + limit_s, 0
-        while queue:
-            if handled % LOOK_EVERY_EVENTS == 0 and until():
-                return True
-            handled += 1
-            due_s, order, site, incarnation, what = heapq.heappop(queue)
-            if due_s > end_s:
-                return False
-            self.now_s = due_s
-            if site.incarnation != incarnation:
-                continue
-            if isinstance(what, ev.TimerFired):
-                if site.timers.get(what.key) != order:
-                    continue
-                del site.timers[what.key]
-            event = what() if callable(what) else what
-            if event is not None:
-                self._handle(site, event)
-        return until()
-
-    def digest(self) -> str:
-        """SHA-256 over every event and effect so far."""
-        self._trace.update("".join(self._lines).encode())
-        self._lines.clear()
-        return self._trace.hexdigest()
-
-    def submit(self, site: CountedSite, what: What, delay_s: float) -> int:
-        """Let a site's core handle an event a little later, unless it has crashed until then."""
-        order = next(self._order)
-        due_s = self.now_s + delay_s
-        heapq.heappush(self._queue, (due_s, order, site, site.incarnation, what))
-        return order
-
-    def at(self, delay_s: float, call: Callable[[], None]) -> None:
-        """Do something to the world later, whatever has become of any site."""
-
-        def happen() -> None:
-            call()
-
-        heapq.heappush(self._queue, (self.now_s + delay_s, next(self._order), _NOBODY, 0, happen))
+        done: site-rounds that were played here; look: is told of all of them now and then."""
+        is_over, end_s = False, self.agenda.now_s + limit_s
+        window_s = max(self._network.delay_min_s, WINDOW_MIN_S)
+        for window in itertools.count():
+            sent, self._parcels = self._parcels, []
+            standing = Standing(self.agenda.next_s, self.complete(), done())
+            everybody, parcels = self._exchange.swap(standing, sent)
+            for parcel in parcels:
+                self._unpack(parcel)
+            if everybody.complete >= expected and not is_over:
+                is_over, end_s = True, everybody.next_s + LINGER_S
+            if everybody.next_s > end_s or math.isinf(everybody.next_s):
+                return is_over
+            if window % LOOK_EVERY_WINDOWS == 0:
+                look(everybody.rounds_done)
+            self.agenda.work_off(everybody.next_s + window_s, self._handle)
+        raise AssertionError("counting has no end")
 
     # -- events and effects ----------------------------------------------------------------------
 
     def _handle(self, site: CountedSite, event: ev.Event) -> None:
-        effects = site.core.handle(self.now_s, event)
-        line = f"{self.now_s:.6f} {site.number} {type(event).__name__}"
+        effects = site.core.handle(self.agenda.now_s, event)
+        line = f"{self.agenda.now_s:.6f} {type(event).__name__}"
         if isinstance(event, ev.Trained | ev.Averaged):
             line += f" {event.round} {event.model.hex()}"
+        performers = self._perform
         for effect in effects:
-            line += f" {type(effect).__name__}"
-            perform = self._perform.get(type(effect))
+            kind = type(effect)
+            line += f" {kind.__name__}"
+            perform = performers.get(kind)
             if perform is not None:
                 perform(site, effect)
-        lines = self._lines
-        lines.append(line + "\n")
-        if len(lines) > _TRACED_AT_ONCE:
-            self._trace.update("".join(lines).encode())
-            lines.clear()
+        site.note(line + "\n")
 
     def _performers(self) -> dict[type, Callable[[CountedSite, fx.Effect], None]]:
         """What is done about each kind of effect; people are not told and processes not killed."""
@@ -178,13 +175,19 @@ class CountedWorld:
     def _do_append(self, site: CountedSite, effect: fx.Append) -> None:
         if effect.under is not None and effect.approved_seq != site.approved_seq:
             return  # a person's decision was committed first
-        entries = site.ledger.append(effect.drafts, effect.links, int(self.now_s * 1e6))
+        entries = site.ledger.append(effect.drafts, effect.links, int(self.agenda.now_s * 1e6))
         self.counts["entries"] += len(entries)
         self.counts["signatures_made"] += len(entries) + 1
-        self.submit(site, ev.Appended(entries, b""), COMMIT_S)
+        appended = ev.Appended(entries, b"")
+        is_end = entries[-1].kind == kinds.StudyClosed.KIND
+        self.submit(site, partial(self._ended, appended) if is_end else appended, COMMIT_S)
+
+    def _ended(self, event: ev.Event) -> ev.Event:
+        self._complete = None
+        return event
 
     def _do_timer(self, site: CountedSite, effect: fx.SetTimer) -> None:
-        delay_s = max(0.0, effect.at_s - self.now_s)
+        delay_s = max(0.0, effect.at_s - self.agenda.now_s)
         site.timers[effect.key] = self.submit(site, ev.TimerFired(effect.key), delay_s)
 
     def _do_open(self, site: CountedSite, effect: fx.OpenTraining) -> None:
@@ -196,7 +199,7 @@ class CountedWorld:
     def _do_train(self, site: CountedSite, effect: fx.Train) -> None:
         terms = self._network
         span_s = terms.train_max_s - terms.train_min_s
-        delay_s = terms.train_min_s + span_s * self._random()
+        delay_s = terms.train_min_s + span_s * site.random()
         # A hostile site waits for the honest ones: it knows what they have trained.
         extra_s = terms.train_max_s if self._labour.is_hostile(site) else 0.0
         self.submit(site, self._labour.train(site, effect), delay_s + extra_s)
@@ -205,7 +208,7 @@ class CountedWorld:
         self.submit(site, self._labour.average(site, effect), AVERAGE_S)
 
     def _do_score(self, site: CountedSite, effect: fx.Score) -> None:
-        scored = self._labour.score(site, effect, self.now_s - self.start_s)
+        scored = self._labour.score(site, effect, self.agenda.now_s - self.start_s)
         self.submit(site, scored, SCORE_S)
 
     def _do_release(self, site: CountedSite, effect: fx.ReleaseModel) -> None:
@@ -213,22 +216,31 @@ class CountedWorld:
 
     def _do_obtain(self, site: CountedSite, effect: fx.Obtain) -> None:
         place = (effect.study, effect.round, effect.sender, effect.model)
-        holder = self._by_id[effect.sender]
-        model = holder.own.get(effect.model)
         if effect.model in site.foreign:
             self.submit(site, ev.Obtained(*place), 0.0)
-        elif model is None or not holder.is_up or self._is_cut(site, holder):
+            return
+        model = self._payload(site, effect)
+        if model is None:
             failed = ev.ObtainFailed(*place, "not-fetched", hostile=False)
             self.submit(site, failed, FETCH_S)
         elif not np.isfinite(model).all():
             failed = ev.ObtainFailed(*place, "NotFinite", hostile=True)
             self.submit(site, failed, FETCH_S)
         else:
-            if self._inline > INLINE_BYTES_MAX:
-                holder.bytes_out += self._inline
-                site.bytes_in += self._inline
             site.keep_foreign(effect.model, model)
             self.submit(site, ev.Obtained(*place), FETCH_S)
+
+    def _payload(self, site: CountedSite, effect: fx.Obtain) -> Vector | None:
+        """A small model came with its announcement, a larger one is fetched from its maker."""
+        if self._is_inline:
+            return site.inline.get(effect.model)
+        holder = self._by_id[effect.sender]
+        model = holder.own.get(effect.model)
+        if model is None or not holder.is_up or self._is_cut(site, holder):
+            return None
+        holder.bytes_out += self._blob_bytes
+        site.bytes_in += self._blob_bytes
+        return model
 
     def _do_fetch(self, site: CountedSite, effect: fx.FetchModel) -> None:
         self.submit(site, ev.ModelReady(effect.study, effect.model), FETCH_S)
@@ -242,9 +254,9 @@ class CountedWorld:
         message = effect.message
         self.counts["signatures_made"] += 1
         if isinstance(message, UpdateAnnounced):
-            payload = self._inline if self._inline <= INLINE_BYTES_MAX else 0
             offer = CountedOffer(effect.key, message, effect.sites)
-            offer.bytes_each = ANNOUNCEMENT_BYTES + payload
+            offer.bytes_each = ANNOUNCEMENT_BYTES + (self._blob_bytes if self._is_inline else 0)
+            offer.model = site.own.get(message.hash) if self._is_inline else None
         elif isinstance(message, StudyDecision):
             if self._is_known(site, message):
                 return
@@ -281,16 +293,59 @@ class CountedWorld:
         source.bytes_out += offer.bytes_each
         self.counts["messages"] += 1
         terms = self._network
-        is_lost = terms.loss > 0.0 and self._random() < terms.loss
+        is_lost = terms.loss > 0.0 and source.random() < terms.loss
         if is_lost or self._is_cut(source, target):
-            delay_s = RECONCILE_S * (0.8 + 0.4 * self._random())
+            delay_s = RECONCILE_S * (0.8 + 0.4 * source.random())
             self.submit(source, partial(self._carry_again, source, target, offer), delay_s)
             return
         offer.told.add(target.id)
         target.bytes_in += offer.bytes_each
         self.counts["signatures_checked"] += 2
-        delay_s = terms.delay_min_s + (terms.delay_max_s - terms.delay_min_s) * self._random()
-        self.submit(target, ev.Delivered(source.id, offer.message), delay_s)
+        delay_s = terms.delay_min_s + (terms.delay_max_s - terms.delay_min_s) * source.random()
+        source.rank = rank = source.rank + 1
+        if target.is_here:
+            self._arrive(
+                source, target, offer.message, offer.model, self.agenda.now_s + delay_s, rank
+            )
+        else:
+            self._hand_over(source, offer, (self.agenda.now_s + delay_s, rank, target.number))
+
+    def _arrive(
+        self,
+        source: CountedSite,
+        target: CountedSite,
+        message: Message,
+        model: Vector | None,
+        due_s: float,
+        rank: int,
+    ) -> None:
+        event = ev.Delivered(source.id, message)
+        what: What = event
+        if model is not None:
+            what = partial(self._with_model, target, event, model)
+        self.agenda.put(due_s, rank, target, what)
+
+    @staticmethod
+    def _with_model(target: CountedSite, event: ev.Delivered, model: Vector) -> ev.Event:
+        assert isinstance(event.message, UpdateAnnounced)
+        target.keep_inline(event.message.hash, model)
+        return event
+
+    def _hand_over(self, source: CountedSite, offer: CountedOffer, place: Place) -> None:
+        """To a site of another part: at the end of the window, long before it is due."""
+        assert isinstance(offer.message, UpdateAnnounced), "nothing else crosses a split world"
+        assert offer.model is not None, "only worlds with small models are split"
+        newest = self._parcels[-1] if self._parcels else None
+        if newest is None or newest.message is not offer.message:
+            newest = Parcel(source.number, offer.message, offer.model, [])
+            self._parcels.append(newest)
+        newest.places.append(place)
+
+    def _unpack(self, parcel: Parcel) -> None:
+        source = self.sites[parcel.source]
+        for due_s, rank, number in parcel.places:
+            target = self.sites[number]
+            self._arrive(source, target, parcel.message, parcel.model, due_s, rank)
 
     def _carry_again(self, source: CountedSite, target: CountedSite, offer: CountedOffer) -> None:
         if source.offers.get(offer.key) is offer and target.id not in offer.told:
@@ -299,28 +354,15 @@ class CountedWorld:
     def _is_cut(self, source: CountedSite, target: CountedSite) -> bool:
         return bool(self.cut) and frozenset((source.id, target.id)) in self.cut
 
-    def _random(self) -> float:
-        if not self._numbers:
-            self._numbers = self._rng.random(_RANDOM_AT_ONCE).tolist()
-        return self._numbers.pop()
-
-    def complete(self, study: StudyId) -> int:
-        """How many sites have released their model and closed the study."""
-        return sum(
-            1 for site in self.sites if site.is_up and site.core.history.study(study).is_complete
-        )
+    def complete(self) -> int:
+        """How many sites that are played here have released their model and closed the study."""
+        if self._complete is None:
+            study = StudyId(self._manifest.study_id)
+            here = (site for site in self.sites if site.is_here and site.is_up)
+            self._complete = sum(site.core.history.study(study).is_complete for site in here)
+        return self._complete
 
 
-def _nobody() -> CountedSite:
-    """Whose events are the world's own."""
-    from gossip.card import Card
-    from simulations.lab.counted_site import CountedCard
-
-    card: Card = CountedCard(SiteId(bytes(32)), "", b"", b"", b"", b"", bytes(32), (), b"")
-    return CountedSite(-1, card)
-
-
-_NOBODY: Final = _nobody()
 _EFFECTS: Final[dict[str, type]] = {
     "append": fx.Append,
     "timer": fx.SetTimer,

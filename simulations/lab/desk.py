@@ -1,7 +1,7 @@
 """Collects what sites ask for until the first answer is due, then has it worked off together.
 
-What is put together follows from virtual time and from `together_max` alone, so that a run
-repeats itself to the bit on every engine with the same number of places."""
+What is put together follows from virtual time and from the scenario's benches alone, so that a run
+repeats itself to the bit on every engine with any number of places."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from simulations.lab.benches import Benches
 from simulations.lab.engines import Engine, Pending
 from simulations.lab.workshop import (
     Answer,
@@ -22,8 +23,8 @@ from simulations.lab.workshop import (
 )
 
 Vector = NDArray[np.float32]
-TOGETHER_MAX: Final = 250
-"""So many requests are worth starting before the first answer is due."""
+AVERAGED_TOGETHER: Final = 25
+"""Averages are worked out one by one: more at a time would only make others wait."""
 
 
 class Ticket:
@@ -50,18 +51,20 @@ class Ticket:
 class _Batch:
     """Requests of one kind at one place of the engine."""
 
-    def __init__(self, place: int, make: Callable[[Sequence[tuple[Any, ...]]], Task]) -> None:
+    def __init__(
+        self, engine: Engine, place: int, make: Callable[[Sequence[tuple[Any, ...]]], Task]
+    ) -> None:
         self.asked: list[tuple[Any, ...]] = []
+        self._engine = engine
         self._place = place
         self._make = make
         self._pending: Pending | None = None
         self._answers: list[Answer] | None = None
-        self.engine: Engine
 
     def start(self) -> None:
         """Hand it to the engine, once."""
         if self._pending is None:
-            self._pending = self.engine.submit(self._place, self._make(self.asked))
+            self._pending = self._engine.submit(self._place, self._make(self.asked))
             self.asked = []
 
     @property
@@ -86,21 +89,21 @@ class Desk:
         engine: Engine,
         rule: str,
         parameters: tuple[tuple[str, float], ...],
-        together_max: int = TOGETHER_MAX,
+        benches: Benches,
     ) -> None:
         self._engine = engine
-        self._together_max = together_max
+        self._benches = benches
         self._open: dict[tuple[str, int], _Batch] = {}
-        self._fresh: list[set[int]] = [set() for _ in range(engine.places)]
+        self._fresh: list[set[int]] = [set() for _ in range(benches.count)]
         self._average = lambda asked: _average_task(rule, parameters, asked)
 
     def opened(self, site: int) -> None:
         """A site's training process is new."""
-        self._fresh[site % self._engine.places].add(site)
+        self._fresh[self._benches.of(site)].add(site)
 
     def train(self, site: int, round_: int, base: Vector) -> Ticket:
         """One round of local work; `answer` is a Trained."""
-        fresh = self._fresh[site % self._engine.places]
+        fresh = self._fresh[self._benches.of(site)]
         return self._ask("train", site, (site, round_, base), lambda a: _train_task(a, fresh))
 
     def score(self, site: int, model: Vector) -> Ticket:
@@ -118,14 +121,14 @@ class Desk:
         request: tuple[Any, ...],
         make: Callable[[Sequence[tuple[Any, ...]]], Task],
     ) -> Ticket:
-        place = site % self._engine.places
-        batch = self._open.get((kind, place))
+        bench = self._benches.of(site)
+        batch = self._open.get((kind, bench))
         if batch is None or not batch.is_open:
-            batch = self._open[kind, place] = _Batch(place, make)
-            batch.engine = self._engine
+            batch = _Batch(self._engine, bench % self._engine.places, make)
+            self._open[kind, bench] = batch
         ticket = Ticket(batch, len(batch.asked), site)
         batch.asked.append(request)
-        if len(batch.asked) >= self._together_max:
+        if kind == "average" and len(batch.asked) >= AVERAGED_TOGETHER:
             batch.start()
         return ticket
 

@@ -21,6 +21,7 @@ from simulations.lab.desk import Desk
 from simulations.lab.engines import Engine
 from simulations.lab.labour import AVERAGE_S, SCORE_S, Labour
 from simulations.lab.records import Records
+from simulations.lab.setting import Setting
 from simulations.lab.staging import (
     approval_drafts,
     bucket_of,
@@ -28,8 +29,8 @@ from simulations.lab.staging import (
     pairs_across,
     rule_in_use,
 )
-from simulations.lab.terms import Network, Scenario
-from simulations.lab.workshop import Matrix, digest_of, file_of
+from simulations.lab.terms import Network
+from simulations.lab.workshop import digest_of, file_of
 from simulations.scenario import APPROVER_ROLE, START_S, derived
 from simulations.site import CONSORTIUM, Outgoing, SimulatedSite
 from simulations.world import NetworkTerms, World
@@ -88,20 +89,13 @@ class ExecutedSite(SimulatedSite):
 class ExecutedStage:
     """A world of whole nodes, ready to boot."""
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        engine: Engine,
-        initial: Matrix,
-        patients: Sequence[int],
-        features: int,
-        records: Records,
-    ) -> None:
+    def __init__(self, setting: Setting, engine: Engine, records: Records) -> None:
+        scenario, initial, patients = setting.scenario, setting.initial, setting.patients
         self.sites = [ExecutedSite(number, scenario.seed) for number in range(scenario.sites)]
         roster: Roster = draft_roster(CONSORTIUM, [s.card(n) for n, s in enumerate(self.sites)])
         for site in self.sites:
             roster = sign_roster(roster, site.keys.identity)
-        written = manifest_of(scenario, roster.sites, initial, features)
+        written = manifest_of(scenario, roster.sites, initial, setting.features)
         self.manifest = parse_manifest(written.raw)
         number_of: dict[bytes, int] = {site.id: site.number for site in self.sites}
         graph = study_graph(self.manifest)
@@ -110,7 +104,7 @@ class ExecutedStage:
             for site in self.sites
         }
         rule = rule_in_use(scenario)
-        desk = Desk(engine, rule.name, rule.parameters)
+        desk = Desk(engine, rule.name, rule.parameters, setting.benches)
         labour = Labour(scenario, desk, neighbours, rule, len(initial), records)
         terms = scenario.network
         wires = NetworkTerms(terms.delay_min_s, terms.delay_max_s, terms.loss)
@@ -174,6 +168,10 @@ class ExecutedStage:
         """How many sites have released their model and closed the study."""
         study = StudyId(self.manifest.study_id)
         return sum(site.is_up and site.core.history.study(study).is_complete for site in self.sites)
+
+    def digests(self) -> dict[int, bytes]:
+        """One, of all sites together."""
+        return {0: bytes.fromhex(self.world.digest())}
 
     def counts(self) -> Counter[str]:
         """Messages sent and entries written, each of them signed."""

@@ -1,31 +1,19 @@
 """Plays one scenario from its first approval to its last released model."""
 
-import gc
-import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Final, Protocol
 
-from p2pfl.learning.plans import plan_named
-from p2pfl.runtime.errors import OperatorError
-from simulations.lab.counted_world import LOOK_EVERY_EVENTS
-from simulations.lab.engines import Engine, engine_named
-from simulations.lab.executed import ExecutedStage
+from simulations.lab.engines import engine_named
+from simulations.lab.exchange import Alone
+from simulations.lab.part import Outcome, play_part
+from simulations.lab.parts import parts_for, play_split
 from simulations.lab.records import Records, Row
-from simulations.lab.shares import shares_of
-from simulations.lab.staging import CountedStage
-from simulations.lab.terms import Fault, Scenario
-from simulations.lab.workshop import Matrix, data_terms
-
-LIMIT_S: Final = 50_000_000.0
+from simulations.lab.setting import setting_of
+from simulations.lab.terms import Scenario
 
 Progress = Callable[[int, int], None]
 """(site-rounds done, site-rounds in all)."""
-Stage = CountedStage | ExecutedStage
-At = Callable[[float, Callable[[], None]], None]
-"""Calls something after so many virtual seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,122 +41,54 @@ class Played:
         return self.records.rounds_done / max(1e-9, self.wall_s)
 
 
-class PlayedWorld(Protocol):
-    """Virtual time."""
-
-    now_s: float
-
-    def run(self, until: Callable[[], bool], limit_s: float) -> bool:
-        """Let time pass."""
-
-    def at(self, delay_s: float, call: Callable[[], None]) -> None:
-        """Do something later."""
-
-    def digest(self) -> str:
-        """Of everything so far."""
-
-
 def play(
     scenario: Scenario,
     *,
     engine: str = "process",
-    places: int = 1,
+    places: int = 0,
     address: str = "",
     progress: Progress = lambda _done, _all: None,
 ) -> Played:
-    """Run a scenario. Raises DataRefused, PlanRefused, OperatorError."""
-    shares = shares_of(scenario)
-    workplace = engine_named(engine, scenario, places=places, address=address)
-    patients, features = [len(share.y) for share in shares], shares[0].x.shape[1]
-    try:
-        return _played(scenario, workplace, patients, features, progress)
-    finally:
-        workplace.close()
-
-
-def _played(
-    scenario: Scenario, engine: Engine, patients: list[int], features: int, progress: Progress
-) -> Played:
-    records = Records()
-    started_s, started_cpu_s = time.perf_counter(), time.process_time()
-    given = (scenario, engine, initial_model(scenario, features), patients, features, records)
-    is_executed = scenario.signatures == "executed"
-    stage: Stage = ExecutedStage(*given) if is_executed else CountedStage(*given)
-    world: PlayedWorld = stage.world
-    late = _with(scenario, "join")
-    for number in range(scenario.sites):
-        if number not in late:
-            stage.boot(number)
-    for fault in scenario.faults:
-        _arrange(stage, world.at, fault)
-    expected = scenario.sites - len(_with(scenario, "leave"))
+    """Run a scenario. places: processes that play or, of a pool or cluster, train; 0: as many as
+    are of use here. Raises DataRefused, PlanRefused, OperatorError."""
+    setting = setting_of(scenario)
     total = (scenario.sites - scenario.attack.sites) * scenario.rounds_total
+    started_s = time.perf_counter()
 
-    def is_over() -> bool:
-        progress(min(records.rounds_done, total), total)
-        return stage.complete() >= expected
+    def look(done: int) -> None:
+        progress(min(done, total), total)
 
-    gc.disable()  # millions of small values, no cycles among them
-    try:
-        world.run(is_over if not is_executed else _now_and_then(is_over), LIMIT_S)
-    finally:
-        gc.enable()
+    parts = parts_for(setting, places) if engine == "process" else 1
+    if parts > 1:
+        outcome = play_split(setting, parts, look)
+    else:
+        places = min(max(1, places), setting.benches.count)
+        workplace = engine_named(engine, scenario, places=places, address=address)
+        started_s = time.perf_counter()
+        try:
+            outcome = play_part(setting, workplace, Alone(), range(scenario.sites), look)
+        finally:
+            workplace.close()
     progress(total, total)
-    sent, received = stage.traffic()
+    wall_s = time.perf_counter() - started_s
+    return _played(scenario, outcome, outcome.complete >= setting.expected, wall_s)
+
+
+def _played(scenario: Scenario, outcome: Outcome, is_complete: bool, wall_s: float) -> Played:
+    records = outcome.records
     return Played(
         scenario=scenario,
         records=records,
-        digest=world.digest(),
-        is_complete=stage.complete() >= expected,
+        digest=outcome.digest,
+        is_complete=is_complete,
         virtual_s=max((row.time_s for row in records.rows), default=0.0),
-        wall_s=time.perf_counter() - started_s,
-        cpu_s=time.process_time() - started_cpu_s,
-        counts=dict(sorted(stage.counts().items())),
-        bytes_out=sent,
-        bytes_in=received,
+        wall_s=wall_s,
+        cpu_s=outcome.cpu_s,
+        counts=dict(sorted(outcome.counts.items())),
+        bytes_out=outcome.sent,
+        bytes_in=outcome.received,
         final=final_of(records),
     )
-
-
-def _now_and_then(is_over: Callable[[], bool]) -> Callable[[], bool]:
-    """For a world that asks after each event."""
-    events = itertools.count(1)
-    return lambda: next(events) % LOOK_EVERY_EVENTS == 0 and is_over()
-
-
-def _with(scenario: Scenario, kind: str) -> set[int]:
-    """Sites that a kind of fault happens to."""
-    return {site for fault in scenario.faults if fault.kind == kind for site in fault.sites}
-
-
-def initial_model(scenario: Scenario, features: int) -> Matrix:
-    """Where everybody starts, float32[d]."""
-    plan = plan_named(f"tabular-{scenario.model}")
-    return plan.initial(data_terms(features), scenario.training, scenario.seed)
-
-
-def _arrange(
-    stage: CountedStage | ExecutedStage,
-    at: Callable[[float, Callable[[], None]], None],
-    fault: Fault,
-) -> None:
-    """Have a fault happen at its time, and end."""
-    match fault.kind:
-        case "cut":
-            at(fault.at_s, partial(stage.cut, fault.sites, True))
-            at(fault.at_s + fault.for_s, partial(stage.cut, fault.sites, False))
-        case "crash":
-            for number in fault.sites:
-                at(fault.at_s, partial(stage.crash, number))
-                at(fault.at_s + fault.for_s, partial(stage.boot, number))
-        case "join":
-            for number in fault.sites:
-                at(fault.at_s, partial(stage.join, number))
-        case "leave":
-            for number in fault.sites:
-                at(fault.at_s, partial(stage.leave, number))
-        case _:
-            raise OperatorError(f"no fault {fault.kind}", fix="correct the scenario")
 
 
 def final_of(records: Records) -> dict[str, float]:

@@ -1,12 +1,12 @@
 """What is noted of a simulated study while it runs, in columns: one row per site and round."""
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulations.lab.benches import Benches
 from simulations.lab.workshop import Scored
 
 Vector = NDArray[np.float32]
@@ -38,15 +38,19 @@ class _Spread:
 
 
 class Records:
-    """Results of honest sites."""
+    """Results of honest sites.
 
-    def __init__(self) -> None:
+    What depends on the order of additions is added up bench by bench: see `benches`."""
+
+    def __init__(self, benches: Benches) -> None:
         self.rows: list[Row] = []
         self.rounds_done = 0
         """Site-rounds: averagings that were used."""
+        self._benches = benches
         self._losses: dict[tuple[int, int], float] = {}
         self._verdicts: dict[tuple[int, int], tuple[int, int]] = {}
-        self._spreads: dict[int, _Spread] = defaultdict(_Spread)
+        self._spreads: dict[int, dict[int, _Spread]] = {}
+        """Round → bench → its models."""
 
     def trained(self, round_: int, site: int, loss: float) -> None:
         """A site's own training ended."""
@@ -55,7 +59,7 @@ class Records:
     def averaged(self, round_: int, site: int, model: Vector, verdicts: tuple[str, ...]) -> None:
         """A site's average is there."""
         self.rounds_done += 1
-        spread = self._spreads[round_]
+        spread = self._spreads.setdefault(round_, {}).setdefault(self._benches.of(site), _Spread())
         if not spread.count:
             spread.origin, spread.total = model.astype(np.float64), np.zeros(model.size)
         away = model - spread.origin
@@ -74,13 +78,28 @@ class Records:
 
     def consensus_distance(self, round_: int) -> float:
         """Root mean squared distance of the sites' models from their mean, in norms of the mean."""
-        spread = self._spreads.get(round_)
-        if spread is None or not spread.count:
+        benches = [spread for _, spread in sorted(self._spreads.get(round_, {}).items())]
+        if not benches:
             return float("nan")
-        mean = spread.total / spread.count
-        around = max(0.0, spread.squares / spread.count - float(mean @ mean))
-        norm = float(np.linalg.norm(spread.origin + mean))
+        origin = benches[0].origin
+        count, total, squares = 0, np.zeros(origin.size), 0.0
+        for bench in benches:
+            away = bench.origin - origin
+            count += bench.count
+            total += bench.total + bench.count * away
+            squares += bench.squares + 2 * float(away @ bench.total)
+            squares += bench.count * float(away @ away)
+        mean = total / count
+        around = max(0.0, squares / count - float(mean @ mean))
+        norm = float(np.linalg.norm(origin + mean))
         return float(np.sqrt(around)) / max(1e-12, norm)
+
+    def add(self, other: "Records") -> None:
+        """Take over what was noted elsewhere of other sites."""
+        self.rows = sorted((*self.rows, *other.rows), key=lambda row: row[:2])
+        self.rounds_done += other.rounds_done
+        for round_, benches in other._spreads.items():
+            self._spreads.setdefault(round_, {}).update(benches)
 
     @property
     def rounds(self) -> list[int]:

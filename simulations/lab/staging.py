@@ -13,15 +13,16 @@ from p2pfl.core import events as ev
 from p2pfl.core.manifest import Manifest, study_id_of
 from p2pfl.core.manifest_terms import NO_PRIVACY, AveragingTerms, PlanTerms, StudyTerms
 from p2pfl.core.manifest_writing import render_manifest
-from p2pfl.core.names import StudyId
 from p2pfl.core.participants import study_graph
 from simulations.adversaries_adaptive import RuleInUse
 from simulations.lab.counted_site import CountedSite, counted_roster
 from simulations.lab.counted_world import CountedWorld
 from simulations.lab.desk import Desk
 from simulations.lab.engines import Engine
+from simulations.lab.exchange import Exchange
 from simulations.lab.labour import Labour
 from simulations.lab.records import Records
+from simulations.lab.setting import Setting
 from simulations.lab.terms import Scenario
 from simulations.lab.workshop import Matrix, data_terms, digest_of
 from simulations.scenario import APPROVER_ROLE, START_S, UNPROTECTED_TERMS, derived
@@ -117,17 +118,18 @@ class CountedStage:
 
     def __init__(
         self,
-        scenario: Scenario,
+        setting: Setting,
         engine: Engine,
-        initial: Matrix,
-        patients: Sequence[int],
-        features: int,
         records: Records,
+        exchange: Exchange,
+        here: range,
     ) -> None:
+        """here: numbers of the sites that are played in this process."""
+        scenario, initial = setting.scenario, setting.initial
         names = [f"site-{number:04d}" for number in range(scenario.sites)]
         roster = counted_roster(names)
         number_of = {hashlib.sha256(name.encode()).digest(): n for n, name in enumerate(names)}
-        self.manifest = manifest_of(scenario, roster.sites, initial, features)
+        self.manifest = manifest_of(scenario, roster.sites, initial, setting.features)
         graph = study_graph(self.manifest)
         self.neighbours = {
             number_of[site]: [number_of[other] for other in around]
@@ -136,23 +138,30 @@ class CountedStage:
         faulty = {site for fault in scenario.faults for site in fault.sites}
         cards = sorted(roster.members, key=lambda card: number_of[card.site])
         self.sites = [
-            CountedSite(n, card, may_crash=n in faulty, neighbours=len(self.neighbours[n]))
+            CountedSite(
+                n,
+                card,
+                seed=scenario.seed,
+                is_here=n in here,
+                may_crash=n in faulty,
+                neighbours=len(self.neighbours[n]),
+            )
             for n, card in enumerate(cards)
         ]
         rule = rule_in_use(scenario)
-        desk = Desk(engine, rule.name, rule.parameters)
+        desk = Desk(engine, rule.name, rule.parameters, setting.benches)
         labour = Labour(scenario, desk, self.neighbours, rule, len(initial), records)
         self.world = CountedWorld(
-            seed=scenario.seed,
             sites=self.sites,
             roster=roster,
             manifest=self.manifest,
             network=scenario.network,
             labour=labour,
             start_s=START_S,
+            exchange=exchange,
         )
         self._scenario = scenario
-        self._patients = patients
+        self._patients = setting.patients
         self._initial = digest_of(initial), initial
         late = {site for f in scenario.faults if f.kind == "join" for site in f.sites}
         for site in self.sites:
@@ -180,6 +189,8 @@ class CountedStage:
     def leave(self, number: int) -> None:
         """A site's people revoke the study while its node runs."""
         site = self.sites[number]
+        if not site.is_here:
+            return
         draft = kinds.StudyRevoked(self.manifest.study_id, "simulated").draft(APPROVER_ROLE)
         site.approved_seq = -1
         entries = site.ledger.record((draft,), int(self.world.now_s * 1e6))
@@ -198,7 +209,11 @@ class CountedStage:
 
     def complete(self) -> int:
         """How many sites have released their model and closed the study."""
-        return self.world.complete(StudyId(self.manifest.study_id))
+        return self.world.complete()
+
+    def digests(self) -> dict[int, bytes]:
+        """Number of a site that is played here → digest of its trace."""
+        return {site.number: site.digest() for site in self.sites if site.is_here}
 
     def counts(self) -> Counter[str]:
         """Messages, entries and signatures that would have been made or checked."""

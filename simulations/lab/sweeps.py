@@ -41,7 +41,7 @@ class Workplace:
     """Where it is computed."""
 
     engine: str = "process"
-    places: int = 1
+    places: int = 0
     address: str = ""
 
 

@@ -14,8 +14,11 @@ import pytest
 from p2pfl.learning.datasets.tabular import Prepared
 from p2pfl.learning.plans.arguments import Arguments
 from p2pfl.learning.training import Trainer
+from simulations.lab.benches import benches_for
+from simulations.lab.parts import parts_for
 from simulations.lab.play import play
 from simulations.lab.results import SUMMARY, finished, write_results
+from simulations.lab.setting import setting_of
 from simulations.lab.shares import Pool, by_label, by_property, by_quantity, shares_of, spread
 from simulations.lab.staging import manifest_of
 from simulations.lab.terms import (
@@ -206,40 +209,94 @@ def test_results_are_complete_and_say_what_they_belong_to(tmp_path: Path) -> Non
     assert finished(tmp_path, SMALL) is None
 
 
-@pytest.mark.long
-def test_a_thousand_sites_repeat_themselves_under_another_hash_seed() -> None:
+SEVERAL = replace(SMALL, sites=40, averaging=Averaging(degree=4))
+"""Enough sites for three benches."""
+
+
+def test_a_world_in_one_piece_and_in_two_play_the_same() -> None:
+    network = Network(0.02, 0.08, loss=0.1, deadline_s=3.0)
+    lossy = replace(SEVERAL, rounds=2, network=network)
+    assert parts_for(setting_of(lossy), 2) == 2
+    whole, split = play(lossy, places=1), play(lossy, places=2)
+    assert whole.is_complete
+    assert split.digest == whole.digest
+    assert split.counts == whole.counts
+    assert split.bytes_in == whole.bytes_in
+    assert sorted(split.records.rows) == sorted(whole.records.rows)
+    of_rounds = [[p.records.consensus_distance(r) for r in range(3)] for p in (whole, split)]
+    assert of_rounds[0] == of_rounds[1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attack": AttackTerms("sign-flip", 1)},
+        {"faults": (Fault("crash", (1,), 1.0, 2.0),)},
+        {"signatures": "executed"},
+        {"network": Network(delay_min_s=0.0)},
+        {"hidden": 4000, "training": replace(TRAINING, hidden=4000)},
+    ],
+    ids=str,
+)
+def test_a_world_whose_sites_see_more_than_messages_stays_in_one_piece(
+    changes: dict[str, object],
+) -> None:
+    assert parts_for(setting_of(replace(SEVERAL, **changes)), 2) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("sites", "parameters"), [(1000, 210), (40, 210), (12, 100_000), (2, 1)])
+def test_parts_are_whole_benches_and_every_site_is_in_one(sites: int, parameters: int) -> None:
+    benches = benches_for(sites, parameters)
+    for parts in range(1, benches.count + 1):
+        found = [benches.sites_of_part(part, parts) for part in range(parts)]
+        assert [site for own in found for site in own] == list(range(sites))
+        of_benches = [{benches.of(site) for site in own} for own in found]
+        assert sum(map(len, of_benches)) == benches.count
+
+
+def _digest_of_a_thousand(hash_seed: str, workers: int, rounds: int) -> str:
     code = (
         "from dataclasses import replace\n"
         "from pathlib import Path\n"
         "from simulations.lab.play import play\n"
         "from simulations.lab.reading import read_scenario\n"
         "raw = Path('simulations/scenarios/thousand.toml').read_bytes()\n"
-        "print(play(replace(read_scenario(raw)[0], rounds=4)).digest)\n"
+        f"scenario = replace(read_scenario(raw)[0], rounds={rounds})\n"
+        f"print(play(scenario, places={workers}).digest)\n"
     )
-    digests = set()
-    for seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed}
-        root = Path(__file__).parents[2]
-        ran = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            env=environment,
-            cwd=root,
-            check=True,
-        )
-        digests.add(ran.stdout.strip())
-    assert len(digests) == 1
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+    return ran.stdout.strip()
 
 
 @pytest.mark.long
-def test_a_local_ray_cluster_gives_the_same_numbers() -> None:
+def test_a_thousand_sites_repeat_themselves_under_another_hash_seed() -> None:
+    assert _digest_of_a_thousand("1", 1, 4) == _digest_of_a_thousand("2", 2, 4)
+
+
+@pytest.mark.long
+def test_a_thousand_sites_and_a_hundred_rounds_repeat_themselves() -> None:
+    assert _digest_of_a_thousand("1", 2, 99) == _digest_of_a_thousand("2", 2, 99)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_local_ray_cluster_gives_the_same_numbers(workers: int) -> None:
     pytest.importorskip("ray")
-    here, there = play(SMALL), play(SMALL, engine="ray", places=1)
+    here, there = play(SEVERAL, places=1), play(SEVERAL, engine="ray", places=workers)
+    assert there.digest == here.digest
     assert there.records.rows == here.records.rows
 
 
 @pytest.mark.long
-def test_a_pool_of_processes_gives_the_same_numbers() -> None:
-    here, there = play(SMALL), play(SMALL, engine="pool", places=1)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_pool_of_processes_gives_the_same_numbers(workers: int) -> None:
+    here, there = play(SEVERAL, places=1), play(SEVERAL, engine="pool", places=workers)
     assert there.digest == here.digest
+    assert there.records.rows == here.records.rows
