@@ -6,8 +6,8 @@ import numpy as np
 from numba import carray
 
 from p2pfl.averaging.compiling import inlined
-from p2pfl.averaging.lanes import pointer
-from p2pfl.averaging.layout import BLOCK, LINE
+from p2pfl.averaging.lanes import add_lane_totals, pointer
+from p2pfl.averaging.layout import BLOCK, LANES, LINE
 
 
 @inlined
@@ -41,3 +41,17 @@ def wide_rows(rows: Any) -> Any:  # pragma: no cover
     room = np.zeros(rows * BLOCK + LINE // 8)
     skipped = (-np.int64(room.ctypes.data) % LINE) // 8
     return room[skipped : skipped + rows * BLOCK].reshape((rows, BLOCK))
+
+
+@inlined
+def add_sums(lanes: Any, sums: Any) -> None:  # pragma: no cover
+    """sums[j] += what the lanes of member j have. lanes: float64[R, LANES], sums: float64[R]."""
+    base, target = np.uintp(lanes.ctypes.data), np.uintp(sums.ctypes.data)
+    for j in range(0, sums.size, LANES):
+        add_lane_totals(base + np.uintp(8 * LANES * j), target + np.uintp(8 * j))
+
+
+@inlined
+def rounded_up(members: Any) -> Any:  # pragma: no cover
+    """The next multiple of LANES."""
+    return (members + LANES - 1) // LANES * LANES

@@ -11,8 +11,9 @@ from typing import Any
 from numba import types
 from numba.core import cgutils
 
-from p2pfl.averaging.lanes import chained_sum, intrinsic, ir, load
-from p2pfl.averaging.layout import BLOCK, CHAINS, LANES
+from p2pfl.averaging.lanes import intrinsic, ir, load, squares_of, store
+from p2pfl.averaging.layout import BLOCK, LANES
+from p2pfl.averaging.sorting import LIST, sorting_network
 
 _COLUMNS = 16
 """Float32 columns of one vector."""
@@ -29,57 +30,66 @@ def _at(start: int) -> Any:
     return ir.Constant(_I64, start)
 
 
-def _store(builder: Any, vector: Any, base: Any, index: Any) -> None:
-    place = builder.bitcast(builder.gep(base, [index]), vector.type.as_pointer())
-    builder.store(vector, place).align = 8 if vector.type is _WIDE else 4
-
-
 def _pointers(builder: Any, kind: Any, addresses: Any) -> list[Any]:
     return [builder.inttoptr(address, kind.as_pointer()) for address in addresses]
 
 
 @intrinsic
-def read_block(typing_context: Any, model: Any, origin: Any, first: Any, second: Any) -> Any:
-    """Copy a block of float32 to two places, −0 as 0; returns Σ (model − origin)² in float64.
+def read_block(typing_context: Any, model: Any, target: Any, origin: Any, lanes: Any) -> Any:
+    """Copy a block of float32, −0 as 0; lanes: as of `square_block`, from model and origin.
 
     Minimum and maximum may swap the two zeros. origin: float64[BLOCK].
     """
-    signature = types.float64(types.uintp, types.uintp, types.uintp, types.uintp)
+    signature = types.void(types.uintp, types.uintp, types.uintp, types.uintp)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        model, *targets = _pointers(builder, _F32, (arguments[0], *arguments[2:]))
-        (origin,) = _pointers(builder, _F64, arguments[1:2])
+        model, target = _pointers(builder, _F32, arguments[:2])
+        origin, lanes = _pointers(builder, _F64, arguments[2:])
         zeros = ir.Constant(_WHOLE, [0.0] * _COLUMNS)
         for start in _STARTS:
             values = builder.fadd(load(builder, model, _at(start), _WHOLE), zeros)
-            for target in targets:
-                _store(builder, values, target, _at(start))
-        squares = []
-        for start in range(0, BLOCK, LANES):
-            wide = builder.fpext(load(builder, model, _at(start), _HALF), _WIDE)
-            z = builder.fsub(wide, load(builder, origin, _at(start), _WIDE))
-            squares.append(builder.fmul(z, z))
-        zero = ir.Constant(_WIDE, [0.0] * LANES)
-        sums = [zero] * CHAINS
-        for at, square in enumerate(squares):
-            sums[at % CHAINS] = builder.fadd(sums[at % CHAINS], square)
-        return chained_sum(builder, sums)
+            store(builder, values, target, _at(start))
+        store(builder, squares_of(builder, model, origin), lanes, _at(0))
+        return context.get_dummy_value()
 
     return signature, code
 
 
+def _ordered(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    """The smaller and the larger one of each pair: one instruction each."""
+    is_less = builder.fcmp_ordered("<", a, b)
+    return builder.select(is_less, a, b), builder.select(is_less, b, a)
+
+
 @intrinsic
-def subtract_block(typing_context: Any, model: Any, origin: Any, target: Any) -> Any:
-    """target = model − origin over a block. model: float32; origin, target: float64."""
-    signature = types.void(types.uintp, types.uintp, types.uintp)
+def order_list(typing_context: Any, rows: Any, target: Any, stride: Any, count: Any) -> Any:
+    """Copy `count` ≤ LIST rows of a float32[·, BLOCK] buffer, column by column in order.
+
+    stride: from one of these rows to the next, in rows, in both buffers.
+    """
+    signature = types.void(types.uintp, types.uintp, types.int64, types.int64)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        (model,) = _pointers(builder, _F32, arguments[:1])
-        origin, target = _pointers(builder, _F64, arguments[1:])
-        for start in range(0, BLOCK, LANES):
-            wide = builder.fpext(load(builder, model, _at(start), _HALF), _WIDE)
-            z = builder.fsub(wide, load(builder, origin, _at(start), _WIDE))
-            _store(builder, z, target, _at(start))
+        bases = _pointers(builder, _F32, arguments[:2])
+        step = builder.mul(arguments[2], _at(BLOCK))
+        end = builder.append_basic_block("ordered")
+        switch = builder.switch(arguments[3], end)
+        for count in range(1, LIST + 1):
+            block = builder.append_basic_block(f"list_of_{count}")
+            switch.add_case(_at(count), block)
+            builder.position_at_end(block)
+            with cgutils.for_range_slice(builder, _at(0), _at(BLOCK), _at(_COLUMNS), _I64) as (
+                start,
+                _,
+            ):
+                places = [builder.add(start, builder.mul(step, _at(row))) for row in range(count)]
+                values = [load(builder, bases[0], place, _WHOLE) for place in places]
+                for low, high in sorting_network(count):
+                    values[low], values[high] = _ordered(builder, values[low], values[high])
+                for place, vector in zip(places, values, strict=True):
+                    store(builder, vector, bases[1], place)
+            builder.branch(end)
+        builder.position_at_end(end)
         return context.get_dummy_value()
 
     return signature, code
@@ -104,9 +114,8 @@ def order_rows(typing_context: Any, rows: Any, network: Any, comparators: Any) -
                 [load(builder, row, _at(start), _WHOLE) for start in _STARTS] for row in (low, high)
             ]
             for start, a, b in zip(_STARTS, *values, strict=True):
-                is_less = builder.fcmp_ordered("<", a, b)
-                _store(builder, builder.select(is_less, a, b), low, _at(start))
-                _store(builder, builder.select(is_less, b, a), high, _at(start))
+                for vector, row in zip(_ordered(builder, a, b), (low, high), strict=True):
+                    store(builder, vector, row, _at(start))
         return context.get_dummy_value()
 
     return signature, code
@@ -136,7 +145,7 @@ def mean_of_rows(typing_context: Any, rows: Any, count: Any, target: Any) -> Any
                     builder.store(builder.fadd(builder.load(place), wide), place)
             for start, place in zip(starts, sums, strict=True):
                 mean = builder.fdiv(builder.load(place), divisor)
-                _store(builder, builder.fptrunc(mean, _HALF), target, _at(start))
+                store(builder, builder.fptrunc(mean, _HALF), target, _at(start))
         return context.get_dummy_value()
 
     return signature, code

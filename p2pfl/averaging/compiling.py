@@ -16,7 +16,16 @@ from numba import njit
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-_SOURCES = ("compiling", "layout", "lanes", "column_lanes", "blocks", "kernels", "trimming_kernels")
+_SOURCES = (
+    "compiling",
+    "layout",
+    "sorting",
+    "lanes",
+    "column_lanes",
+    "blocks",
+    "kernels",
+    "trimming_kernels",
+)
 
 
 def _source_digest() -> str:

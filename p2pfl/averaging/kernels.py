@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from p2pfl.averaging.blocks import block_start, narrow_rows, wide_rows
-from p2pfl.averaging.column_lanes import subtract_block
+from p2pfl.averaging.blocks import add_sums, block_start, narrow_rows, rounded_up, wide_rows
 from p2pfl.averaging.compiling import compiled
 from p2pfl.averaging.lanes import (
-    add_block_products,
-    block_distance,
+    add_tile_products,
     pointer,
     prefetch_block,
+    square_block,
+    subtract_block,
 )
-from p2pfl.averaging.layout import BLOCK
+from p2pfl.averaging.layout import BLOCK, LANES
 from p2pfl.averaging.trimming_kernels import trim
 
 __all__ = ["add_distances", "add_products", "combine", "trim"]
@@ -38,17 +38,25 @@ def add_distances(
 
     length: coordinates per segment; segments first…last−1 are done here.
     """
-    none, spare = np.zeros(BLOCK, dtype=np.float32), narrow_rows(2)
+    n, spare = members.size, narrow_rows(1)[0]
+    none, own = wide_rows(1)[0], wide_rows(1)[0]
+    lanes, sums = np.zeros((rounded_up(n), LANES)), np.zeros(rounded_up(n))
+    to_none, to_own = np.uintp(none.ctypes.data), np.uintp(own.ctypes.data)
+    base, row = np.uintp(lanes.ctypes.data), np.uintp(8 * LANES)
     for segment in range(first, last):
         end = min(d, (segment + 1) * length)
+        sums[:] = 0.0
         for start in range(segment * length, end, BLOCK):
             width = min(BLOCK, end - start)
-            own = block_start(members[0], start, width, spare[0])
-            partial[segment, 0] += block_distance(own, np.uintp(none.ctypes.data))
-            for j in range(1, members.size):
+            address = block_start(members[0], start, width, spare)
+            square_block(address, to_none, base)
+            subtract_block(address, to_none, to_own)
+            for j in range(1, n):
                 prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
-                other = block_start(members[j], start, width, spare[1])
-                partial[segment, j] += block_distance(other, own)
+                address = block_start(members[j], start, width, spare)
+                square_block(address, to_own, base + row * np.uintp(j))
+            add_sums(lanes, sums)
+        partial[segment] += sums[:n]
 
 
 @compiled("void(uintp[::1], int64, int64, int64, int64, float64[:,:,::1])")
@@ -60,12 +68,15 @@ def add_products(
     partial: float64[segments, even, even], even ≥ neighbours; below the diagonal it is not filled.
     """
     even = partial.shape[1]
-    differences, own, none = wide_rows(even), wide_rows(1)[0], wide_rows(1)[0]
+    wide = rounded_up(even)
+    differences, sums = wide_rows(wide), np.zeros((wide, wide))
+    own, none = wide_rows(1)[0], wide_rows(1)[0]
     spare = narrow_rows(1)[0]
     base, row = np.uintp(differences.ctypes.data), np.uintp(8 * BLOCK)
+    products = np.uintp(sums.ctypes.data)
     for segment in range(first, last):
         end = min(d, (segment + 1) * length)
-        products = np.uintp(partial.ctypes.data) + np.uintp(8 * even * even * segment)
+        sums[:] = 0.0
         for start in range(segment * length, end, BLOCK):
             width = min(BLOCK, end - start)
             address = block_start(members[0], start, width, spare)
@@ -76,13 +87,14 @@ def add_products(
                 target = base + row * np.uintp(j - 1)
                 subtract_block(address, np.uintp(own.ctypes.data), target)
             for i in range(0, even, 2):
-                for j in range(i, even, 2):
-                    add_block_products(
+                for j in range(i - i % 4, even, 4):
+                    add_tile_products(
                         base + row * np.uintp(i),
                         base + row * np.uintp(j),
-                        products + np.uintp(8 * (even * i + j)),
-                        even,
+                        products + np.uintp(8 * (wide * i + j)),
+                        wide,
                     )
+        partial[segment] += sums[:even, :even]
 
 
 @compiled("void(uintp[::1], float64[::1], int64, int64, int64, int64, float32[::1])")

@@ -24,6 +24,7 @@ def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _F32, _F64, _I64, _I32 = ir.FloatType(), ir.DoubleType(), ir.IntType(64), ir.IntType(32)
+_TILE = LANES // 2
 _NARROW, _WIDE = ir.VectorType(_F32, LANES), ir.VectorType(_F64, LANES)
 
 
@@ -35,25 +36,43 @@ def load(builder: Any, base: Any, index: Any, vector: Any) -> Any:
     return loaded
 
 
-def _lane_sum(builder: Any, vector: Any) -> Any:
-    total = builder.extract_element(vector, ir.Constant(_I32, 0))
-    for lane in range(1, LANES):
-        total = builder.fadd(total, builder.extract_element(vector, ir.Constant(_I32, lane)))
+def lane_totals(builder: Any, vectors: Sequence[Any]) -> Any:
+    """The sum over the lanes of each of LANES vectors, from the first lane to the last."""
+    rows, apart = list(vectors), 1
+    while apart < LANES:  # a transposition: pairs of rows exchange halves, quarters, …
+        swapped = list(rows)
+        for at in range(LANES):
+            if not at & apart:
+                pair = rows[at], rows[at + apart]
+                for half in (0, apart):
+                    mask = [
+                        lane + half if not lane & apart else LANES + lane - apart + half
+                        for lane in range(LANES)
+                    ]
+                    chosen = ir.Constant(ir.VectorType(_I32, LANES), mask)
+                    swapped[at + half] = builder.shuffle_vector(*pair, chosen)
+        rows, apart = swapped, 2 * apart
+    total = rows[0]
+    for row in rows[1:]:
+        total = builder.fadd(total, row)
     return total
 
 
-def chained_sum(builder: Any, sums: Sequence[Any]) -> Any:
-    """The sum of all lanes of the CHAINS partial sums of a distance."""
-    low, high = builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3])
-    return _lane_sum(builder, builder.fadd(low, high))
+def store(builder: Any, vector: Any, base: Any, index: Any) -> None:
+    """A vector of numbers to wherever it begins."""
+    place = builder.bitcast(builder.gep(base, [index]), vector.type.as_pointer())
+    builder.store(vector, place).align = 8 if vector.type.element == _F64 else 4
 
 
-def _zeros(builder: Any, count: int) -> list[Any]:
-    zero = ir.Constant(_WIDE, [0.0] * LANES)
-    sums = [cgutils.alloca_once(builder, _WIDE) for _ in range(count)]
-    for place in sums:
-        builder.store(zero, place)
-    return sums
+def squares_of(builder: Any, model: Any, origin: Any) -> Any:
+    """What each lane has of Σ (model − origin)² over a block. Takes pointers."""
+    sums = [ir.Constant(_WIDE, [0.0] * LANES)] * CHAINS
+    for start in range(0, BLOCK, LANES):
+        at, chain = ir.Constant(_I64, start), start // LANES % CHAINS
+        wide = builder.fpext(load(builder, model, at, _NARROW), _WIDE)
+        z = builder.fsub(wide, load(builder, origin, at, _WIDE))
+        sums[chain] = builder.fadd(sums[chain], builder.fmul(z, z))
+    return builder.fadd(builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3]))
 
 
 @intrinsic
@@ -87,32 +106,60 @@ def prefetch_block(typing_context: Any, address: Any) -> Any:
 
 
 @intrinsic
-def block_distance(typing_context: Any, first: Any, second: Any) -> Any:
-    """Σ (first − second)² over a block of float32, in float64. Takes addresses."""
-    signature = types.float64(types.uintp, types.uintp)
+def square_block(typing_context: Any, model: Any, origin: Any, target: Any) -> Any:
+    """target[lane] = its part of Σ (model − origin)² over a block. Takes addresses.
+
+    model: float32. origin, target: float64; LANES targets.
+    """
+    signature = types.void(types.uintp, types.uintp, types.uintp)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        left, right = (builder.inttoptr(a, _F32.as_pointer()) for a in arguments)
-        sums = _zeros(builder, CHAINS)
-        begin, end, step = (ir.Constant(_I64, v) for v in (0, BLOCK, LANES * CHAINS))
-        with cgutils.for_range_slice(builder, begin, end, step, _I64) as (index, _):
-            for chain, place in enumerate(sums):
-                at = builder.add(index, ir.Constant(_I64, chain * LANES))
-                wide = [
-                    builder.fpext(load(builder, base, at, _NARROW), _WIDE) for base in (left, right)
-                ]
-                z = builder.fsub(*wide)
-                builder.store(builder.fadd(builder.load(place), builder.fmul(z, z)), place)
-        return chained_sum(builder, [builder.load(place) for place in sums])
+        model = builder.inttoptr(arguments[0], _F32.as_pointer())
+        origin, target = (builder.inttoptr(a, _F64.as_pointer()) for a in arguments[1:])
+        store(builder, squares_of(builder, model, origin), target, ir.Constant(_I64, 0))
+        return context.get_dummy_value()
 
     return signature, code
 
 
 @intrinsic
-def add_block_products(
+def add_lane_totals(typing_context: Any, lanes: Any, target: Any) -> Any:
+    """target[r] += the sum of row r of a float64[LANES, LANES] buffer. Takes addresses."""
+    signature = types.void(types.uintp, types.uintp)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes, target = (builder.inttoptr(a, _F64.as_pointer()) for a in arguments)
+        rows = [load(builder, lanes, ir.Constant(_I64, LANES * r), _WIDE) for r in range(LANES)]
+        begin = ir.Constant(_I64, 0)
+        total = builder.fadd(load(builder, target, begin, _WIDE), lane_totals(builder, rows))
+        store(builder, total, target, begin)
+        return context.get_dummy_value()
+
+    return signature, code
+
+
+@intrinsic
+def subtract_block(typing_context: Any, model: Any, origin: Any, target: Any) -> Any:
+    """target = model − origin over a block. model: float32; origin, target: float64."""
+    signature = types.void(types.uintp, types.uintp, types.uintp)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        model = builder.inttoptr(arguments[0], _F32.as_pointer())
+        origin, target = (builder.inttoptr(a, _F64.as_pointer()) for a in arguments[1:])
+        for start in range(0, BLOCK, LANES):
+            at = ir.Constant(_I64, start)
+            wide = builder.fpext(load(builder, model, at, _NARROW), _WIDE)
+            store(builder, builder.fsub(wide, load(builder, origin, at, _WIDE)), target, at)
+        return context.get_dummy_value()
+
+    return signature, code
+
+
+@intrinsic
+def add_tile_products(
     typing_context: Any, left: Any, right: Any, target: Any, target_row: Any
 ) -> Any:
-    """target[r, c] += Σ left[r] · right[c] for two rows each of a [·, BLOCK] float64 buffer.
+    """target[r, c] += Σ left[r] · right[c], 2 by 4 rows of a [·, BLOCK] float64 buffer.
 
     Takes addresses; target_row: float64s from one row of the target to the next.
     """
@@ -121,21 +168,27 @@ def add_block_products(
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         *addresses, row = arguments
         bases = [builder.inttoptr(address, _F64.as_pointer()) for address in addresses]
-        second = ir.Constant(_I64, BLOCK)
-        lefts, rights = ([base, builder.gep(base, [second])] for base in bases[:2])
-        sums = _zeros(builder, 4)
+        lefts, rights = (
+            [builder.gep(base, [ir.Constant(_I64, BLOCK * r)]) for r in range(count)]
+            for base, count in zip(bases, (2, _TILE), strict=False)
+        )
+        sums = [cgutils.alloca_once(builder, _WIDE) for _ in range(LANES)]
+        for place in sums:
+            builder.store(ir.Constant(_WIDE, [0.0] * LANES), place)
         begin, end, step = (ir.Constant(_I64, v) for v in (0, BLOCK, LANES))
         with cgutils.for_range_slice(builder, begin, end, step, _I64) as (index, _):
             a = [load(builder, base, index, _WIDE) for base in lefts]
             b = [load(builder, base, index, _WIDE) for base in rights]
             for at, place in enumerate(sums):
-                product = builder.fmul(a[at // 2], b[at % 2])
+                product = builder.fmul(a[at // _TILE], b[at % _TILE])
                 builder.store(builder.fadd(builder.load(place), product), place)
-        for at, place in enumerate(sums):
-            skipped = builder.mul(row, ir.Constant(_I64, at // 2))
-            cell = builder.gep(bases[2], [builder.add(skipped, ir.Constant(_I64, at % 2))])
-            total = _lane_sum(builder, builder.load(place))
-            builder.store(builder.fadd(builder.load(cell), total), cell)
+        totals = lane_totals(builder, [builder.load(place) for place in sums])
+        for at in (0, 1):
+            mask = ir.Constant(ir.VectorType(_I32, _TILE), [_TILE * at + c for c in range(_TILE)])
+            found = builder.shuffle_vector(totals, totals, mask)
+            place = builder.mul(row, ir.Constant(_I64, at))
+            known = load(builder, bases[2], place, found.type)
+            store(builder, builder.fadd(known, found), bases[2], place)
         return context.get_dummy_value()
 
     return signature, code

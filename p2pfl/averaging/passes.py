@@ -19,7 +19,7 @@ from p2pfl.averaging import reference
 from p2pfl.averaging.errors import NotFinite
 from p2pfl.averaging.inputs import Inputs, Vector, Wide
 from p2pfl.averaging.layout import segment_count, segment_length
-from p2pfl.averaging.sorting import network_for
+from p2pfl.averaging.sorting import network_for, stride_for
 
 # Values in all models from which compiled code is worth loading: NumPy takes about .1 s there,
 # loading a compiler about 1 s, once.
@@ -131,7 +131,7 @@ def trim(inputs: Inputs, weights: Wide | None, mixing: Wide | None, cut: int) ->
     network, length = network_for(n, cut), segment_length(d)
     _over_segments(
         lambda a, b: engine.trim(
-            members, used, mixed, network, cut, d, length, a, b, partial, kept, value
+            members, used, mixed, network, stride_for(n), cut, d, length, a, b, partial, kept, value
         ),
         d,
     )

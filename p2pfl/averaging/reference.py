@@ -73,6 +73,7 @@ def trim(
     weights: Wide,
     mixing: Wide,
     network: Counts,
+    stride: int,
     cut: int,
     d: int,
     length: int,
@@ -85,8 +86,8 @@ def trim(
     """value = mean of each coordinate without its `cut` lowest and highest values.
 
     weights: float64[N], or empty: all alike. mixing: float64[N, N + 2] (two columns of zeros at
-    the end), applied to the members first, or empty. network: comparators that bring order
-    statistics cut…N−1−cut to their rows. partial: as for add_distances (before mixing).
+    the end), applied to the members first, or empty. network, stride: as of `sorting`.
+    partial: as for add_distances (before mixing).
     kept[s, j]: coordinates of member j (after mixing) inside the kept range.
     """
     for segment, part in _parts(d, length, first, last):
@@ -98,7 +99,7 @@ def trim(
         values = wide[:, :width].astype(np.float32) + np.float32(0.0)
         if mixing.size:
             values = _mixed(mixing, wide[0, :width], differences[:, :width])
-        ordered = _sorted_rows(values, network)
+        ordered = _sorted_rows(values, network, stride)
         low, high = ordered[cut], ordered[len(values) - 1 - cut]
         inside = (values >= low) & (values <= high)
         if weights.size:
@@ -159,8 +160,11 @@ def _mixed(mixing: Wide, own: Wide, differences: Wide) -> Vector:
     return values
 
 
-def _sorted_rows(values: Vector, network: Counts) -> list[Vector]:
-    rows = list(values.copy())
+def _sorted_rows(values: Vector, network: Counts, stride: int) -> list[Vector]:
+    dealt = values.copy()
+    for i in range(stride):
+        dealt[i::stride].sort(axis=0)
+    rows = list(dealt)
     spare = np.empty_like(rows[0])
     for low, high in network.tolist():
         np.minimum(rows[low], rows[high], out=spare)

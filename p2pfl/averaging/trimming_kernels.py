@@ -7,33 +7,32 @@ from typing import Any
 
 import numpy as np
 
-from p2pfl.averaging.blocks import block_start, narrow_rows, wide_rows
-from p2pfl.averaging.column_lanes import count_between, mean_of_rows, order_rows, read_block
+from p2pfl.averaging.blocks import add_sums, block_start, narrow_rows, rounded_up, wide_rows
+from p2pfl.averaging.column_lanes import (
+    count_between,
+    mean_of_rows,
+    order_list,
+    order_rows,
+    read_block,
+)
 from p2pfl.averaging.compiling import compiled, inlined
 from p2pfl.averaging.lanes import prefetch_block
-from p2pfl.averaging.layout import BLOCK
+from p2pfl.averaging.layout import BLOCK, LANES
 
 
 @inlined
 def _read_block(
-    members: Any,
-    start: Any,
-    width: Any,
-    parts: Any,
-    spare: Any,
-    values: Any,
-    ordered: Any,
-    sums: Any,
+    members: Any, start: Any, width: Any, parts: Any, spare: Any, values: Any, lanes: Any
 ) -> None:  # pragma: no cover
-    """Both buffers hold the block of every member; sums[j] += ‖x_j − own‖², sums[0] += ‖own‖²."""
+    """values: the block of every member; lanes: parts of ‖own‖², then of ‖x_j − own‖²."""
     own, origin = parts[0], np.uintp(parts.ctypes.data)
-    parts[0] = 0.0
-    to_values, to_ordered = np.uintp(values.ctypes.data), np.uintp(ordered.ctypes.data)
+    own[:] = 0.0
+    target, to_lanes = np.uintp(values.ctypes.data), np.uintp(lanes.ctypes.data)
     for j in range(members.size):
         prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
         address = block_start(members[j], start, width, spare)
-        row = np.uintp(4 * BLOCK * j)
-        sums[j] += read_block(address, origin, to_values + row, to_ordered + row)
+        row, lane_row = np.uintp(4 * BLOCK * j), np.uintp(8 * LANES * j)
+        read_block(address, target + row, origin, to_lanes + lane_row)
         if j == 0:
             for k in range(BLOCK):
                 own[k] = np.float64(values[0, k])
@@ -60,6 +59,16 @@ def _mix_block(mixing: Any, values: Any, differences: Any, mixed: Any) -> None: 
         row = mixed[i]
         for k in range(BLOCK):
             row[k] = np.float32(np.float64(own[k]) + total[k]) + np.float32(0.0)
+
+
+@inlined
+def _order_block(values: Any, network: Any, stride: Any, ordered: Any) -> None:  # pragma: no cover
+    n, row = values.shape[0], np.uintp(4 * BLOCK)
+    base, target = np.uintp(values.ctypes.data), np.uintp(ordered.ctypes.data)
+    for i in range(min(n, stride)):
+        skipped = row * np.uintp(i)
+        order_list(base + skipped, target + skipped, stride, (n - i + stride - 1) // stride)
+    order_rows(target, np.uintp(network.ctypes.data), network.shape[0])
 
 
 @inlined
@@ -136,14 +145,15 @@ def _count_kept(
 
 
 @compiled(
-    "void(uintp[::1], float64[::1], float64[:,::1], int64[:,::1], int64, int64, int64, int64,"
-    " int64, float64[:,::1], int64[:,::1], float32[::1])"
+    "void(uintp[::1], float64[::1], float64[:,::1], int64[:,::1], int64, int64, int64,"
+    " int64, int64, int64, float64[:,::1], int64[:,::1], float32[::1])"
 )
 def trim(
     members: Any,
     weights: Any,
     mixing: Any,
     network: Any,
+    stride: Any,
     cut: Any,
     d: Any,
     length: Any,
@@ -156,28 +166,28 @@ def trim(
     """value = mean of each coordinate without its `cut` lowest and highest values.
 
     weights: float64[N], or empty: all alike. mixing: float64[N, N + 2] (two columns of zeros at
-    the end), applied to the members first, or empty. network: comparators that bring order
-    statistics cut…N−1−cut to their rows. partial: as for add_distances (before mixing).
+    the end), applied to the members first, or empty. network, stride: as of `sorting`.
+    partial: as for add_distances (before mixing).
     kept[s, j]: coordinates of member j (after mixing) inside the kept range.
     """
     n = members.size
     values, ordered, mixed = narrow_rows(n), narrow_rows(n), narrow_rows(n)
     spare, mean, count = narrow_rows(1)[0], narrow_rows(1)[0], narrow_rows(1)[0]
     differences, parts = wide_rows(n + 4), wide_rows(2)
+    lanes, sums = np.zeros((rounded_up(n), LANES)), np.zeros(rounded_up(n))
     for segment in range(first, last):
         end = min(d, (segment + 1) * length)
+        sums[:] = 0.0
         for start in range(segment * length, end, BLOCK):
             width = min(BLOCK, end - start)
-            _read_block(members, start, width, parts, spare, values, ordered, partial[segment])
+            _read_block(members, start, width, parts, spare, values, lanes)
+            add_sums(lanes, sums)
             if mixing.shape[0]:
                 _mix_block(mixing, values, differences, mixed)
-                ordered[:] = mixed
                 used = mixed
             else:
                 used = values
-            order_rows(
-                np.uintp(ordered.ctypes.data), np.uintp(network.ctypes.data), network.shape[0]
-            )
+            _order_block(used, network, stride, ordered)
             if weights.size:
                 _weighted_mean(used, weights, ordered, cut, parts, count)
                 value[start : start + width] = parts[0, :width]
@@ -186,3 +196,4 @@ def trim(
                 mean_of_rows(rows, n - 2 * cut, np.uintp(mean.ctypes.data))
                 value[start : start + width] = mean[:width]
             _count_kept(used, ordered, cut, width, kept[segment])
+        partial[segment] += sums[:n]
