@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from network_lab import NetworkLab
+
+from simulations.network_lab import NetworkLab
 
 sys.path.append(str(Path(__file__).parent.parent / "integration"))
 

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_lab import NetworkLab
 from node_homes import Consortium, audit_code, entries, found, with_study
 from node_processes import RunningNode, running
+
+from simulations.network_lab import NetworkLab
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(2400)]
 

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _SETNS_NETWORK = 0x4000_0000
@@ -27,11 +28,21 @@ _TICK_S = 0.05
 _GROUP_BIT = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How a place is connected. delay_s: one way; loss: share of frames; rate_bps: of sending."""
+
+    delay_s: float
+    loss: float
+    rate_bps: float
+
+
 @dataclass(slots=True)
 class NetworkLab:
     """`count` places on one wire, named PREFIX1, PREFIX2 …; the caller closes it.
 
-    delay_s: one way. loss: share of frames, 0 to 1. rate_bps: what each place can send."""
+    delay_s: one way. loss: share of frames, 0 to 1. rate_bps: what each place can send.
+    What is cut, parted or slowed may be changed at any time, by assigning a new value."""
 
     count: int
     prefix: str
@@ -40,6 +51,13 @@ class NetworkLab:
     rate_bps: float = 100e6
     seed: int = 0
     cut: set[int] = field(default_factory=set)
+    """Places that nothing reaches, and that reach nobody."""
+    parted: set[int] = field(default_factory=set)
+    """One side of a partition: its places reach each other, the others each other."""
+    one_way: frozenset[tuple[int, int]] = frozenset()
+    """(sender, receiver): what the first sends never reaches the second; the other way it does."""
+    slowed: Mapping[int, Line] = field(default_factory=dict)
+    """Places with a line of their own, worse than the others'."""
     carried: int = 0
     _devices: list[int] = field(default_factory=list)
     _places: dict[bytes, int] = field(default_factory=dict)
@@ -107,12 +125,21 @@ class NetworkLab:
             begins_s = max(now_s, self._free_s[sender])
             if begins_s - now_s > _QUEUE_S_MAX:
                 continue
-            self._free_s[sender] = begins_s + len(frame) * 8 / self.rate_bps
+            line = self._line(sender)
+            self._free_s[sender] = begins_s + len(frame) * 8 / line.rate_bps
             for receiver in self._receivers(frame, sender):
-                if not {sender, receiver} & self.cut and drawn.random() >= self.loss:
+                if self._joins(sender, receiver) and drawn.random() >= line.loss:
                     self.carried += 1
-                    arrives_s = self._free_s[sender] + self.delay_s
+                    arrives_s = self._free_s[sender] + line.delay_s
                     heapq.heappush(self._late, (arrives_s, self.carried, receiver, frame))
+
+    def _line(self, sender: int) -> Line:
+        return self.slowed.get(sender) or Line(self.delay_s, self.loss, self.rate_bps)
+
+    def _joins(self, sender: int, receiver: int) -> bool:
+        is_parted = (sender in self.parted) != (receiver in self.parted)
+        is_cut = (sender, receiver) in self.one_way or {sender, receiver} & self.cut
+        return not is_parted and not is_cut
 
     def _receivers(self, frame: bytes, sender: int) -> list[int]:
         known = self._places.get(frame[:6])
@@ -128,7 +155,8 @@ class NetworkLab:
 
 
 def _ip(*words: str) -> None:
-    subprocess.run(("ip", *words), check=True, capture_output=True)
+    # Fixed words and names of our own; root's PATH finds the program.
+    subprocess.run(("ip", *words), check=True, capture_output=True)  # noqa: S603, S607
 
 
 def _tap_inside(name: str) -> int:
