@@ -1,11 +1,15 @@
 """Averaging without data on a graph of two worlds: what a rule holds against attackers alone.
 
-    python -m simulations.adversaries_two_worlds [--rule cs_plus] [--steps 200]
+    python -m simulations.adversaries_two_worlds [--rules cs_plus] [--steps 200] [--hostile 3 4 6 8]
 
 Two cliques of 13 honest sites; each site has 8 links into the other clique, so the second
 eigenvalue of the honest Laplacian (unit weights) is 16. Next to every honest site sit f attackers.
-Prints, for each f, the worst mean squared error from the initial honest average, in units of the
-initial variance, over all attacks. Source: Gaucher et al., ICML 2025, arXiv:2410.10418.
+Two figures, in units of the initial variance: `error`, the mean squared distance of honest sites
+from the initial honest mean, and `spread`, that from their own mean at the end. Prints, for each f
+and each family of attacks, the worst of both: attacks on *agreement*, as the paper has them; those
+that *shift* everybody alike (from within the honest spread, which no rule can see, so that the
+error stays and only the spread vanishes); and those that *search* their strength with the real
+rule in every round. Source: Gaucher et al., ICML 2025, arXiv:2410.10418.
 """
 
 import argparse
@@ -34,10 +38,11 @@ Plan = Callable[[Wide], Attack]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """error: mean squared distance of honest sites from the initial honest mean / variance."""
+    """What one attack reached; see above for the two figures."""
 
     attack: str
     error: float
+    spread: float
 
 
 def two_worlds() -> Wide:
@@ -54,24 +59,32 @@ def laplacian_of(linked: Wide) -> Wide:
     return laplacian
 
 
-def attacks_on(rule: RuleInUse) -> dict[str, Plan]:
-    """The attacks that make sense without data."""
+def attacks_on(rule: RuleInUse) -> dict[str, dict[str, Plan]]:
+    """The attacks that make sense without data, by family."""
     return {
-        "sign flip": lambda push: known.sign_flip_mean,
-        "noise": lambda push: known.gaussian(10.0),
-        "ALIE": lambda push: known.alie(1.5),
-        "inner product": lambda push: known.inner_product(2.0),
-        "dissensus": lambda push: known.dissensus(1.5),
-        "spectral, 1": lambda push: known.spectral(push, 1.0),
-        "spectral, 10": lambda push: known.spectral(push, 10.0),
-        "search, dissensus": lambda push: line_search(against_consensus, rule),
-        "search, spectral": lambda push: line_search(lambda scene: push, rule),
-        "search, −x": lambda push: line_search(against_own_model, rule),
+        "agreement": {
+            "dissensus": lambda push: known.dissensus(1.5),
+            "spectral, 1": lambda push: known.spectral(push, 1.0),
+            "spectral, 10": lambda push: known.spectral(push, 10.0),
+        },
+        "shift": {
+            "sign flip": lambda push: known.sign_flip_mean,
+            "noise": lambda push: known.gaussian(10.0),
+            "ALIE": lambda push: known.alie(1.5),
+            "inner product": lambda push: known.inner_product(2.0),
+        },
+        "search": {
+            "dissensus": lambda push: line_search(against_consensus, rule),
+            "spectral": lambda push: line_search(lambda scene: push, rule),
+            "−x": lambda push: line_search(against_own_model, rule),
+        },
     }
 
 
-def averaged(rule: RuleInUse, plan: Plan | None, f: int, steps: int, seed: int) -> float:
-    """Error after `steps` rounds, in units of the initial variance."""
+def averaged(
+    rule: RuleInUse, plan: Plan | None, f: int, steps: int, seed: int
+) -> tuple[float, float]:
+    """Error and spread after `steps` rounds, in units of the initial variance."""
     linked = two_worlds()
     laplacian = laplacian_of(linked)
     rng = np.random.default_rng(seed)
@@ -79,7 +92,7 @@ def averaged(rule: RuleInUse, plan: Plan | None, f: int, steps: int, seed: int) 
     sides = np.repeat([1.0, -1.0], CLIQUE)[:, np.newaxis]
     models = (sides + rng.standard_normal((len(linked), COORDINATES))).astype(np.float32)
     mean = models.astype(np.float64).mean(axis=0)
-    variance = float(((models - mean) ** 2).sum(axis=1).mean())
+    variance = _mean_square(models - mean)
     degree = CLIQUE - 1 + BRIDGES + f
     for _ in range(steps):
         pushes = known.fiedler_pushes(models, laplacian)
@@ -100,18 +113,35 @@ def averaged(rule: RuleInUse, plan: Plan | None, f: int, steps: int, seed: int) 
             )
             new[i] = rule.result(scene, sent)
         models = new
-    return float(((models - mean) ** 2).sum(axis=1).mean()) / variance
+    final = models.astype(np.float64)
+    spread = _mean_square(final - final.mean(axis=0))
+    return _mean_square(final - mean) / variance, spread / variance
 
 
-def outcomes(name: str, f: int, steps: int, seed: int = 0) -> list[Outcome]:
-    """Every attack against one rule, declared f known."""
+def _mean_square(differences: Wide) -> float:
+    return float((differences**2).sum(axis=1).mean())
+
+
+def outcomes(name: str, f: int, steps: int, family: str, seed: int = 0) -> list[Outcome]:
+    """Every attack of a family against one rule, declared f known."""
     share = min(0.49, f / (CLIQUE - 1 + BRIDGES + f))
     given = (("byzantine", share),) if RULES[name].needs_byzantine_share else ()
     rule = RuleInUse(name, given)
     return [
-        Outcome(title, averaged(rule, plan, f, steps, seed))
-        for title, plan in attacks_on(rule).items()
+        Outcome(title, *averaged(rule, plan, f, steps, seed))
+        for title, plan in attacks_on(rule)[family].items()
     ]
+
+
+def line_of(name: str, f: int, family: str, found: Sequence[Outcome]) -> str:
+    """One row of the table."""
+    error = max(found, key=lambda outcome: outcome.error)
+    spread = max(outcome.spread for outcome in found)
+    warned = "  nothing is promised" if 2 * f >= 2 * BRIDGES else ""
+    return (
+        f"{name:<18}{f:>2}  {family:<10}{error.error:>9.2g} {f'({error.attack})':<16}"
+        f"{spread:>9.2g}{warned}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,17 +149,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rule", default="cs_plus", choices=sorted(RULES), help="[cs_plus]")
-    parser.add_argument("--steps", type=int, default=200, help="rounds of mixing [200]")
+    add, families = parser.add_argument, tuple(attacks_on(RuleInUse("gossip")))
+    add("--rules", nargs="+", default=["cs_plus"], choices=sorted(RULES), help="[cs_plus]")
+    add("--hostile", nargs="+", type=int, default=[3, 4, 6, 8], help="next to a site [3 4 6 8]")
+    add("--families", nargs="+", default=families, choices=families, help="of attacks [all]")
+    add("--steps", type=int, default=200, help="rounds of mixing [200]")
     options = parser.parse_args(arguments)
-    for f in (0, 4, 6, 8):
-        found = sorted(outcomes(options.rule, f, options.steps), key=lambda o: -o.error)
-        warned = "  2b ≥ μ2: nothing is promised" if 2 * f >= 2 * BRIDGES else ""
-        sys.stdout.write(
-            f"{options.rule}, f = {f}: worst {found[0].error:.2g} ({found[0].attack}), "
-            f"then {found[1].error:.2g} ({found[1].attack}){warned}\n"
-        )
-        sys.stdout.flush()
+    header = f"{'rule':<18}{'f':>2}  {'attacks':<10}{'error':>9} {'':<16}{'spread':>9}"
+    sys.stdout.write(header + "\n")
+    for name in options.rules:
+        for f in options.hostile:
+            for family in options.families:
+                found = outcomes(name, f, options.steps, family)
+                sys.stdout.write(line_of(name, f, family, found) + "\n")
+                sys.stdout.flush()
     return 0
 
 
