@@ -2,9 +2,13 @@
 
 An instance of `Card` is always a checked one: rules and signature were verified when it was made.
 
+A site replaces its keys T, L, W and its addresses by a card with a higher serial number.
+
 Format, msgpack as `gossip.wire` reads it:
-  card body  [1, name, I_pk, T_pk, L_pk, W_pk, log_id, [address…]]
+  card body  [1, name, I_pk, T_pk, L_pk, W_pk, log_id, [address…]]                      serial 0
+             [2, name, I_pk, T_pk, L_pk, W_pk, log_id, [address…], serial]              serial ≥ 1
   card       [card body, Ed25519(I, "p2pfl/card/v1\\0" ‖ card body)]
+  digest     SHA256(card)
   site       SHA256(I_pk)
 """
 
@@ -13,21 +17,30 @@ from dataclasses import dataclass
 
 from gossip import ed25519
 from gossip.addresses import split_address
-from gossip.errors import BadSignature, CardInvalid, TooLarge, WeakKey
-from gossip.identifiers import ID_BYTES, SiteId, site_id_of
+from gossip.errors import BadSignature, CardInvalid, Garbled, TooLarge, WeakKey
+from gossip.identifiers import ID_BYTES, Digest, SiteId, digest_of, site_id_of
 from gossip.keys import SiteKeys
-from gossip.limits import ADDRESS_BYTES_MAX, ADDRESSES_MAX, CARD_BYTES_MAX, NAME_BYTES_MAX
+from gossip.limits import (
+    ADDRESS_BYTES_MAX,
+    ADDRESSES_MAX,
+    CARD_BYTES_MAX,
+    INT_MAX,
+    NAME_BYTES_MAX,
+)
 from gossip.wire import Reader, is_plain_text, pack
 
 _DOMAIN = b"p2pfl/card/v1\0"
 _FORMAT = 1
+_SERIAL_FORMAT = 2
+_VALUES = {_FORMAT: 8, _SERIAL_FORMAT: 9}
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
     """What a site says about itself, signed by its identity key.
 
-    log_id: 32 bytes. addresses: "host:port", none if the site can only dial.
+    log_id: 32 bytes. addresses: "host:port", none if the site can only dial. serial: the larger
+    is the newer; 0 for a site's first card.
     Raises CardInvalid, WeakKey, BadSignature.
     """
 
@@ -40,6 +53,7 @@ class Card:
     log_id: bytes
     addresses: tuple[str, ...]
     signature: bytes
+    serial: int = 0
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -49,6 +63,7 @@ class Card:
         if len(self.log_id) != ID_BYTES:
             raise CardInvalid("log id bytes", expected=ID_BYTES, actual=len(self.log_id))
         _check_addresses(self.addresses)
+        _check_serial(self.serial)
         signed = _DOMAIN + _card_body(self)
         if not ed25519.verify(self.identity_pk, signed, self.signature):
             raise BadSignature("card is not signed by its own identity key", actual=self.name)
@@ -58,12 +73,20 @@ class Card:
         """Identity, transport, log and witness key."""
         return (self.identity_pk, self.transport_pk, self.log_pk, self.witness_pk)
 
+    @property
+    def digest(self) -> Digest:
+        """What this very card is called in votes and ledgers."""
+        return digest_of(encode_card(self))
 
-def sign_card(keys: SiteKeys, *, name: str, log_id: bytes, addresses: Iterable[str]) -> Card:
+
+def sign_card(
+    keys: SiteKeys, *, name: str, log_id: bytes, addresses: Iterable[str], serial: int = 0
+) -> Card:
     """This site's own card. Raises CardInvalid or WeakKey."""
     addresses = tuple(addresses)
     _check_name(name)
     _check_addresses(addresses)
+    _check_serial(serial)
     identity_pk = ed25519.public_key_of(keys.identity)
     unsigned = (
         name,
@@ -74,9 +97,9 @@ def sign_card(keys: SiteKeys, *, name: str, log_id: bytes, addresses: Iterable[s
         log_id,
         addresses,
     )
-    body = pack((_FORMAT, *unsigned))
+    body = pack((_SERIAL_FORMAT, *unsigned, serial) if serial else (_FORMAT, *unsigned))
     signature = ed25519.sign(keys.identity, _DOMAIN + body)
-    return Card(site_id_of(identity_pk), *unsigned, signature)
+    return Card(site_id_of(identity_pk), *unsigned, signature, serial)
 
 
 def encode_card(card: Card) -> bytes:
@@ -94,13 +117,18 @@ def decode_card(data: bytes) -> Card:
     signature = outer.blob(ed25519.SIGNATURE_BYTES, ed25519.SIGNATURE_BYTES)
     outer.end()
     reader = Reader(body)
-    reader.array(8, 8)
-    reader.integer(_FORMAT, _FORMAT)
+    length = reader.array(8, 9)
+    form = reader.integer(_FORMAT, _SERIAL_FORMAT)
+    if length > _VALUES[form]:
+        raise TooLarge("values in a card", expected=_VALUES[form], actual=length)
+    if length < _VALUES[form]:
+        raise Garbled("values in a card", expected=_VALUES[form], actual=length)
     name = reader.text(1, NAME_BYTES_MAX)
     keys = [reader.blob(ed25519.PUBLIC_KEY_BYTES, ed25519.PUBLIC_KEY_BYTES) for _ in range(4)]
     log_id = reader.blob(ID_BYTES, ID_BYTES)
     count = reader.array(0, ADDRESSES_MAX)
     addresses = tuple(reader.text(1, ADDRESS_BYTES_MAX) for _ in range(count))
+    serial = reader.integer(1, INT_MAX) if form == _SERIAL_FORMAT else 0
     reader.end()
     identity_pk, transport_pk, log_pk, witness_pk = keys
     return Card(
@@ -113,11 +141,20 @@ def decode_card(data: bytes) -> Card:
         log_id=log_id,
         addresses=addresses,
         signature=signature,
+        serial=serial,
     )
 
 
 def _card_body(card: Card) -> bytes:
-    return pack((_FORMAT, card.name, *card.public_keys, card.log_id, card.addresses))
+    stated = (card.name, *card.public_keys, card.log_id, card.addresses)
+    if card.serial:
+        return pack((_SERIAL_FORMAT, *stated, card.serial))
+    return pack((_FORMAT, *stated))
+
+
+def _check_serial(serial: int) -> None:
+    if not 0 <= serial <= INT_MAX:
+        raise CardInvalid("serial number", expected=f"0…{INT_MAX}", actual=serial)
 
 
 def _check_name(name: str) -> None:

@@ -36,6 +36,7 @@ from gossip.envelope import Envelope, open_envelope, seal
 from gossip.errors import (
     NotOnRoster,
     PeerError,
+    RelayedMembership,
     RelayedReconciliation,
     RelayedUpdate,
     RelayedWitnessing,
@@ -58,6 +59,7 @@ from gossip.messages import (
 )
 from gossip.peer_state import KindBounds, PeerState, kind_bounds
 from gossip.roster import Roster
+from gossip.roster_messages import RosterMessage
 from gossip.seen import SeenDigests
 from gossip.witness_messages import WitnessMessage
 
@@ -251,8 +253,8 @@ class Dissemination:
         self, now_s: float, source: SiteId, peer: PeerState, envelope: Envelope
     ) -> list[Effect]:
         limits = self._limits
-        if isinstance(envelope.message, WitnessMessage):
-            return self._about_logs(now_s, source, peer, envelope)
+        if isinstance(envelope.message, WitnessMessage | RosterMessage):
+            return self._told_straight(now_s, source, peer, envelope)
         match envelope.message:
             case Inventory(ids=ids) | Wanted(ids=ids):
                 if envelope.sender != source:
@@ -273,14 +275,17 @@ class Dissemination:
                 bounds = kind_bounds(envelope.message, limits)
                 return self._for_everyone(now_s, source, envelope, bounds)
 
-    def _about_logs(
+    def _told_straight(
         self, now_s: float, source: SiteId, peer: PeerState, envelope: Envelope
     ) -> list[Effect]:
-        """Told straight, delivered every time: each of them is answered from what is held."""
+        """Delivered every time: each of them is answered from what is held."""
+        about_logs = isinstance(envelope.message, WitnessMessage)
         if envelope.sender != source:
-            return self._refuse(source, _relayed(RelayedWitnessing, envelope, source))
-        if not peer.witness.take(now_s):
-            return self._too_fast(now_s, source, peer, "messages about logs")
+            rule = RelayedWitnessing if about_logs else RelayedMembership
+            return self._refuse(source, _relayed(rule, envelope, source))
+        if not (peer.witness if about_logs else peer.roster).take(now_s):
+            what = "messages about logs" if about_logs else "messages about the roster"
+            return self._too_fast(now_s, source, peer, what)
         return self._deliver(envelope, source)
 
     def _for_everyone(

@@ -71,6 +71,10 @@ class RelayedWitnessing(PeerError):
     """A message about logs came from another site than its author's."""
 
 
+class RelayedMembership(PeerError):
+    """A message about the roster came from another site than its author's."""
+
+
 class TooFast(PeerError):
     """A site sends more messages or bytes per second than agreed."""
 
@@ -93,6 +97,22 @@ class DuplicateMember(RosterInvalid):
 
 class FounderMissing(RosterInvalid):
     """A founding roster lacks a founder's signature."""
+
+
+class ChangeInvalid(RosterInvalid):
+    """A proposed change does not fit the roster that it is to follow."""
+
+
+class StatementInvalid(PeerError):
+    """A statement of a vote breaks a rule of the vote."""
+
+
+class NoQuorum(PeerError):
+    """Too few members stand behind a roster, or behind what a closing statement claims."""
+
+
+class ChainBroken(PeerError):
+    """Rosters that do not follow each other, or end where another one was expected."""
 
 
 class UnsendableMessage(ValueError):

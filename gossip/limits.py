@@ -48,6 +48,20 @@ LINEAGE_BYTES_MAX = 48 * 1024
 MEMBERS_MAX = 256
 CARD_BYTES_MAX = 4 * 1024
 ROSTER_BYTES_MAX = MEMBERS_MAX * (CARD_BYTES_MAX + 128) + 1024
+CHANGE_BYTES_MAX = 24 * 1024
+"""What one vote may change: some sixty cards at once."""
+VOTE_MAX = 1_000_000
+STATEMENT_BYTES_MAX = 20 * 1024
+"""A closing statement with the signatures of a quorum of 256 members."""
+LINK_BYTES_MAX = 62 * 1024
+"""A change and the two quorums of signatures that put it into force."""
+CHAIN_LINKS_MAX = 4096
+CHAIN_BYTES_MAX = 32 * 1024 * 1024
+ROSTER_IDS_MAX = 1024
+ROSTER_WANTED_MAX = 256
+ROSTER_ITEMS_MAX = 256
+ROSTER_ITEMS_BYTES_MAX = 64 * 1024
+"""Of one message's items together."""
 NAME_BYTES_MAX = 64
 CONSORTIUM_BYTES_MAX = 63
 ADDRESSES_MAX = 8
@@ -80,6 +94,9 @@ class DisseminationLimits:
     witness_messages_per_s: float = 40.0
     """Everything about logs that one peer sends straight to this site."""
     witness_messages_burst: float = 200.0
+    roster_messages_per_s: float = 10.0
+    """Everything about the roster that one peer sends straight to this site."""
+    roster_messages_burst: float = 200.0
     origin_messages_per_s: float = 10.0
     """Messages for everyone, signed by one site; counted apart for direct and passed-on ones."""
     origin_messages_burst: float = 200.0

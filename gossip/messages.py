@@ -28,6 +28,14 @@ from gossip.limits import (
     STEERED_NAME_BYTES_MAX,
     WANTED_IDS_MAX,
 )
+from gossip.roster_messages import (
+    ROSTER_READERS,
+    RosterHeld,
+    RosterItems,
+    RosterMessage,
+    RosterWanted,
+    roster_fields,
+)
 from gossip.wire import Packable, Reader, pack
 from gossip.witness_messages import (
     READERS,
@@ -134,6 +142,7 @@ Message: TypeAlias = (
     | Wanted
     | WitnessMessage
     | ForkTold
+    | RosterMessage
 )
 
 UPDATE_ANNOUNCED: Final = 1
@@ -210,6 +219,8 @@ def _fields(message: Message) -> Packable:
             return (INVENTORY, message.ids)
         case Wanted():
             return (WANTED, message.ids)
+        case RosterHeld() | RosterWanted() | RosterItems():
+            return roster_fields(message)
         case _:
             return fields_of(message)
 
@@ -319,4 +330,5 @@ _KINDS: Final[dict[int, tuple[int, Callable[[Reader], Message]]]] = {
     WANTED: (2, _read_wanted),
     STUDY_STEERED: (6, _read_steered),
     **READERS,
+    **ROSTER_READERS,
 }

@@ -81,6 +81,7 @@ class PeerState:
         "passed_on",
         "reconcile",
         "repair_bytes",
+        "roster",
         "source_bytes",
         "source_messages",
         "window_end",
@@ -102,6 +103,7 @@ class PeerState:
             limits.reconcile_messages_per_s, limits.reconcile_messages_burst
         )
         self.witness = TokenBucket(limits.witness_messages_per_s, limits.witness_messages_burst)
+        self.roster = TokenBucket(limits.roster_messages_per_s, limits.roster_messages_burst)
         self.repair_bytes = TokenBucket(limits.repair_bytes_per_s, limits.repair_bytes_burst)
         # What a site wrote is counted apart for its own connection and for all others: somebody
         # who repeats a site's old messages must not use up what the site itself may send.

@@ -11,6 +11,13 @@ from typing import get_args
 
 from ledger.log import Entry
 from ledger.provenance.fields import FieldError
+from ledger.provenance.records_members import (
+    CardRenewed,
+    RosterAccepted,
+    RosterClosed,
+    RosterProposed,
+    RosterSigned,
+)
 from ledger.provenance.records_round import (
     AggDone,
     ModelReleased,
@@ -62,6 +69,7 @@ __all__ = [
     "AggDone",
     "AggInput",
     "AuditRun",
+    "CardRenewed",
     "ClockAnomaly",
     "DatasetRegistered",
     "DatasetRevoked",
@@ -81,7 +89,11 @@ __all__ = [
     "PrivacySpent",
     "Record",
     "Redacted",
+    "RosterAccepted",
     "RosterChanged",
+    "RosterClosed",
+    "RosterProposed",
+    "RosterSigned",
     "RoundSkipped",
     "SpendingAccepted",
     "SpendingUnknown",
@@ -121,6 +133,11 @@ Record = (
     | ModelReleased
     | PeerMisbehaved
     | RosterChanged
+    | RosterProposed
+    | RosterSigned
+    | RosterAccepted
+    | RosterClosed
+    | CardRenewed
     | PeerHead
     | ForkFound
     | KeyRotated

@@ -37,12 +37,27 @@ class PeerMisbehaved(Kind):
 
 @dataclass(frozen=True, slots=True)
 class RosterChanged(Kind):
-    """From here on this version of the roster is in force."""
+    """From here on this version of the roster is in force.
+
+    certificate: digest of the change with the signatures that put it into force; empty, and absent
+    from the body, for a roster that this site was given as a file."""
 
     KIND: ClassVar[str] = "roster.changed"
     version: Count
     hash: Digest
     members: Count
+    certificate: Annotated[bytes, DigestOrNone()] = b""
+
+    def body(self) -> dict[str, Any]:
+        packed = pack_fields(self)
+        if not self.certificate:
+            del packed["certificate"]
+        return packed
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        record: Self = unpack_fields(cls, {"certificate": b"", **body})
+        return record
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ledger.provenance.findings import AuditContext
 from ledger.provenance.kinds import (
     GENESIS_KIND,
     AggDone,
+    CardRenewed,
     ClockAnomaly,
     DatasetRegistered,
     DatasetRevoked,
@@ -27,6 +28,7 @@ from ledger.provenance.kinds import (
     Record,
     Redacted,
     RosterChanged,
+    RosterClosed,
     RoundSkipped,
     StudyApproved,
     StudyClosed,
@@ -214,8 +216,8 @@ def _incident(record: Record, context: AuditContext) -> str:
             return f"round {round_} of {context.study_name(study)} skipped{_because(reason)}"
         case PeerMisbehaved(site=site, reason=reason, count=count):
             return f"{context.site_name(site)} broke the protocol {count} times{_because(reason)}"
-        case RosterChanged(version=version, members=members):
-            return f"roster version {version} with {members} members in force"
+        case RosterChanged() | RosterClosed() | CardRenewed():
+            return _about_members(record, context)
         case ForkFound(log_id=log_id, form=form, witness=witness) if witness:
             who = context.site_name(witness)
             return f"{who} cosigned two histories of log {log_id.hex()[:12]} (proof {form})"
@@ -233,6 +235,18 @@ def _incident(record: Record, context: AuditContext) -> str:
             return f"the node started offline; none of {peers} peers confirmed its log"
         case _:
             return ""
+
+
+def _about_members(
+    record: RosterChanged | RosterClosed | CardRenewed, context: AuditContext
+) -> str:
+    match record:
+        case RosterChanged(version=version, members=members):
+            return f"roster version {version} with {members} members in force"
+        case RosterClosed(version=version, vote=vote):
+            return f"vote {vote} on roster version {version} was closed here"
+        case CardRenewed(site=site, serial=serial):
+            return f"{context.site_name(site)} has a new card (serial {serial})"
 
 
 def rejections(timeline: Timeline) -> tuple[Rejection, ...]:

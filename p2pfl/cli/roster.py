@@ -1,4 +1,4 @@
-"""`p2pfl roster`: create, sign, install, show."""
+"""`p2pfl roster`: create, sign, install, show; votes are in `roster_votes`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ from p2pfl.cli.context import (
     say_table,
     say_wrapped,
 )
+from p2pfl.cli.roster_votes import (
+    export,
+    history,
+    propose_add,
+    propose_remove,
+    propose_replace,
+    set_address,
+    sign_proposal,
+    status,
+    vote_again,
+)
 
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.founding import RosterSeen
@@ -26,6 +37,14 @@ if TYPE_CHECKING:
 app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Who belongs to the consortium."
 )
+app.command("propose-add")(propose_add)
+app.command("propose-remove")(propose_remove)
+app.command("propose-replace")(propose_replace)
+app.command("vote-again")(vote_again)
+app.command("status")(status)
+app.command("history")(history)
+app.command("set-address")(set_address)
+app.command("export")(export)
 
 
 @app.command()
@@ -63,17 +82,24 @@ def renew(
 @app.command()
 def sign(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="The roster file; it is changed in place.")],
+    what: Annotated[
+        str,
+        typer.Argument(help="A founding roster's file, which is changed, or a proposal's digest."),
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Add this site's signature; the last one needed puts the roster into force here."""
-    from p2pfl.runtime.commands import catalogue, founding
+    """Sign the founders' roster, or a proposal: it is shown before you are asked."""
+    from p2pfl.runtime.commands import catalogue, roster_installing
 
     home = opened_home(context)
+    if not what or not (Path(what).exists() or "." in what or "/" in what):
+        sign_proposal(home, what, is_agreed=yes, as_json=json)
+        return
     seen = catalogue.perform(
         home,
         catalogue.ROSTER_SIGN,
-        founding.RosterFile(file.absolute()),
+        roster_installing.RosterFile(Path(what).absolute()),
         now_us=now_us,
         random_bytes=os.urandom,
     )
@@ -87,13 +113,13 @@ def install(
     json: JsonOption = False,
 ) -> None:
     """Put a roster that every founder signed into force at this site."""
-    from p2pfl.runtime.commands import catalogue, founding
+    from p2pfl.runtime.commands import catalogue, roster_installing
 
     home = opened_home(context)
     seen = catalogue.perform(
         home,
         catalogue.ROSTER_INSTALL,
-        founding.RosterCopies(tuple(file.absolute() for file in files)),
+        roster_installing.RosterCopies(tuple(file.absolute() for file in files)),
         now_us=now_us,
         random_bytes=os.urandom,
     )
@@ -116,14 +142,16 @@ def _tell(seen: RosterSeen, home: Home, *, as_json: bool) -> None:
     say(f"{seen.consortium}, version {seen.version}, digest")
     say(seen.digest.hex())
     members = {member.name: member for member in seen.members}
+    # A version that came by a vote was signed as a proposal, not as this file.
+    is_file = not seen.installed or any(member.signed for member in seen.members)
     say_table(
-        ("name", "fingerprint", "address", "signed"),
+        ("name", "fingerprint", "address", *["signed"] * is_file),
         [
             (
                 member.name,
                 member.fingerprint,
                 " ".join(member.addresses) or "dials only",
-                "yes" if member.signed else "no",
+                *["yes" if member.signed else "no"] * is_file,
             )
             for member in map(members.__getitem__, own_first(members, home))
         ],

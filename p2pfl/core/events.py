@@ -7,6 +7,7 @@ from enum import Enum
 
 from gossip.identifiers import SiteId
 from gossip.messages import Message, StudyDecision
+from gossip.roster import Roster
 from ledger.log import Entry
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import ModelHash, Round, StudyId
@@ -83,6 +84,13 @@ class Appended:
     entries: tuple[Entry, ...]
     note: bytes
     """The signed head of the own log that covers them."""
+
+
+@dataclass(frozen=True, slots=True)
+class MembersChanged:
+    """These are the members from now on, with their newest cards."""
+
+    roster: Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +332,7 @@ Event = (
     | Delivered
     | PeerRefused
     | Appended
+    | MembersChanged
     | OwnLogConfirmed
     | OwnLogWords
     | LogKeys

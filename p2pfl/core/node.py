@@ -72,8 +72,6 @@ class NodeCore:
     def roster(self, roster: Roster) -> None:
         self._governance.members_changed(self._roster, roster)
         self._roster = roster
-        for study, run in self.runs.items():
-            run.gathering.sites_changed(run.round, self._approving(study))
 
     @property
     def own_log(self) -> ev.OwnLog:
@@ -147,6 +145,8 @@ class NodeCore:
                 | ev.ForkFound()
             ):
                 return self._witnessed(event)
+            case ev.MembersChanged(roster=roster):
+                return self._members_changed(roster)
             case ev.ManifestKept(manifest=manifest, proposer=proposer):
                 return self._keep(now_s, manifest, proposer)
             case ev.TimerFired(key=key):
@@ -214,6 +214,14 @@ class NodeCore:
     def _set_connected(self, connected: frozenset[SiteId]) -> list[fx.Effect]:
         self.connected = connected
         return [e for study in sorted(self.runs) for e in self.runs[study].connected(connected)]
+
+    def _members_changed(self, roster: Roster) -> list[fx.Effect]:
+        """Who left takes part in nothing any more; neither does this site, if it was removed."""
+        self.roster = roster
+        if self.me in roster:
+            return [e for study in sorted(self.runs) for e in self._sites_changed(self.runs[study])]
+        gone, self.runs = self.runs, {}
+        return [e for study in sorted(gone) for e in gone[study].stop("no member any more")]
 
     # -- the own log, and proofs against others ---------------------------------------------------
 

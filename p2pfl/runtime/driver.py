@@ -14,7 +14,6 @@ from typing import Protocol, assert_never
 from gossip.identifiers import Digest, SiteId
 from gossip.limits import INLINE_BYTES_MAX
 from gossip.messages import Message, StudyProposal, UpdateAnnounced
-from gossip.roster import Roster
 from gossip.transport import Transport
 from ledger.log import Committed, Draft, LedgerError, Log, Signer
 from ledger.log.errors import LogFrozen
@@ -26,6 +25,7 @@ from p2pfl.core import witnessing_gate as gate
 from p2pfl.core import witnessing_terms as terms
 from p2pfl.core.history import History, Standing
 from p2pfl.core.manifest import Manifest, parse_manifest
+from p2pfl.core.membership import Membership
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.core.node import NodeCore
 from p2pfl.runtime.blobs import BlobStore
@@ -34,6 +34,8 @@ from p2pfl.runtime.errors import EXIT_REFUSED, BlobError, OperatorError
 from p2pfl.runtime.exchange import Exchange
 from p2pfl.runtime.home import Home, write_durably
 from p2pfl.runtime.ledger_writer import Approval, InForce, LedgerWriter, Recorded, Unless
+from p2pfl.runtime.membership import MembershipRunner
+from p2pfl.runtime.membership_surface import NodeSurface
 from p2pfl.runtime.study_jobs import DatasetFile, StudyJobs
 from p2pfl.runtime.training_process import WORKER
 from p2pfl.runtime.witnessing import WitnessGiven, WitnessThread
@@ -62,7 +64,7 @@ class Surroundings:
     home: Home
     site: SiteId
     transport_seed: bytes
-    roster: Roster
+    membership: Membership
     log: Log
     blobs: BlobStore
     transport: Transport
@@ -94,13 +96,21 @@ class Driver:
         self._tasks: list[asyncio.Task[None]] = []
         self._timers: dict[ev.TimerKey, asyncio.TimerHandle] = {}
         self._failure: asyncio.Future[None] = self._loop.create_future()
-        self.core = NodeCore(given.site, given.roster, History(given.log.entries()))
+        members = given.membership.members
+        self.core = NodeCore(given.site, members, History(given.log.entries()))
         self.writer = LedgerWriter(given.log, self._now_us, self._recorded, self._in_force())
         self.witness = WitnessThread(self._witness_given(), self._perform_witness, self._fail)
+        self.membership = MembershipRunner(
+            given.home,
+            given.membership,
+            NodeSurface(self, given.membership, given.observer),
+            clock_s=given.clock_s,
+            may_speak=lambda: self.core.own_log is ev.OwnLog.CONFIRMED,
+        )
         self.exchange = Exchange(
             site=given.site,
             transport_seed=given.transport_seed,
-            roster=given.roster,
+            roster=members,
             transport=given.transport,
             clock=given.clock_s,
             random=given.random,
@@ -109,6 +119,7 @@ class Driver:
             blob_path=self._blob_path,
             on_refused=given.observer.refused,
             about_logs=self.witness.give,
+            about_members=self.membership.give,
         )
         self.jobs = StudyJobs(
             home=given.home,
@@ -131,6 +142,7 @@ class Driver:
         manifests = [m for m in manifests if self.core.history.study(StudyId(m.study_id)).proposer]
         models = frozenset(ModelHash(digest) for digest in self._given.blobs.digests())
         self._tasks.append(asyncio.create_task(self._run(), name="driver"))
+        self._tasks.append(asyncio.create_task(self._follow_members(), name="membership"))
         own_log = self._given.own_log
         self.submit(ev.Begin(tuple(manifests), models, self._given.log.note, own_log))
         self.witness.start()
@@ -164,12 +176,6 @@ class Driver:
         """Tell the core that something happened. Called on the loop's thread."""
         self._events.put_nowait(event)
 
-    def set_roster(self, roster: Roster) -> None:
-        """Talk to these members from now on; connections with sites that left are closed."""
-        self.core.roster = roster
-        self.exchange.set_roster(roster)
-        self.witness.give(terms.Members(roster))
-
     async def append(self, drafts: Sequence[Draft]) -> Recorded:
         """Append entries for a person's command; the core learns of them like of its own.
 
@@ -199,6 +205,13 @@ class Driver:
                 raise
             for effect in effects:
                 self._lane(effect.study).put_nowait(effect)
+
+    async def _follow_members(self) -> None:
+        try:
+            await self.membership.run()
+        except Exception as error:
+            self._fail(error)
+            raise
 
     def _lane(self, study: StudyId | None) -> asyncio.Queue[fx.Effect]:
         lane = self._lanes.get(study)
@@ -312,7 +325,7 @@ class Driver:
         return WitnessGiven(
             home=given.home.path,
             site=given.site,
-            roster=given.roster,
+            roster=given.membership.members,
             own=given.log,
             witness=given.witness,
             identity_pk=given.log.identity.identity_pk,

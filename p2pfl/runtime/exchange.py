@@ -4,8 +4,9 @@ All of it runs on the asyncio loop. Sends are started, never awaited by whoever 
 neighbour costs nobody else anything."""
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from gossip import dissemination as dis
@@ -14,13 +15,17 @@ from gossip.errors import TransportError
 from gossip.identifiers import Digest, SiteId, digest_of
 from gossip.messages import Message
 from gossip.roster import Roster
+from gossip.roster_messages import RosterMessage
 from gossip.transport import Transport
 from gossip.witness_messages import ForkTold, WitnessMessage
 from p2pfl.core import events as ev
+from p2pfl.core import membership_terms as members
 from p2pfl.core import witnessing_terms as terms
 
 SENDS_PER_SITE_MAX = 256
 """Messages under way to one site; more are dropped and repaired by reconciliation."""
+FAREWELL_S = 1.0
+"""How long a member that was removed is given to take the reason."""
 RULES_MAX = 256
 """Different reasons for turning somebody away that are counted by name."""
 
@@ -42,6 +47,7 @@ class Exchange:
         blob_path: Callable[[Digest], Path | None],
         on_refused: Callable[[str, str], None],
         about_logs: Callable[[terms.WitnessInput], None],
+        about_members: Callable[[members.MembershipEvent], None],
     ) -> None:
         self.dissemination = dis.Dissemination(
             site=site, transport_seed=transport_seed, roster=roster, random=random
@@ -56,6 +62,7 @@ class Exchange:
         self._blob_path = blob_path
         self._on_refused = on_refused
         self._about_logs = about_logs
+        self._about_members = about_members
         self.turned_away: Counter[str] = Counter()
         """What was refused below the envelopes, by rule, as far as the transport told of it."""
         self._queues: dict[SiteId, asyncio.Queue[bytes]] = {}
@@ -81,14 +88,25 @@ class Exchange:
         self, key: str, message: Message, sites: frozenset[SiteId] | None, expires_s: float
     ) -> None:
         """Sign a message and see that it arrives. `sites` None means every member."""
-        raw = seal(self._seed, self._site, self._roster.consortium, message)
+        raw = self._sealed(message)
         scope = dis.Everyone() if sites is None else dis.Sites(sites)
         self._handle(dis.Offer(key, raw, digest_of(raw), scope, expires_s))
 
-    def tell(self, site: SiteId, message: WitnessMessage) -> None:
+    def tell(self, site: SiteId, message: WitnessMessage | RosterMessage) -> None:
         """Send a message straight to a connected site; if it gets lost it is lost."""
         if site in self._roster:
-            self._send(site, seal(self._seed, self._site, self._roster.consortium, message))
+            self._send(site, self._sealed(message))
+
+    async def tell_last(self, sites: Sequence[SiteId], message: RosterMessage) -> None:
+        """Send what a site is told before its connection is cut, if it takes it in time."""
+        raw = self._sealed(message)
+        telling = [self._transport.send(site, raw) for site in sites]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                await asyncio.gather(*telling, return_exceptions=True)
+
+    def _sealed(self, message: Message) -> bytes:
+        return seal(self._seed, self._site, self._roster.consortium, message)
 
     def set_roster(self, roster: Roster) -> None:
         """Members from now on."""
@@ -109,12 +127,14 @@ class Exchange:
         """See `Inbox`."""
         self._submit(ev.Connected(site))
         self._about_logs(terms.Met(site))
+        self._about_members(members.Met(site))
         self._handle(dis.Connected(site))
 
     def disconnected(self, site: SiteId) -> None:
         """See `Inbox`."""
         self._submit(ev.Disconnected(site))
         self._about_logs(terms.Lost(site))
+        self._about_members(members.Lost(site))
         self._handle(dis.Disconnected(site))
 
     def received(self, source: SiteId, raw: bytes) -> None:
@@ -149,6 +169,8 @@ class Exchange:
     def _deliver(self, envelope: Envelope) -> None:
         if isinstance(envelope.message, WitnessMessage | ForkTold):
             self._about_logs(terms.Said(envelope.sender, envelope.message))
+        elif isinstance(envelope.message, RosterMessage):
+            self._about_members(members.Said(envelope.sender, envelope.message))
         else:
             self._submit(ev.Delivered(envelope.sender, envelope.message))
 

@@ -71,6 +71,31 @@ class Home:
         return self.path / "roster" / "current.roster"
 
     @property
+    def first_roster(self) -> Path:
+        """The roster that the links begin with; absent while there are none."""
+        return self.path / "roster" / "first.roster"
+
+    @property
+    def roster_links(self) -> Path:
+        """What put each later version into force, `<version>.link`."""
+        return self.path / "roster" / "links"
+
+    @property
+    def roster_votes(self) -> Path:
+        """What is known of the vote on the next roster."""
+        return self.path / "roster" / "votes"
+
+    @property
+    def roster_cards(self) -> Path:
+        """Members' cards that are newer than the roster's."""
+        return self.path / "roster" / "cards"
+
+    @property
+    def roster_conflicts(self) -> Path:
+        """Proofs that a member said two things in one vote."""
+        return self.path / "roster" / "conflicts"
+
+    @property
     def data(self) -> Path:
         """One directory per registered dataset."""
         return self.path / "data"

@@ -22,11 +22,12 @@ from ledger.log import Log, Signer
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.events import OwnLog
 from p2pfl.core.manifest import Manifest, parse_manifest
+from p2pfl.core.membership import Membership
 from p2pfl.core.names import DatasetId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.commands.failures import as_operator_error
 from p2pfl.runtime.commands.log_keys import opened_log
-from p2pfl.runtime.commands.opening import required_roster
+from p2pfl.runtime.commands.opening import required_version
 from p2pfl.runtime.commands.starting import check_own_log
 from p2pfl.runtime.config import Config, read_config
 from p2pfl.runtime.confinement.errors import ConfinementError
@@ -38,6 +39,7 @@ from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError, as_sentence
 from p2pfl.runtime.home import Home, read_own, write_durably
 from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.lock import hold_home
+from p2pfl.runtime.membership_files import load_membership, settle_roster
 from p2pfl.runtime.node_commands import NodeCommands
 from p2pfl.runtime.node_status import status
 from p2pfl.runtime.observer import NodeObserver, open_log
@@ -67,15 +69,18 @@ async def run_node(home: Home, echo: Callable[[str], None], *, offline_ok: bool 
     os.umask(PRIVATE_UMASK)
     config = read_config(home.config)
     with hold_home(home, purpose="node start"):
-        roster = required_roster(home)
         keys, log = opened_log(home)
         try:
+            settle_roster(home, log.entries())
+            agreed = required_version(home)
+            membership = load_membership(home, keys, agreed, log.entries())
+            roster = membership.members
             _check_membership(keys, roster, config)
             check_own_log(roster, keys.site, log.log_id, config.name)
             observer = NodeObserver(open_log(home.node_log), echo, home.logs / "bugs.log")
             _remove_leftovers(home)
             with _pid_file(home):
-                await _serve(home, config, keys, roster, log, observer, offline_ok=offline_ok)
+                await _serve(home, config, keys, membership, log, observer, offline_ok=offline_ok)
         finally:
             log.close()
 
@@ -84,7 +89,7 @@ async def _serve(
     home: Home,
     config: Config,
     keys: SiteKeys,
-    roster: Roster,
+    membership: Membership,
     log: Log,
     observer: NodeObserver,
     *,
@@ -94,6 +99,7 @@ async def _serve(
 
     started_s = time.perf_counter()
     stop = _stop_signals()
+    roster = membership.members
     transport = Libp2pTransport(keys.transport, roster, config.listen)
     measured = _measured(config, observer)
     driver = Driver(
@@ -101,7 +107,7 @@ async def _serve(
             home=home,
             site=keys.site,
             transport_seed=keys.transport,
-            roster=roster,
+            membership=membership,
             log=log,
             blobs=BlobStore(home.blobs),
             transport=transport,

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from gossip.identifiers import SiteId
 from gossip.keys import SiteKeys
-from gossip.roster import Roster
 from ledger.log import Committed, Draft, Entry, Log, LogIdentity
 from p2pfl.core import events as ev
 from p2pfl.core.manifest import Manifest
@@ -25,6 +24,7 @@ from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.ledger_writer import Unless
+from p2pfl.runtime.membership import NodeVotes
 from p2pfl.runtime.status_command import STATUS_COMMAND
 
 Result = TypeVar("Result")
@@ -81,10 +81,6 @@ class NodeAudience:
         event = ev.ManifestKept(manifest, proposer)
         self.loop.call_soon_threadsafe(self.driver.submit, event)
 
-    def roster_installed(self, roster: Roster) -> None:
-        """Another roster is in force from now on."""
-        self.loop.call_soon_threadsafe(self.driver.set_roster, roster)
-
 
 class NodeCommands:
     """What the control socket dispatches to. Used from the node's loop."""
@@ -103,6 +99,7 @@ class NodeCommands:
         self._home = home
         self._keys = keys
         self._ledger, self._audience = NodeLedger(log, driver, loop), NodeAudience(driver, loop)
+        self._votes = NodeVotes(driver.membership, loop)
         self._now_us = now_us
         self._status = status
         self._one_at_a_time = asyncio.Lock()
@@ -132,7 +129,13 @@ class NodeCommands:
     async def _perform(self, command: str, arguments: Mapping[str, Json]) -> Json:
         def perform() -> Json:
             site = site_around(
-                self._home, self._keys, self._ledger, self._audience, self._now_us, os.urandom
+                self._home,
+                self._keys,
+                self._ledger,
+                self._audience,
+                self._votes,
+                self._now_us,
+                os.urandom,
             )
             return perform_request(site, command, arguments)
 

@@ -17,6 +17,7 @@ from core_worlds import (
 
 from gossip.messages import Decision
 from ledger.provenance import kinds
+from p2pfl.core import events as ev
 from p2pfl.core.history import Standing
 from p2pfl.core.phases import Phase
 from simulations.scenario import dataset_of
@@ -267,7 +268,7 @@ def test_a_site_that_leaves_the_roster_leaves_its_studies() -> None:
         signatures={},
     )
     for site in others:
-        site.core.roster = remaining
+        site.core.handle(story.world.now_s, ev.MembersChanged(remaining))
         assert leaver.id not in site.core.runs[story.study].gathering.buckets
     story.world.crash(leaver)
     assert story.completes(*others)

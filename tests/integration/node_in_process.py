@@ -20,6 +20,7 @@ from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.names import StudyId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.driver import Driver, Surroundings
+from p2pfl.runtime.membership_files import load_membership
 from p2pfl.runtime.study_jobs import DatasetFile
 
 WAIT_S = 120.0
@@ -152,7 +153,12 @@ class LocalNode:
                 home=self.home,
                 site=self.keys.site,
                 transport_seed=self.keys.transport,
-                roster=made.roster,
+                membership=load_membership(
+                    self.home,
+                    self.keys,
+                    made.roster,
+                    self.log.entries(),  # type: ignore[operator]
+                ),
                 log=self.log,  # type: ignore[arg-type]  # a log in all that the driver uses
                 blobs=blobs(self.home.blobs),
                 transport=WatchedTransport(transport, on_send),  # type: ignore[arg-type]

@@ -16,6 +16,9 @@ from p2pfl.runtime.commands import (
     decisions,
     founding,
     ledger_changing,
+    roster_installing,
+    roster_seen,
+    roster_voting,
     spending,
     steering,
     studies,
@@ -44,9 +47,38 @@ class Command(Generic[A, R]):
     run: Callable[[Site, A], R]
 
 
-ROSTER_SIGN = Command("roster sign", founding.RosterFile, founding.RosterSeen, founding.roster_sign)
+ROSTER_SIGN = Command(
+    "roster sign", roster_installing.RosterFile, founding.RosterSeen, roster_installing.roster_sign
+)
 ROSTER_INSTALL = Command(
-    "roster install", founding.RosterCopies, founding.RosterSeen, founding.roster_install
+    "roster install",
+    roster_installing.RosterCopies,
+    founding.RosterSeen,
+    roster_installing.roster_install,
+)
+ROSTER_STATUS = Command(
+    "roster status", roster_voting.RosterStatus, roster_seen.VoteSeen, roster_voting.roster_status
+)
+ROSTER_PROPOSE = Command(
+    "roster propose",
+    roster_voting.RosterPropose,
+    roster_seen.VoteSeen,
+    roster_voting.roster_propose,
+)
+ROSTER_SIGN_PROPOSAL = Command(
+    "roster sign proposal",
+    roster_voting.SignProposal,
+    roster_seen.VoteSeen,
+    roster_voting.sign_proposal,
+)
+ROSTER_VOTE_AGAIN = Command(
+    "roster vote-again", roster_voting.VoteAgain, roster_seen.VoteSeen, roster_voting.vote_again
+)
+ROSTER_SET_ADDRESS = Command(
+    "roster set-address",
+    roster_voting.SetAddress,
+    roster_voting.AddressSet,
+    roster_voting.set_address,
 )
 DATA_ADD = Command("data add", datasets.DataAdd, datasets.DatasetSeen, datasets.data_add)
 DATA_REVOKE = Command(
@@ -91,6 +123,11 @@ _ALL = (
     LEDGER_REDACT,
     ROSTER_SIGN,
     ROSTER_INSTALL,
+    ROSTER_STATUS,
+    ROSTER_PROPOSE,
+    ROSTER_SIGN_PROPOSAL,
+    ROSTER_VOTE_AGAIN,
+    ROSTER_SET_ADDRESS,
     DATA_ADD,
     DATA_REVOKE,
     DATA_ACCEPT_SPENDING,

@@ -17,10 +17,6 @@ from gossip.roster import (
     decode_roster,
     draft_roster,
     encode_roster,
-    merge_signatures,
-    sign_roster,
-    verify_founding,
-    verify_succession,
 )
 from ledger.log import Log, Signer
 from ledger.provenance import kinds
@@ -28,8 +24,8 @@ from p2pfl.runtime.commands.opening import (
     Clock,
     RandomBytes,
     Site,
-    installed_roster,
-    required_roster,
+    required_version,
+    version_in_force,
 )
 from p2pfl.runtime.config import Config, render_config
 from p2pfl.runtime.datasets import write_data_key
@@ -138,7 +134,7 @@ class RosterCreate:
 
 def roster_create(home: Home, consortium: str, request: RosterCreate) -> RosterSeen:
     """Write an unsigned roster of the given cards. Raises OperatorError or PeerError."""
-    cards = [_read_card(path) for path in request.cards]
+    cards = [read_card(path) for path in request.cards]
     roster = draft_roster(consortium, cards)
     if request.out.exists():
         raise OperatorError(
@@ -147,62 +143,12 @@ def roster_create(home: Home, consortium: str, request: RosterCreate) -> RosterS
             exit_code=EXIT_CANNOT_CREATE,
         )
     write_durably(request.out, encode_roster(roster), mode=0o644)
-    return _seen(home, request.out, roster)
-
-
-@dataclass(frozen=True, slots=True)
-class RosterFile:
-    """A roster file to sign."""
-
-    file: Path
-
-
-@dataclass(frozen=True, slots=True)
-class RosterCopies:
-    """Copies of one roster, each with some of the signatures."""
-
-    files: tuple[Path, ...]
-
-
-def roster_sign(site: Site, request: RosterFile) -> RosterSeen:
-    """Add this site's signature to the file; install the roster if that completes it.
-
-    Raises OperatorError if the roster is another consortium's or holds another card of this site.
-    """
-    roster = _read_roster(request.file)
-    _check_own_card(site, roster)
-    signed = sign_roster(roster, site.keys.identity)
-    write_durably(request.file, encode_roster(signed), mode=0o644)
-    if not _missing(signed):
-        _install(site, signed)
-    return _seen(site.home, request.file, signed)
-
-
-def roster_install(site: Site, request: RosterCopies) -> RosterSeen:
-    """Put a roster that every founder signed into force, and on record.
-
-    Signatures of several copies are put together. Raises OperatorError naming who has not signed,
-    PeerError if the copies are of different rosters.
-    """
-    roster, *others = [_read_roster(file) for file in request.files]
-    for other in others:
-        roster = merge_signatures(roster, other)
-    _check_own_card(site, roster)
-    missing = _missing(roster)
-    if missing:
-        name = request.files[0].name
-        raise OperatorError(
-            f"The roster is not signed by {', '.join(missing)}.",
-            fix=f"Have each of them run `p2pfl roster sign {name}`, then install it.",
-            exit_code=EXIT_DATA,
-        )
-    _install(site, roster)
-    return _seen(site.home, request.files[0], roster)
+    return seen_of(home, request.out, roster)
 
 
 def roster_show(home: Home) -> RosterSeen:
     """The roster in force. Raises OperatorError if there is none."""
-    return _seen(home, home.roster, required_roster(home))
+    return seen_of(home, home.roster, required_version(home))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +163,8 @@ def roster_renew(home: Home, request: RosterRenew) -> RosterSeen:
     """Write the next roster, unsigned, with these cards in place of the same sites' old ones.
 
     For a site that goes on in another log or under other keys. Raises OperatorError, PeerError."""
-    current = required_roster(home)
-    cards = {card.site: card for card in map(_read_card, request.cards)}
+    current = required_version(home)
+    cards = {card.site: card for card in map(read_card, request.cards)}
     strangers = [card.name for card in cards.values() if card.site not in current]
     if strangers:
         raise OperatorError(
@@ -237,49 +183,11 @@ def roster_renew(home: Home, request: RosterRenew) -> RosterSeen:
             exit_code=EXIT_CANNOT_CREATE,
         )
     write_durably(request.out, encode_roster(following), mode=0o644)
-    return _seen(home, request.out, following)
+    return seen_of(home, request.out, following)
 
 
-def _install(site: Site, roster: Roster) -> None:
-    current = installed_roster(site.home)
-    if current is not None and roster.version > 1:
-        if current.digest == roster.digest:
-            roster = merge_signatures(current, roster)
-        else:
-            verify_succession(roster, current)
-        _put_into_force(site, roster)
-        return
-    verify_founding(roster)
-    # The record counts, too: the file may have been moved away.
-    recorded = _recorded(site)
-    if recorded - {roster.digest} or (current is not None and current.digest != roster.digest):
-        raise OperatorError(
-            f"Another roster of {site.config.consortium} is already in force at this site.",
-            fix="A founding roster cannot replace it; use a new home for a new consortium.",
-            exit_code=EXIT_CANNOT_CREATE,
-        )
-    if current is not None:
-        roster = merge_signatures(current, roster)
-    _put_into_force(site, roster)
-
-
-def _recorded(site: Site) -> set[object]:
-    """Digests of every roster that was ever in force, as the ledger says."""
-    changed = kinds.RosterChanged.KIND
-    return {e.body.get("hash") for e in site.ledger.entries() if e.kind == changed}
-
-
-def _put_into_force(site: Site, roster: Roster) -> None:
-    # A running node may refuse; then nothing is recorded.
-    site.audience.roster_installed(roster)
-    # On record before it is in force: a roster that nobody recorded never decides anything.
-    if roster.digest not in _recorded(site):
-        changed = kinds.RosterChanged(roster.version, roster.digest, len(roster.members))
-        site.record(changed.draft("operator"))
-    write_durably(site.home.roster, encode_roster(roster), mode=0o644)
-
-
-def _check_own_card(site: Site, roster: Roster) -> None:
+def check_own_card(site: Site, roster: Roster) -> None:
+    """The roster is this consortium's, with this site's card. Raises OperatorError."""
     if roster.consortium != site.config.consortium:
         raise OperatorError(
             f'The roster is for "{roster.consortium}", this site belongs to '
@@ -299,7 +207,7 @@ def _check_own_card(site: Site, roster: Roster) -> None:
 
 
 def _own_card(home: Home, keys: SiteKeys, name: str) -> Card:
-    card = _read_card(home.card(name))
+    card = read_card(home.card(name))
     if card.site != keys.site:
         raise OperatorError(
             f"{home.card(name)} is not this site's card.",
@@ -309,7 +217,8 @@ def _own_card(home: Home, keys: SiteKeys, name: str) -> Card:
     return card
 
 
-def _read_card(path: Path) -> Card:
+def read_card(path: Path) -> Card:
+    """A card file that somebody handed over. Raises OperatorError."""
     try:
         return decode_card(read_bounded(path, CARD_BYTES_MAX))
     except PeerError as error:
@@ -320,7 +229,8 @@ def _read_card(path: Path) -> Card:
         ) from error
 
 
-def _read_roster(path: Path) -> Roster:
+def read_roster(path: Path) -> Roster:
+    """A roster file that somebody handed over. Raises OperatorError."""
     try:
         return decode_roster(read_bounded(path, ROSTER_BYTES_MAX))
     except PeerError as error:
@@ -331,20 +241,23 @@ def _read_roster(path: Path) -> Roster:
         ) from error
 
 
-def _missing(roster: Roster) -> tuple[str, ...]:
+def missing_in(roster: Roster) -> tuple[str, ...]:
+    """Names of the members that have not signed it."""
     return tuple(card.name for card in roster.members if card.site not in roster.signatures)
 
 
-def _seen(home: Home, path: Path, roster: Roster) -> RosterSeen:
-    current = installed_roster(home)
+def seen_of(home: Home, path: Path, roster: Roster) -> RosterSeen:
+    """A roster for people."""
+    current = version_in_force(home)
+    installed = current is not None and current.digest == roster.digest
     return RosterSeen(
         path=path,
         consortium=roster.consortium,
         version=roster.version,
         digest=roster.digest,
         members=_members(roster.members, frozenset(roster.signatures)),
-        missing=_missing(roster),
-        installed=current is not None and current.digest == roster.digest,
+        missing=() if installed else missing_in(roster),
+        installed=installed,
     )
 
 

@@ -12,23 +12,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gossip.errors import PeerError
 from gossip.identifiers import SiteId
 from gossip.keys import SiteKeys
-from gossip.limits import ROSTER_BYTES_MAX
-from gossip.roster import Roster, decode_roster
+from gossip.roster import Roster
 from ledger.log import Committed, Draft, Entry, Log, LogIdentity, LogReader
 from ledger.provenance import kinds
 from p2pfl.core.history import History
 from p2pfl.core.manifest import Manifest
+from p2pfl.core.membership import Membership
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.commands.backups import require_not_restored
 from p2pfl.runtime.commands.log_keys import opened_log
 from p2pfl.runtime.config import Config, read_config
-from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, OperatorError
-from p2pfl.runtime.home import Home, read_own
+from p2pfl.runtime.errors import EXIT_NO_INPUT, OperatorError
+from p2pfl.runtime.home import Home
 from p2pfl.runtime.ledger_writer import Unless
 from p2pfl.runtime.lock import hold_home
+from p2pfl.runtime.membership import HomeVotes, MemberVotes
+from p2pfl.runtime.membership_files import (
+    load_membership,
+    members_of,
+    roster_in_force,
+    settle_roster,
+)
 from p2pfl.runtime.policy import Policy, read_policy
 
 Clock = Callable[[], int]
@@ -65,17 +71,11 @@ class Audience(Protocol):
     def manifest_kept(self, manifest: Manifest, proposer: SiteId) -> None:
         """A study's manifest was stored and recorded."""
 
-    def roster_installed(self, roster: Roster) -> None:
-        """Another roster is about to be in force. Raises OperatorError to prevent it."""
-
 
 class Nobody:
     """No node runs: whoever starts next reads it from the home."""
 
     def manifest_kept(self, manifest: Manifest, proposer: SiteId) -> None:
-        """Nothing to do."""
-
-    def roster_installed(self, roster: Roster) -> None:
         """Nothing to do."""
 
 
@@ -90,6 +90,7 @@ class Site:
     keys: SiteKeys = field(repr=False)
     ledger: Ledger
     audience: Audience
+    votes: MemberVotes
     now_us: Clock
     random_bytes: RandomBytes
 
@@ -166,9 +167,21 @@ def open_site(
     with hold_home(home, purpose=purpose):
         keys, log = opened_log(home)
         try:
-            yield site_around(home, keys, HeldLedger(log, now_us), Nobody(), now_us, random_bytes)
+            settle_roster(home, log.entries())
+            ledger = HeldLedger(log, now_us)
+            votes = home_votes(home, keys, ledger, now_us)
+            yield site_around(home, keys, ledger, Nobody(), votes, now_us, random_bytes)
         finally:
             log.close()
+
+
+def home_votes(home: Home, keys: SiteKeys, ledger: Ledger, now_us: Clock) -> HomeVotes:
+    """The votes of a home whose lock this process holds."""
+
+    def load() -> Membership:
+        return load_membership(home, keys, required_version(home), ledger.entries())
+
+    return HomeVotes(home, load, ledger.append, lambda: now_us() / 1_000_000)
 
 
 def site_around(
@@ -176,6 +189,7 @@ def site_around(
     keys: SiteKeys,
     ledger: Ledger,
     audience: Audience,
+    votes: MemberVotes,
     now_us: Clock,
     random_bytes: RandomBytes,
 ) -> Site:
@@ -189,6 +203,7 @@ def site_around(
         keys=keys,
         ledger=ledger,
         audience=audience,
+        votes=votes,
         now_us=now_us,
         random_bytes=random_bytes,
     )
@@ -204,23 +219,28 @@ def read_history(home: Home) -> History:
 
 
 def installed_roster(home: Home) -> Roster | None:
-    """The roster in force, or None before the first. Raises OperatorError if it is damaged."""
-    try:
-        return decode_roster(read_own(home.roster, ROSTER_BYTES_MAX))
-    except FileNotFoundError:
-        return None
-    except PeerError as error:
-        raise OperatorError(
-            f"The roster in force ({home.roster}) is damaged: {error}.",
-            fix=f"Move it away and put the signed roster into force again: `p2pfl --home "
-            f"{home.path} roster install FILE`.",
-            exit_code=EXIT_DATA,
-        ) from error
+    """The members with their newest cards, or None before the first roster.
+
+    Its digest is none of a version: see `version_in_force`. Raises OperatorError for damage."""
+    return members_of(home)
 
 
 def required_roster(home: Home) -> Roster:
-    """The roster in force. Raises OperatorError if there is none yet."""
-    roster = installed_roster(home)
+    """Like `installed_roster`. Raises OperatorError if there is none yet."""
+    return _required(installed_roster(home))
+
+
+def version_in_force(home: Home) -> Roster | None:
+    """The roster as its members agreed to it, or None before the first. Raises OperatorError."""
+    return roster_in_force(home)
+
+
+def required_version(home: Home) -> Roster:
+    """Like `version_in_force`. Raises OperatorError if there is none yet."""
+    return _required(version_in_force(home))
+
+
+def _required(roster: Roster | None) -> Roster:
     if roster is None:
         raise OperatorError(
             "This site belongs to no consortium yet: no roster is installed.",

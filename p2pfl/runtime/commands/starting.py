@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
@@ -21,8 +22,8 @@ from ledger.provenance import kinds
 from p2pfl.core.history import History, Standing
 from p2pfl.runtime.commands.backups import require_not_restored
 from p2pfl.runtime.commands.clock import check_clock
-from p2pfl.runtime.commands.doctoring_machine import required_version
-from p2pfl.runtime.commands.opening import required_roster
+from p2pfl.runtime.commands.doctoring_machine import required_version as pinned_version
+from p2pfl.runtime.commands.opening import required_roster, required_version
 from p2pfl.runtime.config import Config, read_config
 from p2pfl.runtime.datasets import check_unchanged, data_key, dataset_of
 from p2pfl.runtime.errors import (
@@ -33,6 +34,7 @@ from p2pfl.runtime.errors import (
 )
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.lock import hold_home
+from p2pfl.runtime.membership_files import settle_roster
 from p2pfl.runtime.policy import read_policy
 
 PINNED: Final = ("torch", "libp2p")
@@ -77,10 +79,11 @@ def check_start(home: Home, *, now_us: int) -> tuple[Neighbour, ...]:
         site = read_keys(home.keys).site
         data_key(home)
         _check_installation({name: _installed(name) for name in PINNED})
-        roster = required_roster(home)
-        _check_ledger(home, roster, now_us)
+        with closing(LogReader.open(home.path)) as reader:
+            settle_roster(home, reader.entries())
+        _check_ledger(home, required_version(home), now_us)
         check_address(config)
-    return others(roster, site)
+        return others(required_roster(home), site)
 
 
 def others(roster: Roster, site: bytes) -> tuple[Neighbour, ...]:
@@ -93,7 +96,7 @@ def others(roster: Roster, site: bytes) -> tuple[Neighbour, ...]:
 
 def _check_installation(installed: Mapping[str, str]) -> None:
     for name, found in installed.items():
-        wanted = required_version(name)
+        wanted = pinned_version(name)
         if wanted and found.partition("+")[0] != wanted:
             what = f"{name} {found} is installed" if found else f"{name} is not installed"
             raise OperatorError(

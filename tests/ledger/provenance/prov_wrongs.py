@@ -10,6 +10,7 @@ from prov_teller import NO_PRIVACY, TERMS
 from ledger.log import ExitCode
 from ledger.provenance.kinds import (
     AggDone,
+    CardRenewed,
     DatasetRegistered,
     DatasetRevoked,
     ForkFound,
@@ -19,6 +20,10 @@ from ledger.provenance.kinds import (
     ModelAdopted,
     ModelReleased,
     PrivacySpent,
+    RosterAccepted,
+    RosterChanged,
+    RosterClosed,
+    RosterSigned,
     SpendingAccepted,
     SpendingUnknown,
     StudyApproved,
@@ -288,6 +293,30 @@ WRONG: dict[str, Wrong] = {
     ),
     "went on under a disowned log key": Wrong(
         "key.still_used", before_round_1(KeyCompromised("log", DS, START_US + 900 * DAY_US))
+    ),
+    # -- members ----------------------------------------------------------------------------
+    "signed two rosters in one vote": Wrong(
+        "roster.signed_twice",
+        lambda s: s.add(RosterSigned(2, 1, NOBODY)).add(RosterSigned(2, 1, STUDY)),
+    ),
+    "signed in a vote that it had closed": Wrong(
+        "roster.after_close", lambda s: s.add(RosterClosed(2, 1)).add(RosterSigned(2, 1, STUDY))
+    ),
+    "accepted a roster that too few had signed": Wrong(
+        "roster.accepted_without_quorum",
+        lambda s: s.add(RosterAccepted(2, 1, STUDY, 4, (ME, PEERS[0]))),
+    ),
+    "closed a vote and did not tell what it had accepted": Wrong(
+        "roster.lock_forgotten",
+        lambda s: s.add(RosterAccepted(2, 1, STUDY, 4, (ME, *PEERS[:2]))).add(RosterClosed(2, 1)),
+    ),
+    "skipped a version of the roster": Wrong(
+        "roster.version_order",
+        lambda s: s.add(RosterChanged(1, NOBODY, 4)).add(RosterChanged(3, STUDY, 4, DS)),
+    ),
+    "went back to an older card": Wrong(
+        "roster.card_order",
+        lambda s: s.add(CardRenewed(NOBODY, 2, DS)).add(CardRenewed(NOBODY, 1, STUDY)),
     ),
     "dated an entry before its predecessor": Wrong(
         "clock.backwards", lambda s: s.delay(TrainDone, 1, -10 * MINUTE_US)

@@ -14,6 +14,7 @@ from ledger.provenance.kinds import (
     AggDone,
     AggInput,
     AuditRun,
+    CardRenewed,
     ClockAnomaly,
     DatasetRegistered,
     DatasetRevoked,
@@ -33,7 +34,11 @@ from ledger.provenance.kinds import (
     PrivacySpent,
     Record,
     Redacted,
+    RosterAccepted,
     RosterChanged,
+    RosterClosed,
+    RosterProposed,
+    RosterSigned,
     RoundSkipped,
     SpendingAccepted,
     SpendingUnknown,
@@ -82,6 +87,13 @@ ONE_OF_EACH: tuple[Record, ...] = (
     ModelReleased(D, 32, D, "1.5e-3", 3),
     PeerMisbehaved(PEERS[0], "BadSignature", 10),
     RosterChanged(2, D, 4),
+    RosterChanged(3, D, 5, ME),
+    RosterProposed(3, D, ME),
+    RosterSigned(3, 1, D),
+    RosterAccepted(3, 1, D, 4, (ME, *PEERS[:2])),
+    RosterClosed(3, 1),
+    RosterClosed(3, 2, 1, D),
+    CardRenewed(PEERS[0], 2, D),
     PeerHead(D, 100, D),
     ForkFound(D, "K2", D),
     ForkFound(D, "K4", D, ME),
@@ -132,9 +144,10 @@ def test_a_body_that_is_not_packed_yet_is_read_as_any_other(tmp_path: Path, reco
 def test_the_layout_names_what_a_body_holds() -> None:
     for record in ONE_OF_EACH:
         names = set(layout_of(type(record)))
-        # ε of a training stands inside its terms; two kinds have a field that may be absent.
+        # ε of a training stands inside its terms; some kinds have a field that may be absent.
         assert set(record.body()) <= names
-        assert names - set(record.body()) <= {"eps_u", "eps_total_u", "witness", "statement"}
+        absent = {"eps_u", "eps_total_u", "witness", "statement", "certificate", "lock"}
+        assert names - set(record.body()) <= absent
 
 
 def test_a_statement_stands_with_the_log_keys_rotation_alone() -> None:
@@ -143,6 +156,13 @@ def test_a_statement_stands_with_the_log_keys_rotation_alone() -> None:
     assert "statement" not in KeyRotated("transport", D, ME).body()
     with pytest.raises(FieldError, match="statement: expected 64 bytes"):
         KeyRotated("log", D, ME, b"short")
+
+
+def test_a_closed_vote_names_its_lock_wholly_or_not_at_all() -> None:
+    assert "lock" not in RosterClosed(3, 1).body()
+    for wrong in ((3, 1, 1, b""), (3, 1, 0, D), (3, 1, 2, D)):
+        with pytest.raises(FieldError, match="lock_vote: expected"):
+            RosterClosed(*wrong)
 
 
 def test_only_a_proof_against_a_witness_names_one() -> None:
