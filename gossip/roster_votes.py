@@ -146,12 +146,12 @@ def verify_statement(statement: Statement, roster: Roster) -> None:
 
 def verify_signs(roster: Roster, vote: int, candidate: Digest, signatures: Signatures) -> None:
     """A quorum of members signed the candidate. Raises NotOnRoster, BadSignature, NoQuorum."""
-    _verify_quorum(roster, _common_body(roster, vote, candidate, _SIGN), signatures)
+    _verify_quorum(roster, _choice_body(roster, vote, candidate, _SIGN), signatures)
 
 
 def verify_accepts(roster: Roster, vote: int, candidate: Digest, signatures: Signatures) -> None:
     """A quorum of members accepted the candidate. Raises like `verify_signs`."""
-    _verify_quorum(roster, _common_body(roster, vote, candidate, _ACCEPT), signatures)
+    _verify_quorum(roster, _choice_body(roster, vote, candidate, _ACCEPT), signatures)
 
 
 def in_order(signatures: Mapping[SiteId, bytes], count: int) -> Signatures:
@@ -238,12 +238,12 @@ def _verify_quorum(roster: Roster, body: bytes, signatures: Signatures) -> None:
 def _stated(
     seed: bytes, roster: Roster, vote: int, candidate: Digest, kind: int
 ) -> tuple[Digest, int, int, Digest, SiteId, bytes]:
-    signature = ed25519.sign(seed, _DOMAIN + _common_body(roster, vote, candidate, kind))
+    signature = ed25519.sign(seed, _DOMAIN + _choice_body(roster, vote, candidate, kind))
     site = site_id_of(ed25519.public_key_of(seed))
     return roster.digest, roster.version + 1, vote, candidate, site, signature
 
 
-def _common_body(roster: Roster, vote: int, candidate: Digest, kind: int) -> bytes:
+def _choice_body(roster: Roster, vote: int, candidate: Digest, kind: int) -> bytes:
     return pack((_FORMAT, kind, roster.digest, roster.version + 1, vote, candidate))
 
 

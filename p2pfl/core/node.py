@@ -216,12 +216,11 @@ class NodeCore:
         return [e for study in sorted(self.runs) for e in self.runs[study].connected(connected)]
 
     def _members_changed(self, roster: Roster) -> list[fx.Effect]:
-        """Who left takes part in nothing any more; neither does this site, if it was removed."""
+        """Who left takes part in nothing any more, perhaps this site itself."""
         self.roster = roster
         if self.me in roster:
             return [e for study in sorted(self.runs) for e in self._sites_changed(self.runs[study])]
-        gone, self.runs = self.runs, {}
-        return [e for study in sorted(gone) for e in gone[study].stop("no member any more")]
+        return [e for s in sorted(self.runs) for e in self.runs.pop(s).stop("no member any more")]
 
     # -- the own log, and proofs against others ---------------------------------------------------
 

@@ -245,12 +245,12 @@ class World:
         return set(self._provable())
 
     def _provable(self) -> Iterator[Digest]:
-        helpers_n = self.liars  # a liar signs and accepts whatever helps
+        liars_n = self.liars  # a liar signs and accepts whatever helps
         votes = {s.vote for s in self.said.values() if isinstance(s, Accept)}
         for vote in votes:
             for digest in self.changes:
                 honest = set(self._behind(Accept, vote, digest)) & set(self.sites)
-                if len(honest) + helpers_n >= quorum(self.members) and honest:
+                if len(honest) + liars_n >= quorum(self.members) and honest:
                     yield digest
 
     def _behind(
