@@ -31,6 +31,16 @@ def demo(
     plan: Annotated[
         str, typer.Option(help="tabular-logistic or tabular-mlp.")
     ] = "tabular-logistic",
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of the plan, in place of the demonstration's own."),
+    ] = None,
+    encoding: Annotated[
+        str, typer.Option(help="Of updates on their way: float32, bf16 or int8.")
+    ] = "float32",
+    compare: Annotated[
+        bool, typer.Option(help="Train alone and on pooled data, too, and compare.")
+    ] = True,
     privacy: Annotated[str, typer.Option(help="eps=X over the whole study, or none.")] = "eps=3",
     data: Annotated[
         Path | None, typer.Option(help="Folder with the four UCI heart-disease files.")
@@ -53,7 +63,10 @@ def demo(
         raise typer.BadParameter("the heart-disease data has 4 hospitals", param_hint="--sites")
     with demo_folder(home, keep=keep) as folder:
         where = data.absolute() if data is not None else None
-        _run(DemoTerms(folder, sites, rounds, seed, rule, plan, epsilon, where), keep, json)
+        chosen = tuple(argument or ())
+        asked = (sites, rounds, seed, rule, plan, epsilon, where, chosen, encoding, compare)
+        terms = DemoTerms(folder, *asked)
+        _run(terms, keep, json)
 
 
 def _run(terms: DemoTerms, keep: bool, json_file: Path | None) -> None:
@@ -71,8 +84,12 @@ def _run(terms: DemoTerms, keep: bool, json_file: Path | None) -> None:
     with demo_nodes.running_nodes(stage.sites) as watched:
         demo_nodes.watch(watched, limit_s=LIMIT_S)
     say()
-    say("The nodes have stopped. Comparing with training alone and with pooled data …")
-    compared = demo_result.compare_models(stage)
+    if terms.is_compared:
+        say("The nodes have stopped. Comparing with training alone and with pooled data …")
+        compared = demo_result.compare_models(stage)
+    else:
+        say("The nodes have stopped.")
+        compared = [{} for _ in stage.sites]
     spent = [demo_result.spending_of(site) for site in stage.sites]
     say("Auditing every ledger, computing every average again …")
     audited = demo_result.audit_sites(stage)

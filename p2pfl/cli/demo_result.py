@@ -162,11 +162,8 @@ def _site_json(
         "site_id": _site_id(node.site),
         "home": str(node.site.home),
         "patients": node.site.patients,
-        "patients_train": scores["patients_train"],
-        "patients_holdout": scores["patients_holdout"],
         "rounds": len(node.rounds),
-        **{name: scores["own"][name] for name in (*_MODELS, "own_converged")},
-        "union": {f"{name}_auc": scores["union"][name]["auc"] for name in _MODELS},
+        **_scores_json(scores),
         "epsilon_spent": privacy.spent,
         "epsilon_left": round(privacy.cap - privacy.spent, 6),
         "delta": float(privacy.delta),
@@ -175,6 +172,18 @@ def _site_json(
         "updates_rejected": privacy.rejected,
         "model_path": str(models / "model.safetensors"),
         "holdout_path": str(models / "holdout.csv"),
+    }
+
+
+def _scores_json(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """How the models do, if they were compared."""
+    if not scores:
+        return {}
+    return {
+        "patients_train": scores["patients_train"],
+        "patients_holdout": scores["patients_holdout"],
+        **{name: scores["own"][name] for name in (*_MODELS, "own_converged")},
+        "union": {f"{name}_auc": scores["union"][name]["auc"] for name in _MODELS},
     }
 
 
@@ -228,10 +237,11 @@ def tell(
 ) -> None:
     """The end of the demonstration, for people."""
     say()
-    for line in score_table(stage, compared):
-        say(line)
-    say("alone: own data only, same work and ε · pooled: all data together, no privacy")
-    say()
+    if any(compared):
+        for line in score_table(stage, compared):
+            say(line)
+        say("alone: own data only, same work and ε · pooled: all data together, no privacy")
+        say()
     say("hospital       ε spent   ε left   updates heard   rejected   audit")
     for site, privacy, audit in zip(stage.sites, spent, audited, strict=True):
         say(

@@ -41,6 +41,12 @@ class DemoTerms:
     plan: str
     epsilon: float | None
     heart: Path | None
+    arguments: tuple[str, ...] = ()
+    """NAME=VALUE of the plan, in place of what `plan_arguments` says."""
+    encoding: str = "float32"
+    """Of updates on their way."""
+    is_compared: bool = True
+    """Whether models trained alone and on pooled data are made, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +228,11 @@ def _study_words(terms: DemoTerms, manifest: Path) -> list[str]:
     name = "heart-disease" if terms.heart else "breast-cancer"
     words = ["study", "new", "--data", DATASET, "--name", name, "--out", str(manifest)]
     words += ["--plan", terms.plan, "--rounds", str(terms.rounds), "--rule", terms.rule]
+    words += ["--encoding", terms.encoding]
     words += ["--seed", str(terms.seed), "--share-max", f"{max(SHARE_MAX, 1 / terms.sites):g}"]
-    for argument in plan_arguments(terms.plan, is_private=terms.epsilon is not None):
+    usual = plan_arguments(terms.plan, is_private=terms.epsilon is not None)
+    arguments = {argument.partition("=")[0]: argument for argument in (*usual, *terms.arguments)}
+    for argument in arguments.values():
         words += ["--argument", argument]
     if terms.epsilon is None:
         return [*words, "--privacy", "none"]

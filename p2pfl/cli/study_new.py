@@ -18,6 +18,7 @@ from p2pfl.cli.context import (
 )
 
 if TYPE_CHECKING:
+    from p2pfl.core.encoding import Encoding
     from p2pfl.core.manifest import Scalar
     from p2pfl.runtime.commands.study_drafting import StudyDrafted
 
@@ -67,6 +68,7 @@ def new(
         typer.Option(help="Rounds of one drawing [default: never anew].", show_default=False),
     ] = 0,
     guard: Annotated[str, typer.Option(help="none, or holdout: refuse harmful steps.")] = "none",
+    encoding: Annotated[str, typer.Option(help="float32, bf16 or int8 updates.")] = "float32",
     weighting: Annotated[str, typer.Option(help="patients or uniform.")] = "patients",
     share_max: Annotated[float, typer.Option(help="Largest weight share of a site.")] = 0.5,
     byzantine: Annotated[float, typer.Option(help="Weight share that may lie.")] = 0.2,
@@ -75,11 +77,7 @@ def new(
         typer.Option(help="Approvals to start [default: all].", show_default=False),
     ] = 0,
     neighbours_min: Annotated[
-        int,
-        typer.Option(
-            help="Neighbours a round needs [default: 2].",
-            show_default=False,
-        ),
+        int, typer.Option(help="Neighbours a round needs [default: 2].", show_default=False)
     ] = 0,
     round_deadline: Annotated[
         float,
@@ -91,11 +89,7 @@ def new(
     expires_days: Annotated[int, typer.Option(help="Days until the study ends anyway.")] = 365,
     seed: Annotated[int, typer.Option(help="Of everything that is not noise.")] = 1,
     patients_min: Annotated[
-        int,
-        typer.Option(
-            help="Patients a site needs [default: schema].",
-            show_default=False,
-        ),
+        int, typer.Option(help="Patients a site needs [default: schema].", show_default=False)
     ] = 0,
     holdout: Annotated[
         float,
@@ -125,6 +119,7 @@ def new(
 
     Sites, noise and the initial model are filled in, and said."""
     from p2pfl.cli.progress import working
+    from p2pfl.core.encoding import ENCODINGS
     from p2pfl.core.manifest import RULES, TOPOLOGIES
     from p2pfl.runtime.commands import study_drafting, study_request
     from p2pfl.runtime.commands.opening import read_history
@@ -160,6 +155,7 @@ def new(
         share_max=share_max,
         redraw_rounds=redraw_rounds,
         guard=cast(Literal["none", "holdout"], _one_of("--guard", guard, "none holdout")),
+        encoding=cast("Encoding", _one_of("--encoding", encoding, " ".join(ENCODINGS))),
         byzantine=byzantine,
         rule_parameters=_pairs("--rule-parameter", rule_parameter),
         sites_min=sites_min,

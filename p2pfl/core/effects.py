@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gossip.identifiers import SiteId
 from gossip.messages import Message
 from ledger.log import Draft
+from p2pfl.core.encoding import Encoding
 from p2pfl.core.events import TimerKey
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
@@ -155,6 +156,8 @@ class Obtain:
     inline: bytes
     value_max: float = 0.0
     """No value may be larger; 0: any finite one may come."""
+    encoding: Encoding = "float32"
+    """How its values have to be written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from gossip.identifiers import SiteId
 from p2pfl.core import effects as fx
+from p2pfl.core.encoding import blob_size_bytes
 from p2pfl.core.inbox import OFFERED_ROUNDS, Heard, Holding, Inbox
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import Round, StudyId
@@ -15,18 +16,6 @@ from p2pfl.core.refusals import NotANeighbour, WrongSize
 
 BEHIND_ROUNDS = 2
 """A neighbour this far ahead has gone on without us: catching up is the only way back."""
-
-
-def blob_size_bytes(parameters: int) -> int:
-    """Size of the safetensors file of a model vector with that many float32 values.
-
-    >>> blob_size_bytes(17)
-    140
-    """
-    shape = f'[{parameters}],"data_offsets":[0,{4 * parameters}]'
-    header = f'{{"vector":{{"dtype":"F32","shape":{shape}}}}}'
-    padded = -(-len(header) // 8) * 8
-    return 8 + padded + 4 * parameters
 
 
 class Gathering:
@@ -94,7 +83,8 @@ class Gathering:
         is_possible = self._hoods.is_possible(heard.round, heard.sender)
         if not is_possible or heard.sender in self._left:
             raise NotANeighbour("the sender is not averaged with here")
-        expected = blob_size_bytes(self._manifest.study.parameters)
+        encoding = self._manifest.encoding_at(heard.round)
+        expected = blob_size_bytes(self._manifest.study.parameters, encoding)
         if heard.size_bytes != expected:
             raise WrongSize(f"{heard.size_bytes} bytes, expected {expected}")
         self._inbox.announce(current, heard)
@@ -179,6 +169,7 @@ class Gathering:
             self._manifest.study.parameters,
             heard.inline,
             self._manifest.value_max,
+            self._manifest.encoding_at(heard.round),
         )
 
     # -- enough? ---------------------------------------------------------------------------------

@@ -21,11 +21,13 @@ from typing import Final, Literal, cast
 from gossip.identifiers import Digest, SiteId
 from gossip.limits import MANIFEST_BYTES_MAX, MEMBERS_MAX
 from p2pfl.averaging import AveragingError, resolve_parameters, topology
+from p2pfl.core.encoding import ENCODINGS, Encoding
 from p2pfl.core.errors import Inconsistent, MissingKey, OutOfRange
 from p2pfl.core.manifest_data import DATA_KEYS, read_data
 from p2pfl.core.manifest_materials import USES, check_materials, read_materials
 from p2pfl.core.manifest_table import Scalar, Table, parse_toml
 from p2pfl.core.manifest_terms import (
+    COUNTING_PLANS,
     NO_PRIVACY,
     AveragingTerms,
     CategoryColumn,
@@ -128,6 +130,7 @@ _AVERAGING_KEYS: Final = (
     "parameters",
     "redraw_rounds",
     "guard",
+    "encoding",
 )
 _NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
 _ARGUMENT: Final = re.compile(r"[a-z0-9_]{1,40}")
@@ -151,7 +154,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     plan = _plan(root.table("plan", ("name", "arguments", "ranges")))
     data = read_data(root.table("data", DATA_KEYS))
     privacy = _privacy(root)
-    averaging = _averaging(root.table("averaging", _AVERAGING_KEYS), study, privacy)
+    averaging = _averaging(root.table("averaging", _AVERAGING_KEYS), study, plan, privacy)
     materials = read_materials(root)
     check_materials(materials, study, plan, data)
     return Manifest(
@@ -190,7 +193,7 @@ def _study(table: Table) -> StudyTerms:
         expires_s=_expiry(table),
         seed=table.integer("seed", 0, 2**63 - 1),
         initial_model=Digest(table.digest("initial_model")),
-        parameters=table.integer("parameters", 1, 250_000_000),
+        parameters=table.integer("parameters", 1, 500_000_000),
     )
 
 
@@ -275,7 +278,9 @@ def checked_delta(place: str, text: str) -> str:
     return text
 
 
-def _averaging(table: Table, study: StudyTerms, privacy: PrivacyTerms) -> AveragingTerms:
+def _averaging(
+    table: Table, study: StudyTerms, plan: PlanTerms, privacy: PrivacyTerms
+) -> AveragingTerms:
     n = len(study.sites)
     share_max = table.number("share_max", 0.0, 1.0)
     if share_max * n < 1.0 - 1e-5:
@@ -298,6 +303,7 @@ def _averaging(table: Table, study: StudyTerms, privacy: PrivacyTerms) -> Averag
         ),
         redraw_rounds=_redraw_rounds(table, graph_kind),
         guard=_guard(table, privacy),
+        encoding=_encoding(table, plan),
     )
     _check_rule(table, terms)
     _check_graph(table, terms, study)
@@ -330,6 +336,15 @@ def _guard(table: Table, privacy: PrivacyTerms) -> Guard:
             'looks at patients again: a private study cannot have it, write guard = "none"',
         )
     return cast(Guard, chosen)
+
+
+def _encoding(table: Table, plan: PlanTerms) -> Encoding:
+    chosen = table.choice("encoding", ENCODINGS) if table.has("encoding") else "float32"
+    if chosen != "float32" and plan.name in COUNTING_PLANS:
+        raise Inconsistent(
+            table.at("encoding"), f'is "{chosen}": what is counted is exact, write "float32"'
+        )
+    return cast(Encoding, chosen)
 
 
 def _edges(table: Table, kind: str, study: StudyTerms) -> tuple[tuple[SiteId, SiteId], ...]:

@@ -26,7 +26,7 @@ HOLDOUT_MIN: Final = 0.05
 """Of a study that trains: less could not tell a good model from a bad one."""
 _KEYS: Final = ("model", "study", "site", "entry", "parameters")
 _ENTRY_MAX: Final = 2**48
-_PARAMETERS_MAX: Final = 250_000_000
+_PARAMETERS_MAX: Final = 500_000_000
 
 
 def read_materials(root: Table) -> tuple[Material, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NewType
 
 from gossip.identifiers import Digest, SiteId
+from p2pfl.core.encoding import Encoding
 from p2pfl.core.manifest_table import Scalar
 
 StudyId = NewType("StudyId", bytes)
@@ -293,6 +294,8 @@ class AveragingTerms:
     """A random graph is drawn anew after so many rounds; 0: never."""
     guard: Guard = "none"
     """Whether a mixing step that the own hold-out does not bear is halved or refused."""
+    encoding: Encoding = "float32"
+    """How trained updates are written; what is only mixed is always exchanged as float32."""
 
     def epoch_of(self, round_: int) -> int:
         """Which drawing of the graph a round uses, from 0."""
@@ -352,6 +355,10 @@ class Manifest:
         Only a counting plan can say what no honest site exceeds."""
         limit = self.plan.arguments.get("value_max", 0.0) if self.is_counting else 0.0
         return 0.0 if isinstance(limit, bool | str) else float(limit)
+
+    def encoding_at(self, round_: int) -> Encoding:
+        """How a round's updates are written."""
+        return self.averaging.encoding if round_ < self.study.rounds else "float32"
 
     @property
     def named_models(self) -> frozenset[Digest]:

@@ -173,6 +173,8 @@ def _averaging(averaging: AveragingTerms, study: StudyTerms) -> dict[str, object
         values["redraw_rounds"] = averaging.redraw_rounds
     if averaging.guard != "none":
         values["guard"] = averaging.guard
+    if averaging.encoding != "float32":
+        values["encoding"] = averaging.encoding
     return values | {
         "weighting": averaging.weighting,
         "share_max": averaging.share_max,

@@ -8,8 +8,9 @@ from p2pfl.core import announcing, drafts
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.base_model import BaseModel
+from p2pfl.core.encoding import blob_size_bytes
 from p2pfl.core.ending import Ending
-from p2pfl.core.gathering import Gathering, blob_size_bytes, target_round
+from p2pfl.core.gathering import Gathering, target_round
 from p2pfl.core.hearing import Hearing
 from p2pfl.core.history import DatasetHistory, History, Standing
 from p2pfl.core.inbox import Heard

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -43,6 +43,8 @@ class OpenStudy:
     trainer: Trainer | Counter
     training_set: Patients
     holdout: Patients
+    latest: dict[str, Vector] = field(default_factory=dict)
+    """The model that was read last, by its path: what is scored is then trained from."""
 
     @classmethod
     def open(cls, body: Body, *, random_bytes: RandomBytes) -> Self:
@@ -98,14 +100,25 @@ class OpenStudy:
 
     def train(self, body: Body) -> Body:
         """One round of local work from `base` to `out`; what was done, for the node to check."""
-        base = read_vector(Path(_text(body, "base")), self.trainer.schema.parameters)
+        base = self._model(body, "base")
         work = self.trainer.train(base, _integer(body, "round", 0, 1 << 31), _scalars(body))
         write_vector(Path(_text(body, "out")), work.vector)
         return {**_mechanism(self.manifest.privacy), "steps": work.steps, "loss": work.loss}
 
+    def _model(self, body: Body, key: str) -> Vector:
+        """The model at the path that the request names; the last one is kept.
+
+        Models are filed under their digests: the path of one is never the path of another."""
+        path = _text(body, key)
+        if path not in self.latest:
+            model = read_vector(Path(path), self.trainer.schema.parameters)
+            self.latest.clear()
+            self.latest[path] = model
+        return self.latest[path]
+
     def score(self, body: Body) -> Body:
         """A model on the own hold-out."""
-        model = read_vector(Path(_text(body, "model")), self.trainer.schema.parameters)
+        model = self._model(body, "model")
         found = self.trainer.score(model, self.holdout)
         return {
             "auc": found.auc,

@@ -45,6 +45,8 @@ FLOOR: Final = 0.01
 POWER: Final = 0.9
 """Of the polynomial schedule, as segmentation's reference recipes have it."""
 _COMPARED_MAX: Final = 2000
+_SMALL_WORK: Final = 50_000_000
+"""Parameters times patients: above, the loss is that of the round's own steps."""
 
 
 def schema_of(manifest: Manifest) -> Schema:
@@ -146,9 +148,14 @@ class Trainer:
         self._local.end_round()
         self._last_round = round_
         vector = self._home.keep_from(vector, base)
-        if not self._plan.batch_default:  # one more pass over a table costs next to nothing
+        if not self._plan.batch_default and self._is_small:
             loss = self._mean_loss(arguments)
         return LocalWork(vector, loss, steps)
+
+    @property
+    def _is_small(self) -> bool:
+        """Whether one more pass over a table costs next to nothing."""
+        return self.schema.parameters * self._patients.size <= _SMALL_WORK
 
     def _begin_round(self, arguments: Arguments, base: Vector, round_: int) -> None:
         """Load the base with the own layers, and tell the optimizer what came of the last round."""

@@ -25,8 +25,8 @@ from p2pfl.learning.errors import ModelRefused
 
 Vector = NDArray[np.float32]
 
-PARAMETERS_MAX: Final = 200_000_000
-"""800 MB; larger models need another blob format."""
+PARAMETERS_MAX: Final = 500_000_000
+"""2 GB; the largest file that sites exchange."""
 
 _ALIGNMENT: Final = 8  # safetensors pads its header to a multiple of this with spaces
 
@@ -98,12 +98,8 @@ def encode_vector(vector: Vector) -> bytes:
     >>> encode_vector(np.zeros(2, dtype=np.float32))[8:70]
     b'{"vector":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}    '[:62]
     """
-    if vector.ndim != 1 or vector.dtype != np.float32:
-        raise ModelRefused(f"expected float32[d], got {vector.dtype}{list(vector.shape)}")
-    if not np.isfinite(vector).all():
-        raise ModelRefused("the vector holds values that are not finite")
-    header = _header(vector.size)
-    return len(header).to_bytes(8, "little") + header + vector.astype("<f4").tobytes()
+    _check_vector(vector)
+    return _prefix(vector.size) + vector.astype("<f4").tobytes()
 
 
 def decode_vector(raw: bytes, parameters: int) -> Vector:
@@ -112,30 +108,31 @@ def decode_vector(raw: bytes, parameters: int) -> Vector:
     The header is compared, not parsed: there is exactly one right one. Returns float32[d] as a
     copy. Raises ModelRefused.
     """
-    header = _header(parameters)
-    prefix = len(header).to_bytes(8, "little") + header
-    expected_bytes = len(prefix) + 4 * parameters
-    if len(raw) != expected_bytes:
-        raise ModelRefused(
-            f"a model of {parameters} parameters has {expected_bytes} bytes, this one {len(raw)}"
-        )
-    if not raw.startswith(prefix):
-        raise ModelRefused(f"not a safetensors file with one tensor vector of F32 [{parameters}]")
-    vector = np.frombuffer(raw, dtype="<f4", offset=len(prefix)).astype(np.float32)
-    if not np.isfinite(vector).all():
-        raise ModelRefused("the vector holds values that are not finite")
+    _check_size(parameters, len(raw))
+    offset = len(_prefix(parameters))
+    _check_prefix(raw[:offset], parameters)
+    vector = np.frombuffer(raw, dtype="<f4", offset=offset).astype(np.float32)
+    _check_finite(vector)
     return vector
 
 
 def read_vector(path: Path, parameters: int) -> Vector:
     """Read a model file. Raises ModelRefused, also when the file is missing or too large."""
-    expected_max = 8 + len(_header(parameters)) + 4 * parameters
+    prefix = _prefix(parameters)
+    vector = np.empty(parameters, dtype="<f4")
     try:
-        with path.open("rb") as file:
-            raw = file.read(expected_max + 1)
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            _check_size(parameters, size)
+            _check_prefix(file.read(len(prefix)), parameters)
+            room, done = vector.data.cast("B"), 0
+            while done < len(room) and (got := file.readinto(room[done:])):
+                done += got
     except OSError as error:
         raise ModelRefused(f"cannot read the model file: {error.strerror}") from error
-    return decode_vector(raw, parameters)
+    _check_size(parameters, len(prefix) + done)
+    _check_finite(vector)
+    return vector
 
 
 def write_vector(path: Path, vector: Vector) -> bytes:
@@ -144,11 +141,16 @@ def write_vector(path: Path, vector: Vector) -> bytes:
     Not synced: the node's blob store verifies and stores it durably before anything is released.
     Raises ModelRefused for a vector that is not finite (nothing is written), OSError.
     """
-    raw = encode_vector(vector)
-    partial = _partial(path)
-    partial.write_bytes(raw)
+    _check_vector(vector)
+    values = np.ascontiguousarray(vector, dtype="<f4")
+    parts = (_prefix(vector.size), values.data.cast("B"))
+    partial, hasher = _partial(path), hashlib.sha256()
+    with partial.open("wb") as file:
+        for part in parts:
+            hasher.update(part)
+            file.write(part)
     partial.replace(path)
-    return hashlib.sha256(raw).digest()
+    return hasher.digest()
 
 
 def replace_file(path: Path, raw: bytes) -> None:
@@ -164,6 +166,35 @@ def replace_file(path: Path, raw: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def _check_vector(vector: Vector) -> None:
+    if vector.ndim != 1 or vector.dtype != np.float32:
+        raise ModelRefused(f"expected float32[d], got {vector.dtype}{list(vector.shape)}")
+    _check_finite(vector)
+
+
+def _check_finite(vector: Vector) -> None:
+    if not np.isfinite(vector).all():
+        raise ModelRefused("the vector holds values that are not finite")
+
+
+def _check_size(parameters: int, size_bytes: int) -> None:
+    expected = len(_prefix(parameters)) + 4 * parameters
+    if size_bytes != expected:
+        raise ModelRefused(
+            f"a model of {parameters} parameters has {expected} bytes, this one {size_bytes}"
+        )
+
+
+def _check_prefix(start: bytes, parameters: int) -> None:
+    if start != _prefix(parameters):
+        raise ModelRefused(f"not a safetensors file with one tensor vector of F32 [{parameters}]")
+
+
+def _prefix(parameters: int) -> bytes:
+    header = _header(parameters)
+    return len(header).to_bytes(8, "little") + header
 
 
 def _partial(path: Path) -> Path:

@@ -8,6 +8,7 @@ import mmap
 import os
 import platform
 import sys
+import tempfile
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 
 from p2pfl.averaging import Spread, Verdict, average, layout, spread_of
 from p2pfl.core.drafts import GUARD_STEP
-from p2pfl.runtime.blobs import HEADER_BYTES_MAX, BlobStore, vector_length
-from p2pfl.runtime.errors import BlobDamaged, NotFinite, WrongLength
+from p2pfl.core.encoding import blob_size_bytes
+from p2pfl.runtime.blobs import BlobStore
+from p2pfl.runtime.errors import NotFinite, WrongLength
 
 WEIGHT_UNIT = 1_000_000
 MAPPED_FROM_BYTES = 1 << 22
+ON_DISK_FROM_BYTES = 1 << 26
 """Smaller models are read: a map of a few pages costs more than it saves."""
 
 
@@ -81,21 +84,36 @@ def verified_vector(blobs: BlobStore, digest: bytes, parameters: int) -> NDArray
     """A stored model, float32[parameters], its bytes verified; a large one as a memory map.
 
     Averaging ten models of 500 MB then needs no 5 GB. Blobs are never changed in place, and one
-    that is pruned stays readable for whoever has mapped it. Only small models are checked for NaN
-    here; averaging notices it in the others.
+    that is pruned stays readable for whoever has mapped it. Only what is decoded here is checked
+    for NaN; averaging notices it in the others.
     Raises BlobMissing, BlobDamaged, NotAVector, WrongLength or NotFinite."""
     size = blobs.size_bytes(digest)
-    if size < MAPPED_FROM_BYTES or size > 8 + HEADER_BYTES_MAX + 4 * parameters:
+    if size < MAPPED_FROM_BYTES or size > blob_size_bytes(parameters):
         return blobs.read_vector(digest, parameters)
+    layout = blobs.check(digest)
+    if layout.parameters != parameters:
+        raise WrongLength(expected=parameters, actual=layout.parameters)
+    if layout.encoding != "float32":
+        vector = room_for(blobs.directory, parameters)
+        blobs.read_into(vector, digest)
+        return vector
     with blobs.path(digest).open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    actual = hashlib.sha256(data).digest()
-    if actual != digest:
-        raise BlobDamaged(expected=digest, actual=actual)
-    length = vector_length(data)
-    if length != parameters:
-        raise WrongLength(expected=parameters, actual=length)
-    return np.frombuffer(data, dtype="<f4", offset=len(data) - 4 * length)
+    return np.frombuffer(data, dtype="<f4", offset=layout.offset)
+
+
+def room_for(folder: Path, parameters: int) -> NDArray[np.float32]:
+    """float32[parameters] to be written: memory, or for a large model a file without a name.
+
+    folder: on the disk that models lie on. The kernel can put such a file's pages there when
+    memory is short. Raises OSError."""
+    if 4 * parameters < ON_DISK_FROM_BYTES:
+        return np.empty(parameters, dtype=np.float32)
+    with tempfile.TemporaryFile(dir=folder, prefix=".part-") as file:
+        # Having the disk's room now is better than a signal when a page finds none.
+        os.posix_fallocate(file.fileno(), 0, 4 * parameters)
+        data = mmap.mmap(file.fileno(), 4 * parameters)
+    return np.frombuffer(data, dtype=np.float32)
 
 
 def keep_compiled_code(home: Path, environment: MutableMapping[str, str]) -> None:

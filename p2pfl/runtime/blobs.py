@@ -1,30 +1,44 @@
 """Blobs: artefacts filed under the SHA-256 of their bytes, written durably, verified on reading.
 
-A model is a safetensors file with exactly one tensor `vector`, float32, shape [d], no metadata;
-the same vector gives the same bytes at every site. Files may come from other sites: size, header
-and values are checked before anything believes them.
+A model is a safetensors file with exactly one vector of shape [d] and no metadata, as float32 or
+in the encoding of its study; the same values give the same float32 file at every site. Files may
+come from other sites: size, header and values are checked before anything believes them.
 """
 
 from __future__ import annotations
 
+import collections
 import hashlib
-import mmap
+import io
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from gossip.identifiers import Digest
-from p2pfl.runtime.errors import BlobDamaged, BlobMissing, NotAVector, NotFinite, WrongLength
+from p2pfl.core.encoding import ENCODINGS, Encoding, blob_size_bytes, header_of
+from p2pfl.runtime.encoding import Rounding, require_finite
+from p2pfl.runtime.errors import BlobDamaged, BlobError, BlobMissing, NotAVector
 from p2pfl.runtime.home import sync_directory
+from p2pfl.runtime.vector_files import (
+    HEADER_BYTES_MAX,
+    Blocks,
+    Hash,
+    Layout,
+    VectorFile,
+    blocks_of,
+    layout_of,
+    write_blocks,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 CHUNK_BYTES: Final = 1 << 20
-HEADER_BYTES_MAX: Final = 1024
-"""A file with one tensor and no metadata needs about 80."""
+SOUND_MAX: Final = 1024
+"""Files remembered as verified."""
 
 
 class BlobStore:
@@ -32,6 +46,7 @@ class BlobStore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._sound: dict[bytes, tuple[int, int, int]] = {}
 
     def path(self, digest: bytes) -> Path:
         """Where the blob lies, or would lie."""
@@ -87,6 +102,30 @@ class BlobStore:
             temporary.unlink(missing_ok=True)
         return digest
 
+    def copy_to(self, digest: bytes, target: Path) -> None:
+        """Copy a blob out of the store, verified on the way: the whole file or none of it.
+
+        Raises BlobMissing, BlobDamaged, OSError.
+        """
+        hasher = hashlib.sha256()
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with self.path(digest).open("rb") as source, temporary.open("wb") as file:
+                os.chmod(file.fileno(), 0o600)
+                while chunk := source.read(CHUNK_BYTES):
+                    hasher.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            if hasher.digest() != digest:
+                raise BlobDamaged(expected=digest, actual=hasher.digest())
+            temporary.replace(target)
+            sync_directory(target.parent)
+        except FileNotFoundError:
+            raise BlobMissing(digest) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
     def read_bytes(self, digest: bytes) -> bytes:
         """The verified bytes. Raises BlobMissing or BlobDamaged."""
         try:
@@ -99,23 +138,87 @@ class BlobStore:
         return data
 
     def read_vector(self, digest: bytes, expected_d: int) -> NDArray[np.float32]:
-        """The model filed under `digest`, float32[expected_d], finite, writable.
+        """The model filed under `digest`, decoded: float32[expected_d], finite, writable.
 
         Raises BlobMissing, BlobDamaged, NotAVector, WrongLength or NotFinite.
         """
-        size = self.size_bytes(digest)
-        # Bounded before it is read: a peer may have announced anything.
-        if size > 8 + HEADER_BYTES_MAX + 4 * expected_d:
-            raise NotAVector(f"blob has {size} bytes, too many for {expected_d} parameters")
-        return vector_of(self.read_bytes(digest), expected_d)
+        import numpy as np
 
-    def write_vector(self, vector: NDArray[np.float32]) -> tuple[Digest, int]:
+        vector: NDArray[np.float32] = np.empty(expected_d, dtype=np.float32)
+        self.read_into(vector, digest)
+        return vector
+
+    def read_into(self, vector: NDArray[np.float32], digest: bytes) -> None:
+        """The same into float32[d]. Nothing is believed before its bytes have their digest."""
+        hasher, size = hashlib.sha256(), self.size_bytes(digest)
+        # Bounded before it is read: a peer may have announced anything.
+        if size > max(blob_size_bytes(len(vector), encoding) for encoding in ENCODINGS):
+            raise NotAVector(f"blob has {size} bytes, too many for {len(vector)} parameters")
+        try:
+            with self.path(digest).open("rb", buffering=0) as file:
+                opened = _opened(file, digest, hasher)
+                opened.require(len(vector))
+                try:
+                    collections.deque(opened.blocks(into=vector), maxlen=0)
+                except BlobError:
+                    _require_digest(self.path(digest), digest)
+                    raise
+        except FileNotFoundError:
+            raise BlobMissing(digest) from None
+        if hasher.digest() != digest:
+            raise BlobDamaged(expected=digest, actual=hasher.digest())
+
+    def check(self, digest: bytes) -> Layout:
+        """How a model lies in its file, whose bytes have their digest.
+
+        What this process has written or checked, and nobody has touched since, is not read again.
+        Raises BlobMissing, BlobDamaged, NotAVector.
+        """
+        path = self.path(digest)
+        try:
+            with path.open("rb", buffering=0) as file:
+                if self._sound.get(digest) != _mark(path):
+                    _require_digest(path, digest)
+                    self.vouch(digest)
+                return _opened(file, digest, None).layout
+        except FileNotFoundError:
+            raise BlobMissing(digest) from None
+
+    def vouch(self, digest: bytes) -> None:
+        """The file's bytes were just verified: `check` need not read them again."""
+        self._sound[digest] = _mark(self.path(digest))
+        while len(self._sound) > SOUND_MAX:
+            del self._sound[next(iter(self._sound))]
+
+    def write_vector(
+        self,
+        vector: NDArray[np.float32],
+        encoding: Encoding = "float32",
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> tuple[Digest, int]:
         """File a model float32[d], finite. Returns its digest and its size in bytes.
 
         Raises NotAVector or NotFinite.
         """
-        data = bytes_of_vector(vector)
-        return self.put_bytes(data), len(data)
+        _require_vector(vector)
+        return self.write_blocks(
+            blocks_of(vector), Layout(encoding, len(vector)), Rounding(random_bytes)
+        )
+
+    def write_blocks(
+        self, blocks: Blocks, layout: Layout, rounding: Rounding
+    ) -> tuple[Digest, int]:
+        """File a model that is never in memory as a whole. Raises NotFinite, OSError."""
+        descriptor, temporary = self._temporary()
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                digest = Digest(write_blocks(file, layout, blocks, rounding))
+                os.fsync(file.fileno())
+            self._file_under(temporary, digest)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self.vouch(digest)
+        return digest, layout.size_bytes
 
     def _temporary(self) -> tuple[int, Path]:
         # In the same directory, so that the rename cannot cross file systems.
@@ -130,53 +233,56 @@ class BlobStore:
 def bytes_of_vector(vector: NDArray[np.float32]) -> bytes:
     """Serialise float32[d] deterministically. Raises NotAVector or NotFinite."""
     import numpy as np
-    from safetensors.numpy import save
 
-    if vector.dtype != np.float32 or vector.ndim != 1 or vector.size == 0:
-        raise NotAVector(f"array is {vector.dtype}{list(vector.shape)}, expected float32[d]")
-    _require_finite(vector)
-    return save({"vector": np.ascontiguousarray(vector)})
+    _require_vector(vector)
+    require_finite(vector)
+    return header_of(len(vector)) + np.ascontiguousarray(vector, dtype="<f4").tobytes()
 
 
 def vector_of(data: bytes, expected_d: int) -> NDArray[np.float32]:
-    """Parse the bytes of a model file into a writable float32[expected_d].
+    """Parse the bytes of a model file, of any encoding, into a writable float32[expected_d].
 
     Raises NotAVector, WrongLength or NotFinite.
     """
     import numpy as np
 
-    length = vector_length(data)
-    if length != expected_d:
-        raise WrongLength(expected=expected_d, actual=length)
-    vector = np.frombuffer(data, dtype="<f4", offset=len(data) - 4 * length).astype(np.float32)
-    _require_finite(vector)
+    opened = VectorFile(io.BytesIO(data), size_bytes=len(data))
+    opened.require(expected_d)
+    vector: NDArray[np.float32] = np.empty(expected_d, dtype=np.float32)
+    collections.deque(opened.blocks(into=vector), maxlen=0)
     return vector
 
 
-def vector_length(data: bytes | mmap.mmap) -> int:
-    """The d of a safetensors file that holds `vector` and nothing else. Raises NotAVector.
-
-    The header is compared with the only one the serialiser writes for d values, byte for byte:
-    equal vectors then have equal digests, nothing can hide in metadata, and no parser sees
-    foreign bytes. Source: safetensors format: u64 header length, JSON padded to 8 bytes, data.
-    """
-    header_bytes = int.from_bytes(data[:8], "little")
-    body = len(data) - 8 - header_bytes
-    if len(data) < 8 or header_bytes > HEADER_BYTES_MAX or body <= 0 or body % 4:
-        raise NotAVector(f"{len(data)} bytes with a header of {header_bytes} hold no vector")
-    if data[8 : 8 + header_bytes] != _header(body // 4):
-        raise NotAVector("header is not that of exactly one float32 tensor called vector")
-    return body // 4
+def vector_length(data: bytes) -> int:
+    """The d of a model file's bytes. Raises NotAVector."""
+    return layout_of(data[: 8 + HEADER_BYTES_MAX], len(data)).parameters
 
 
-def _header(d: int) -> bytes:
-    text = f'{{"vector":{{"dtype":"F32","shape":[{d}],"data_offsets":[0,{4 * d}]}}}}'
-    return text.encode().ljust(-(-len(text) // 8) * 8)
-
-
-def _require_finite(vector: NDArray[np.float32]) -> None:
+def _require_vector(vector: NDArray[np.float32]) -> None:
     import numpy as np
 
-    bad = int(vector.size - np.count_nonzero(np.isfinite(vector)))
-    if bad:
-        raise NotFinite(count=bad)
+    if vector.dtype != np.float32 or vector.ndim != 1 or vector.size == 0:
+        raise NotAVector(f"array is {vector.dtype}{list(vector.shape)}, expected float32[d]")
+
+
+def _opened(file: BinaryIO, digest: bytes, hasher: Hash | None) -> VectorFile:
+    """A stored model; one with a wrong header is damaged, or was no model."""
+    try:
+        return VectorFile(file, hasher)
+    except NotAVector:
+        _require_digest(Path(file.name), digest)
+        raise
+
+
+def _require_digest(path: Path, digest: bytes) -> None:
+    """Raises BlobDamaged."""
+    with path.open("rb", buffering=0) as file:
+        actual = hashlib.file_digest(file, "sha256").digest()
+    if actual != digest:
+        raise BlobDamaged(expected=digest, actual=actual)
+
+
+def _mark(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is written again or replaced."""
+    seen = path.stat()
+    return seen.st_ino, seen.st_mtime_ns, seen.st_size

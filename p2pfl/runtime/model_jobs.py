@@ -6,8 +6,10 @@ that was here before stays, whatever a message claims about it."""
 import asyncio
 import contextlib
 import hashlib
+import io
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +18,11 @@ from gossip.identifiers import Digest, SiteId
 from gossip.transport import Transport
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.gathering import blob_size_bytes
 from p2pfl.core.names import ModelHash, StudyId
-from p2pfl.runtime.blobs import BlobStore, vector_of
+from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.errors import BlobDamaged, BlobError, NotFinite, OutsideRange
 from p2pfl.runtime.home import Home, sync_directory
+from p2pfl.runtime.vector_files import Layout, VectorFile
 
 PARTS_PER_SITE_MAX: Final = 4
 """Unfinished transfers kept per study and neighbour, to be resumed."""
@@ -54,11 +56,11 @@ class ModelJobs:
             )
 
         try:
+            sound = Sound(Layout(effect.encoding, effect.parameters), effect.value_max)
             if effect.inline:
-                await asyncio.to_thread(self._store_inline, effect)
+                await asyncio.to_thread(self._store_inline, effect.inline, sound)
             else:
-                await self._fetch(effect.study, effect.sender, effect.model, effect.parameters)
-            await asyncio.to_thread(self._check_range, effect)
+                await self._fetch(effect.study, effect.sender, effect.model, sound)
         except NotFinite:
             self._submit(failed("not-finite", hostile=True))
         except OutsideRange:
@@ -83,7 +85,8 @@ class ModelJobs:
             while True:
                 for site in effect.sites:
                     with contextlib.suppress(TransportError, BlobError, OSError):
-                        await self._fetch(effect.study, site, effect.model, effect.parameters)
+                        sound = Sound(Layout("float32", effect.parameters))
+                        await self._fetch(effect.study, site, effect.model, sound)
                         self._submit(ev.ModelReady(effect.study, effect.model))
                         return
                 await asyncio.sleep(wait_s)
@@ -101,23 +104,15 @@ class ModelJobs:
         """Nothing of this study will be resumed any more."""
         shutil.rmtree(self._incoming / study.hex(), ignore_errors=True)
 
-    def _check_range(self, effect: fx.Obtain) -> None:
-        """Whether no value exceeds what the study's manifest allows. Raises OutsideRange."""
-        if effect.value_max == 0.0:
-            return
-        values = self._blobs.read_vector(effect.model, effect.parameters)
-        if max(-float(values.min()), float(values.max())) > effect.value_max:
-            raise OutsideRange(f"a value exceeds {effect.value_max:g}")
+    def _store_inline(self, data: bytes, sound: "Sound") -> None:
+        _require_sound(VectorFile(io.BytesIO(data), size_bytes=len(data)), sound)
+        self._blobs.put_bytes(data)
 
-    def _store_inline(self, effect: fx.Obtain) -> None:
-        vector_of(effect.inline, effect.parameters)
-        self._blobs.put_bytes(effect.inline)
-
-    async def _fetch(self, study: StudyId, site: SiteId, model: ModelHash, parameters: int) -> None:
+    async def _fetch(self, study: StudyId, site: SiteId, model: ModelHash, sound: "Sound") -> None:
         """Have a model on disk, whole and sound. Raises BlobError, TransportError, OSError."""
         if self._blobs.has(model):
             try:
-                await asyncio.to_thread(self._blobs.read_vector, model, parameters)
+                await asyncio.to_thread(self._require_stored, model, sound)
                 return
             except BlobDamaged:  # by our own disk: have it once more
                 pass
@@ -126,18 +121,44 @@ class ModelJobs:
         folder = self._incoming / study.hex() / site.hex()
         into = folder / model.hex()
         await asyncio.to_thread(_make_folder, folder, keep=into)
-        size = blob_size_bytes(parameters)
+        size = sound.layout.size_bytes
         await self._transport.fetch(site, Digest(model), size, into, lambda _bytes: None)
-        await asyncio.to_thread(self._take_in, into, model, parameters)
+        await asyncio.to_thread(self._take_in, into, model, sound)
 
-    def _take_in(self, into: Path, model: ModelHash, parameters: int) -> None:
+    def _require_stored(self, model: ModelHash, sound: "Sound") -> None:
+        self._blobs.check(model)
+        with self._blobs.path(model).open("rb", buffering=0) as file:
+            _require_sound(VectorFile(file), sound)
+
+    def _take_in(self, into: Path, model: ModelHash, sound: "Sound") -> None:
         """File what was fetched under its digest, which the transport verified, if it is sound."""
         try:
-            vector_of(into.read_bytes(), parameters)
+            with into.open("rb", buffering=0) as file:
+                _require_sound(VectorFile(file), sound)
             into.replace(self._blobs.path(model))
         finally:
             into.unlink(missing_ok=True)
         sync_directory(self._blobs.directory)
+        self._blobs.vouch(model)
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What a model has to be. value_max: no value may be larger; 0: any finite one may come."""
+
+    layout: Layout
+    value_max: float = 0.0
+
+
+def _require_sound(opened: VectorFile, sound: Sound) -> None:
+    """Look at every value once, a block at a time.
+
+    Raises NotAVector, WrongLength, NotFinite, OutsideRange, OSError."""
+    opened.require(sound.layout.parameters, sound.layout.encoding)
+    for block in opened.blocks():
+        largest = max(-float(block.min()), float(block.max())) if sound.value_max else 0.0
+        if largest > sound.value_max:
+            raise OutsideRange(f"a value exceeds {sound.value_max:g}")
 
 
 def _make_folder(folder: Path, *, keep: Path) -> None:

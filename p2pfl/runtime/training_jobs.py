@@ -8,25 +8,28 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.gathering import blob_size_bytes
-from p2pfl.core.manifest import PrivacyTerms
+from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.runtime import training_answers as answers
-from p2pfl.runtime.blobs import BlobStore, vector_of
+from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.confinement.terms import Terms
+from p2pfl.runtime.encoding import Rounding
 from p2pfl.runtime.errors import BlobError, NotAVector, OperatorError
 from p2pfl.runtime.guarding import Compared
-from p2pfl.runtime.home import Home, write_durably
+from p2pfl.runtime.home import Home
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_process import TrainingProcess
-from p2pfl.runtime.update_privacy import protected_update
+from p2pfl.runtime.update_privacy import protected_model
+from p2pfl.runtime.vector_files import Layout, VectorFile, blocks_of
 
 TRAINING_THREADS = 1
 
@@ -64,7 +67,7 @@ class TrainingJobs:
         self._confinement = confinement
         self._submit = submit
         self._processes: dict[StudyId, TrainingProcess] = {}
-        self._privacy: dict[StudyId, PrivacyTerms] = {}
+        self._manifests: dict[StudyId, Manifest] = {}
 
     def pids(self) -> tuple[int, ...]:
         """Process ids of the running training processes."""
@@ -108,7 +111,7 @@ class TrainingJobs:
             initial=str(self._blobs.path(effect.manifest.study.initial_model)),
         )
         opened = answers.opened(answer)
-        self._privacy[study] = effect.manifest.privacy
+        self._manifests[study] = effect.manifest
         return ev.TrainingOpened(study, opened.parameters, opened.code_hash, opened.env_hash)
 
     async def train(self, effect: fx.Train) -> None:
@@ -125,26 +128,33 @@ class TrainingJobs:
                 arguments={name: _number(text) for name, text in effect.arguments},
             )
             done = answers.trained(answer)
-            data = await asyncio.to_thread(update_of, out, effect.parameters)
-            privacy = self._privacy[study]
-            if privacy.is_by_update:
-                base = await asyncio.to_thread(
-                    self._blobs.read_vector, effect.base, effect.parameters
-                )
-                data = await asyncio.to_thread(protected_update, data, base, privacy)
+            model, size = await asyncio.to_thread(self._file_update, out, effect)
         except TrainingError as error:
             self.failed(study, error)
             return
         except BlobError as error:
             self.failed(study, TrainingError("bad-update", f"the update is unusable: {error}"))
             return
-        model = ModelHash(await asyncio.to_thread(self._blobs.put_bytes, data))
         await asyncio.to_thread(out.unlink, missing_ok=True)
         self._submit(
-            ev.Trained(
-                study, effect.round, model, len(data), done.spending, done.loss, done.seconds
-            )
+            ev.Trained(study, effect.round, model, size, done.spending, done.loss, done.seconds)
         )
+
+    def _file_update(self, trained: Path, effect: fx.Train) -> tuple[ModelHash, int]:
+        """Check, protect and encode what was trained, and file that. In a thread.
+
+        Raises BlobError, OSError."""
+        manifest, d = self._manifests[effect.study], effect.parameters
+        layout = Layout(manifest.encoding_at(effect.round), d)
+        with opened_update(trained, d) as update:
+            blocks = update.again
+            if manifest.privacy.is_by_update:
+                # Once more read in whole: the norm of the change is known only at its end.
+                vector = np.concatenate([block.copy() for block in blocks()])
+                base = self._blobs.read_vector(effect.base, d)
+                blocks = blocks_of(protected_model(vector, base, manifest.privacy))
+            digest, size = self._blobs.write_blocks(blocks, layout, Rounding(os.urandom))
+        return ModelHash(digest), size
 
     async def score(self, effect: fx.Score) -> None:
         """A courtesy to the people here: its absence stops nothing."""
@@ -173,8 +183,8 @@ class TrainingJobs:
         With named tensors, if the process still answers; the vector alone in any case."""
         folder = self._home.study_models(effect.study)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data = await asyncio.to_thread(self._blobs.read_bytes, effect.model)
-        await asyncio.to_thread(write_durably, folder / "final.vector.safetensors", data)
+        vector = folder / "final.vector.safetensors"
+        await asyncio.to_thread(self._blobs.copy_to, effect.model, vector)
         with contextlib.suppress(TrainingError):
             await self._ask(
                 effect.study,
@@ -241,24 +251,23 @@ class TrainingJobs:
         shutil.rmtree(self._scratch(study), ignore_errors=True)
 
 
-def update_of(path: Path, parameters: int) -> bytes:
-    """The update that the training process wrote, checked as if a stranger had written it.
+@contextlib.contextmanager
+def opened_update(path: Path, parameters: int) -> Iterator[VectorFile]:
+    """The update that the training process wrote, read as if a stranger had written it.
 
-    Never follows a link, waits for a pipe or reads more than a model of `parameters` values has.
-    Raises BlobError."""
-    size = blob_size_bytes(parameters)
+    Never follows a link or waits for a pipe, and is refused unless it is a model of `parameters`
+    float32 values. Raises BlobError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise NotAVector("it is not a regular file")
-            data = file.read(size + 1)
     except OSError as error:
         raise NotAVector(f"it cannot be read: {error.strerror}") from error
-    if len(data) != size:
-        raise NotAVector(f"it does not have {size} bytes")
-    vector_of(data, parameters)
-    return data
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotAVector("it is not a regular file")
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        opened = VectorFile(file)
+        opened.require(parameters, "float32")
+        yield opened
 
 
 def _number(text: str) -> int | float:

@@ -11,26 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from p2pfl.core.manifest import PrivacyTerms
-from p2pfl.runtime.blobs import bytes_of_vector, vector_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-
-def protected_update(
-    trained: bytes,
-    base: NDArray[np.float32],
-    privacy: PrivacyTerms,
-    random_bytes: Callable[[int], bytes] = os.urandom,
-) -> bytes:
-    """The model file that may leave, in place of the one that was trained.
-
-    trained: a checked model file; base: float32[d], the model the round began with, which is
-    public. Raises VectorRefused, NotFinite.
-    """
-    vector = vector_of(trained, len(base))
-    return bytes_of_vector(protected_model(vector, base, privacy, random_bytes))
 
 
 def protected_model(

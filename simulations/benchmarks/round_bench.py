@@ -66,7 +66,7 @@ def plain_rounds(homes: Path, result: dict[str, Any]) -> list[float]:
             {
                 "dataset": str(homes / "data" / f"{site['name']}.csv"),
                 "patient_column": "patient",
-                "denominator": max(1, site["patients_train"]),
+                "denominator": max(1, site.get("patients_train", 0)),
             }
             for site in result["sites"]
         ],

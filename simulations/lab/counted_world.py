@@ -22,7 +22,7 @@ from gossip.roster import Roster
 from ledger.provenance import kinds
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.gathering import blob_size_bytes
+from p2pfl.core.encoding import blob_size_bytes
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import ModelHash, StudyId
 from simulations.lab.agenda import Agenda, What

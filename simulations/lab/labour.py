@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.gathering import blob_size_bytes
+from p2pfl.core.encoding import blob_size_bytes
 from p2pfl.core.names import ModelHash
 from simulations.adversaries_adaptive import RuleInUse
 from simulations.lab.attackers import ATTACKS, hostile_model

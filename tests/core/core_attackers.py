@@ -11,7 +11,7 @@ from ledger.log import Checkpoint, Signer, note_sign, origin_of
 from ledger.provenance import kinds
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.gathering import blob_size_bytes
+from p2pfl.core.encoding import blob_size_bytes
 from p2pfl.core.phases import Phase
 from p2pfl.runtime.blobs import bytes_of_vector
 from simulations.scenario import ScenarioTerms

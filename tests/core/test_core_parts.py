@@ -12,7 +12,8 @@ from ledger.provenance import kinds
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.drafts import DISTANCE_MAX, decimal
-from p2pfl.core.gathering import Gathering, blob_size_bytes, target_round
+from p2pfl.core.encoding import blob_size_bytes
+from p2pfl.core.gathering import Gathering, target_round
 from p2pfl.core.history import History, Standing
 from p2pfl.core.inbox import Heard, Holding
 from p2pfl.core.manifest import parse_manifest

@@ -63,6 +63,17 @@ def test_a_guard_comes_back_and_no_guard_is_not_written() -> None:
     assert b"redraw" not in rendered()
 
 
+def test_an_encoding_comes_back_holds_for_trained_rounds_and_float32_is_not_written() -> None:
+    encoded = replace(AVERAGING, encoding="bf16")
+    manifest = parse_manifest(rendered(averaging=encoded))
+    assert manifest.averaging == encoded
+    last = manifest.study.rounds - 1
+    assert [manifest.encoding_at(at) for at in (0, last, last + 1)] == ["bf16", "bf16", "float32"]
+    assert b"encoding" not in rendered()
+    with pytest.raises(errors.OutOfRange, match=r"averaging\.encoding"):
+        parse_manifest(rendered(averaging=encoded).replace(b'"bf16"', b'"fp8"'))
+
+
 def test_a_graph_is_drawn_anew_after_its_rounds_and_not_before() -> None:
     terms = replace(AVERAGING, topology="random-regular", degree=2, redraw_rounds=3)
     assert [terms.epoch_of(at) for at in (0, 2, 3, 5, 6)] == [0, 0, 1, 1, 2]

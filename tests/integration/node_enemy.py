@@ -19,7 +19,7 @@ from gossip.messages import Decision, HeadAdvertised, Message, StudyDecision, Up
 from gossip.witness_messages import HeadsHeld
 from ledger.log import Checkpoint, Log, Signer, note_sign
 from ledger.provenance import kinds
-from p2pfl.core.gathering import blob_size_bytes
+from p2pfl.core.encoding import blob_size_bytes
 from p2pfl.runtime.blobs import bytes_of_vector
 
 

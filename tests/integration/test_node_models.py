@@ -16,7 +16,7 @@ from gossip.errors import FetchInterrupted, Unreachable
 from gossip.identifiers import Digest, SiteId, digest_of
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.gathering import blob_size_bytes
+from p2pfl.core.encoding import blob_size_bytes
 from p2pfl.core.names import ModelHash, Round, StudyId
 from p2pfl.runtime.blobs import BlobStore, bytes_of_vector
 from p2pfl.runtime.home import Home

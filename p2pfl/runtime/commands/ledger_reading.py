@@ -36,7 +36,7 @@ from p2pfl.privacy.errors import PrivacyError
 from p2pfl.privacy.events import DpEvent as PrivacyEvent
 from p2pfl.privacy.events import parse_event
 from p2pfl.runtime.averaging_job import averaging_environment, mix
-from p2pfl.runtime.blobs import BlobStore, bytes_of_vector, vector_length
+from p2pfl.runtime.blobs import BlobStore, bytes_of_vector
 from p2pfl.runtime.commands.decisions import APPROVER_FIELD
 from p2pfl.runtime.commands.ledger_peers import gather_peers
 from p2pfl.runtime.commands.ledger_vouching import witnessing_at
@@ -208,7 +208,7 @@ def replay_from(store: BlobStore) -> Replay:
         """Average the recorded inputs again, from the files kept under their digests."""
         del files  # the store verifies each digest as it reads
         try:
-            d = vector_length(store.read_bytes(done.out_hash))
+            d = store.check(done.out_hash).parameters
             recorded = store.read_vector(done.out_hash, d)
             inputs = [(item.hash, item.weight_u) for item in done.inputs]
             mixed = mix(store, done.rule, done.rule_params, done.own.hash, inputs, d)

@@ -12,7 +12,7 @@ from gossip.identifiers import Digest, SiteId
 from gossip.keys import read_keys
 from gossip.roster import Roster
 from ledger.provenance import kinds
-from p2pfl.core.gathering import blob_size_bytes
+from p2pfl.core.encoding import blob_size_bytes
 from p2pfl.core.history import History
 from p2pfl.core.manifest import (
     MANIFEST_BYTES_MAX,
@@ -330,4 +330,5 @@ def _averaging(request: StudyNew, sites: int) -> AveragingTerms:
         parameters=dict(request.rule_parameters or {}),
         redraw_rounds=request.redraw_rounds,
         guard=request.guard,
+        encoding=request.encoding,
     )

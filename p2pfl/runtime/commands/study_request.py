@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from p2pfl.core.encoding import Encoding
 from p2pfl.core.manifest import Guard, Scalar
 
 Privacy = Literal["gaussian", "none"]
@@ -39,6 +40,7 @@ class StudyNew:
     share_max: float = 0.5
     redraw_rounds: int = 0
     guard: Guard = "none"
+    encoding: Encoding = "float32"
     byzantine: float = 0.2
     rule_parameters: Mapping[str, Scalar] | None = None
     sites_min: int = 0

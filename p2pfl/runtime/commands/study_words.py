@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gossip.roster import Roster
 from p2pfl.averaging import topology
 from p2pfl.averaging.hiding import noise_distance
+from p2pfl.core.encoding import Encoding
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest, PrivacyTerms, Target
 from p2pfl.core.participants import study_graph
@@ -147,8 +148,18 @@ def averaging_words(manifest: Manifest) -> str:
         f"{terms.rule} on a {terms.topology} graph{redrawn}, {shares}; a round counts with "
         f"{study.neighbours_min} neighbour(s) or more, waits at most "
         f"{study.round_deadline_s:g} s for them"
-        f"{guarded}"
+        f"{guarded}{_encoding_words(terms.encoding)}"
     )
+
+
+def _encoding_words(encoding: Encoding) -> str:
+    match encoding:
+        case "float32":
+            return ""
+        case "bf16":
+            return "; updates travel as bf16, half as many bytes, rounded at random"
+        case "int8":
+            return "; updates travel as int8, a quarter of the bytes, rounded at random"
 
 
 def robustness_words(manifest: Manifest) -> str:
