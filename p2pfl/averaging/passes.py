@@ -173,7 +173,13 @@ def _engine(
     kernels = _compiled() if is_worth_it else None
     if kernels is None:
         return reference, members
-    return kernels, np.array([member.ctypes.data for member in members], dtype=np.uintp)
+    return kernels, np.array([_address(member) for member in members], dtype=np.uintp)
+
+
+def _address(vector: Vector) -> int:
+    """Of its first value. `vector.ctypes.data` says the same, ten times as slowly."""
+    address: int = vector.__array_interface__["data"][0]
+    return address
 
 
 @lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ A method says what it has to know: distances from the own model, inner products,
 coordinate. Nearest-neighbour mixing can come before any of them.
 """
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
@@ -92,7 +93,7 @@ def spread_of(own: Vector, neighbours: Neighbours) -> Spread:
             break
     norm, distances = float(np.sqrt(squares[0])), np.sqrt(squares[1:])
     largest = float(distances.max(initial=0.0))
-    median = float(np.median(distances)) if distances.size else 0.0
+    median = statistics.median(distances.tolist()) if distances.size else 0.0
     return Spread(largest / norm if norm else largest, median)
 
 

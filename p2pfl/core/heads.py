@@ -41,12 +41,13 @@ class PeerHeads:
         card = roster.member(sender)
         in_force = self.keys.get(card.log_id, ((0, card.log_pk),))
         checkpoint = self._check(card, roster.consortium, note, entry_seq, in_force)
-        kept = fx.HeadHeard(None, card.log_id, note, checkpoint.size, checkpoint.root)
         size, root = self._known.get(card.log_id, (-1, b""))
-        if checkpoint.size == size and checkpoint.root != root:
-            raise ForkedHead(kept)
-        if checkpoint.size <= size:
+        is_fork = checkpoint.size == size and checkpoint.root != root
+        if checkpoint.size <= size and not is_fork:
             return []
+        kept = fx.HeadHeard(None, card.log_id, note, checkpoint.size, checkpoint.root)
+        if is_fork:
+            raise ForkedHead(kept)
         self._known[card.log_id] = (checkpoint.size, checkpoint.root)
         return [kept]
 

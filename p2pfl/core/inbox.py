@@ -3,8 +3,8 @@
 Memory is bounded: per neighbour at most the rounds of the window, the two newest beyond it, and
 the newest one that is on disk."""
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from gossip.identifiers import SiteId
 from p2pfl.core.names import ModelHash, Round
@@ -27,9 +27,8 @@ class Holding(Enum):
     REJECTED = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """One neighbour's update for one round."""
+class Heard(NamedTuple):
+    """One neighbour's update for one round. A tuple: one is made at every step of every update."""
 
     sender: SiteId
     log_id: bytes

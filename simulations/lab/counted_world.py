@@ -223,7 +223,7 @@ class CountedWorld:
         if model is None:
             failed = ev.ObtainFailed(*place, "not-fetched", hostile=False)
             self.submit(site, failed, FETCH_S)
-        elif not np.isfinite(model).all():
+        elif not _is_finite(model):
             failed = ev.ObtainFailed(*place, "NotFinite", hostile=True)
             self.submit(site, failed, FETCH_S)
         else:
@@ -361,6 +361,11 @@ class CountedWorld:
             here = (site for site in self.sites if site.is_here and site.is_up)
             self._complete = sum(site.core.history.study(study).is_complete for site in here)
         return self._complete
+
+
+def _is_finite(model: Vector) -> bool:
+    """Quick where no square overflows: then a finite sum of squares says it."""
+    return math.isfinite(np.dot(model, model)) or bool(np.isfinite(model).all())
 
 
 _EFFECTS: Final[dict[str, type]] = {
