@@ -116,7 +116,7 @@ class GuardedGossipSub(GossipSub):  # type: ignore[misc] # libp2p is untyped her
 class GuardedPubsub(Pubsub):  # type: ignore[misc] # libp2p is untyped here
     """Publishes and receives on one topic.
 
-    deliver: called with the neighbour that passed a message on, and its bytes.
+    deliver: called with the member that published a message, as its signature proves, and its bytes.
     """
 
     def __init__(
@@ -153,9 +153,10 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc] # libp2p is untyped here
             if self._is_msg_seen(msg) or not self._is_welcome(msg_forwarder, msg):
                 return
             self._mark_msg_seen(msg)
-            source = self._access.site_of(msg_forwarder)
-            if source is not None:
-                self._deliver(source, msg.data)
+            # Whoever passed it on has not opened it: a hostile publisher must not shift its blame.
+            publisher = self._access.site_of(ID(msg.from_id))
+            if publisher is not None:
+                self._deliver(publisher, msg.data)
             await self.router.publish(msg_forwarder, msg)
         except Exception as error:
             # libp2p raises DecodeError for a garbage key, among others.

@@ -44,7 +44,8 @@ class Inbox(Protocol):
     def received(self, source: SiteId, raw: bytes) -> None:
         """`raw` (at most `limits.ENVELOPE_BYTES_MAX` bytes) came over a connection with `source`.
 
-        For broadcasts `source` is the neighbour that passed the bytes on, not their author.
+        For broadcasts `source` is the member that published them, whoever passed them on; what is
+        inside may still be another's.
         The same bytes may come several times.
         """
 

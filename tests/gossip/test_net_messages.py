@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from libp2p.identity_utils import create_identity_from_seed
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_varint_prefixed
 from net_attack import BLOB, PUSH, TOPIC, counted, rpc_frame, transport, with_net
@@ -201,6 +202,27 @@ def test_a_member_cannot_gossip_in_anothers_name() -> None:
             await counted(b, "GossipOwnName")
             await transport(b).broadcast(statement)
             await a.inbox.until(lambda inbox: (b.site, statement) in inbox.got)
+
+    with_net(run)
+
+
+def test_what_an_honest_member_passes_on_is_laid_to_whoever_published_it() -> None:
+    async def run(net: Net) -> None:
+        a, b, c, _ = net.nodes
+        garbage = b"no envelope, though properly published"
+        async with hostile(c.keys.transport) as member:
+            await member.connect(a)
+            message = rpc_pb2.Message(
+                from_id=member.peer_id.to_bytes(), seqno=bytes(8), data=garbage, topicIDs=[TOPIC]
+            )
+            keys = create_identity_from_seed(c.keys.transport)
+            signed = b"libp2p-pubsub:" + message.SerializeToString()
+            message.signature = keys.private_key.sign(signed)
+            await member.say(a, MESHSUB, rpc_frame(rpc_pb2.RPC(publish=[message])))
+            for node in (a, b):
+                await node.inbox.until(lambda inbox: garbage in inbox.payloads())
+        assert a.inbox.got == [(c.site, garbage)]
+        assert b.inbox.got == [(c.site, garbage)]  # and not a's, who only passed it on
 
     with_net(run)
 
