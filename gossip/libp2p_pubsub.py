@@ -116,7 +116,7 @@ class GuardedGossipSub(GossipSub):  # type: ignore[misc] # libp2p is untyped her
 class GuardedPubsub(Pubsub):  # type: ignore[misc] # libp2p is untyped here
     """Publishes and receives on one topic.
 
-    deliver: called with the member that published a message, as its signature proves, and its bytes.
+    deliver: called with the member that published a message, as it proved, and its bytes.
     """
 
     def __init__(

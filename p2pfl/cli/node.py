@@ -75,6 +75,10 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
                 ("false witness", f"{name}: its cosignatures count no more")
                 for name in told["false_witnesses"]
             ],
+            *[
+                ("heard slowly", f"{name}: it broke very many rules lately; it will be forgiven")
+                for name in told["heard_slowly"]
+            ],
             ("ledger", f"{told['ledger_entries']} entries"),
             ("memory", f"{told['memory_peak_kib'] / 1024:.0f} MB at most so far"),
             *[

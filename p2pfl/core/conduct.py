@@ -1,6 +1,6 @@
 """How members behave: what was refused of them, counted, shown and put on record sparingly."""
 
-from collections import Counter
+from collections import Counter, deque
 
 from gossip.errors import PeerError
 from gossip.identifiers import SiteId
@@ -16,6 +16,8 @@ EXCUSED = (HeadKeyUnknown, NotTakingPart, Replayed)
 does a new log key."""
 
 DETAIL_SIGNS_MAX = 200
+FRESH_MAX = 64
+"""Refusals kept for whoever asks for them; one event causes few."""
 
 
 class Conduct:
@@ -25,6 +27,13 @@ class Conduct:
         self.refused: Counter[tuple[SiteId, str]] = Counter(
             {(SiteId(site), rule): n for (site, rule), n in history.misbehaved.items()}
         )
+        self._fresh: deque[tuple[SiteId, str]] = deque(maxlen=FRESH_MAX)
+
+    def fresh(self) -> list[tuple[SiteId, str]]:
+        """What was blamed on whom since this was asked last."""
+        blamed = list(self._fresh)
+        self._fresh.clear()
+        return blamed
 
     def refuse(self, roster: Roster, site: SiteId, error: PeerError) -> list[fx.Effect]:
         """Something a member sent breaks a rule."""
@@ -36,6 +45,7 @@ class Conduct:
     def count(self, roster: Roster, site: SiteId, rule: str, detail: str) -> list[fx.Effect]:
         """Count a broken rule; on record at 1, 10, 100, … so that nobody can fill the log."""
         self.refused[site, rule] += 1
+        self._fresh.append((site, rule))
         count = self.refused[site, rule]
         if count != 10 ** (len(str(count)) - 1):
             return []

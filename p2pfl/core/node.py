@@ -108,6 +108,10 @@ class NodeCore:
         """What was refused, by sender and violated rule."""
         return self._conduct.refused
 
+    def freshly_refused(self) -> list[tuple[SiteId, str]]:
+        """Sender and rule of what was refused since this was asked last; not what is excused."""
+        return self._conduct.fresh()
+
     def may_read(self, site: SiteId, model: bytes) -> bool:
         """Whether a member may fetch a blob: see `Governance.may_read`."""
         return self._governance.may_read(site, model)

@@ -16,6 +16,7 @@ from gossip.identifiers import Digest, SiteId, digest_of
 from gossip.messages import Message
 from gossip.roster import Roster
 from gossip.roster_messages import RosterMessage
+from gossip.standing import Standing, StandingLimits
 from gossip.transport import Transport
 from gossip.witness_messages import ForkTold, WitnessMessage
 from p2pfl.core import events as ev
@@ -28,6 +29,10 @@ FAREWELL_S = 1.0
 """How long a member that was removed is given to take the reason."""
 RULES_MAX = 256
 """Different reasons for turning somebody away that are counted by name."""
+HEARD_SLOWLY = "HeardSlowly"
+POINTS = {"TooFast": 20.0, "PushFlood": 20.0, "GossipFlood": 20.0, "MultiplexerFlood": 50.0}
+"""What one notice of a broken rule costs; notices of floods stand for many messages."""
+STANDING_LIMITS = StandingLimits()
 
 
 class Exchange:
@@ -68,6 +73,9 @@ class Exchange:
         self._queues: dict[SiteId, asyncio.Queue[bytes]] = {}
         self._senders: dict[SiteId, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._standings: dict[SiteId, Standing] = {}
+        self.unheard = 0
+        """Messages of members that are heard slowly which nobody looked at."""
         self._ticker: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -113,6 +121,8 @@ class Exchange:
         self._roster = roster
         self._transport.set_roster(roster)
         self._handle(dis.RosterChanged(roster))
+        for site in [site for site in self._standings if site not in roster]:
+            del self._standings[site]
         for site in [site for site in self._queues if site not in roster]:
             del self._queues[site]
             self._senders.pop(site).cancel()
@@ -139,6 +149,10 @@ class Exchange:
 
     def received(self, source: SiteId, raw: bytes) -> None:
         """See `Inbox`."""
+        standing = self._standings.get(source)
+        if standing is not None and not standing.hears(self._clock()):
+            self.unheard += 1
+            return
         self._handle(dis.Received(source, raw))
 
     def refused(self, address_or_site: str, reason: str) -> None:
@@ -147,6 +161,24 @@ class Exchange:
         known = rule in self.turned_away or len(self.turned_away) < RULES_MAX
         self.turned_away[rule if known else "Other"] += 1
         self._on_refused(address_or_site, reason)
+        named = next((site for site in self._roster.sites if site.hex() == address_or_site), None)
+        if named is not None:
+            self.blame(named, rule)
+
+    def blame(self, site: SiteId, rule: str) -> None:
+        """A member broke a rule: count it; one that breaks very many is heard slowly for a while.
+
+        That goes on record like a broken rule, and is no ban: see `gossip.standing`."""
+        if site not in self._roster or rule == HEARD_SLOWLY:
+            return
+        standing = self._standings.setdefault(site, Standing(STANDING_LIMITS))
+        if standing.blame(self._clock(), POINTS.get(rule, 1.0)):
+            self._submit(ev.PeerRefused(site, HEARD_SLOWLY))
+
+    def heard_slowly(self) -> list[SiteId]:
+        """Members that broke so many rules lately that most of what they send is left aside."""
+        now_s = self._clock()
+        return sorted(s for s, standing in self._standings.items() if standing.is_slow(now_s))
 
     def blob(self, site: SiteId, digest: Digest) -> Path | None:
         """See `Inbox`."""

@@ -126,6 +126,7 @@ class NodeMetrics:
         messages = CounterMetricFamily("p2pfl_messages", "Messages by outcome.", labels=["outcome"])
         for outcome, number in asdict(counts).items():
             messages.add_metric([outcome], number)
+        messages.add_metric(["unheard"], self._driver.exchange.unheard)
         yield messages
 
     def _lines(self) -> Iterator[Metric]:

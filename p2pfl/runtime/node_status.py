@@ -64,6 +64,8 @@ def status(
             for (site, rule), n in sorted(core.refused.items())
         },
         "harmless": sum(n for (_, rule), n in core.refused.items() if rule in HARMLESS),
+        "heard_slowly": [name_of(core.roster, s) for s in driver.exchange.heard_slowly()],
+        "unheard": driver.exchange.unheard,
         "turned_away": dict(sorted(turned_away.items())),
         "lines": {
             name_of(core.roster, site): {
