@@ -56,7 +56,7 @@ class NodeCore:
         self.connected: frozenset[SiteId] = frozenset()
         self._roster = roster
         self._governance = Governance(me, history)
-        self._conduct = Conduct(history)
+        self.conduct = Conduct(history)
         self._own_head = OwnHead()
         self._peer_heads = PeerHeads(check_head)
         self._models: set[ModelHash] = set()
@@ -106,11 +106,7 @@ class NodeCore:
     @property
     def refused(self) -> Counter[tuple[SiteId, str]]:
         """What was refused, by sender and violated rule."""
-        return self._conduct.refused
-
-    def freshly_refused(self) -> list[tuple[SiteId, str]]:
-        """Sender and rule of what was refused since this was asked last; not what is excused."""
-        return self._conduct.fresh()
+        return self.conduct.refused
 
     def may_read(self, site: SiteId, model: bytes) -> bool:
         """Whether a member may fetch a blob: see `Governance.may_read`."""
@@ -136,7 +132,7 @@ class NodeCore:
             case ev.Delivered():
                 return self._deliver(now_s, event)
             case ev.PeerRefused(site=site, rule=rule):
-                return self._conduct.count(self.roster, site, rule, "")
+                return self.conduct.count(self.roster, site, rule, "")
             case ev.Appended():
                 return self._appended(now_s, event)
             case ev.LogKeys():
@@ -334,9 +330,9 @@ class NodeCore:
                 case _:
                     return []  # reconciliation is dissemination's own business
         except ForkedHead as error:
-            return [error.evidence, *self._conduct.refuse(self.roster, sender, error)]
+            return [error.evidence, *self.conduct.refuse(self.roster, sender, error)]
         except PeerError as error:
-            return self._conduct.refuse(self.roster, sender, error)
+            return self.conduct.refuse(self.roster, sender, error)
 
     def _decision(self, sender: SiteId, message: StudyDecision) -> list[fx.Effect]:
         effects = self._governance.decide(self.roster, sender, message)
@@ -371,7 +367,7 @@ class NodeCore:
         try:
             return [*kept, *run.announced(now_s, heard)]
         except PeerError as error:
-            return [*kept, *self._conduct.refuse(self.roster, sender, error)]
+            return [*kept, *self.conduct.refuse(self.roster, sender, error)]
 
     def _why_not(self, study: StudyId) -> PeerError:
         if study in self.proposals and self.history.study(study).approval is not None:

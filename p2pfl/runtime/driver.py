@@ -203,7 +203,7 @@ class Driver:
             except Exception as error:
                 self._fail(error)
                 raise
-            for site, rule in self.core.freshly_refused():
+            for site, rule in self.core.conduct.fresh():
                 self.exchange.blame(site, rule)
             for effect in effects:
                 self._lane(effect.study).put_nowait(effect)

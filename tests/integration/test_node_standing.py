@@ -35,6 +35,7 @@ class Ear:
             blob_path=lambda digest: None,
             on_refused=lambda who, reason: None,
             about_logs=lambda given: None,
+            about_members=lambda given: None,
         )
 
     def recorded(self, rule: str) -> list[SiteId]:
