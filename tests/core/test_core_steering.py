@@ -181,9 +181,7 @@ def test_a_replay_after_a_restart_does_not_bring_older_values_back() -> None:
     assert story.completes()
     check(story)
     [record] = steered(story, victim)
-    after = [
-        used for (_, round_), used in victim.trained_with.items() if round_ >= record.round
-    ]
+    after = [used for (_, round_), used in victim.trained_with.items() if round_ >= record.round]
     assert after
     assert all(used == SLOWER for used in after)
 
@@ -258,9 +256,7 @@ def test_a_training_that_fails_is_tried_again_with_the_same_values_and_one_entry
     assert story.completes()
     check(story)
     [record] = steered(story, victim)
-    after = [
-        used for (_, round_), used in victim.trained_with.items() if round_ >= record.round
-    ]
+    after = [used for (_, round_), used in victim.trained_with.items() if round_ >= record.round]
     assert after
     assert all(used == SLOWER for used in after)
 
