@@ -15,6 +15,7 @@ from gossip.messages import Message, StudyProposal, UpdateAnnounced
 from gossip.roster import Roster
 from ledger.log import Draft, Entry, Signer
 from ledger.provenance import kinds
+from ledger.provenance.peers import TOLERANCE_US
 from p2pfl.averaging import average
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
@@ -106,6 +107,10 @@ class SimulatedSite:
         self.disk = Disk()
         self.incarnation = 0
         self.is_up = False
+        self.still_until_s = 0.0
+        """Until when its machine stands still, by the world's clock."""
+        self.clock_off_s = 0.0
+        """How far its wall clock is ahead of the world's."""
         self.next_effect: fx.Effect | None = None
         """What it is about to perform: tests cut the power there."""
         self.notices: list[fx.Notice] = []
@@ -143,7 +148,7 @@ class SimulatedSite:
 
     def record(self, *drafts: Draft, now_s: float) -> tuple[Entry, ...]:
         """What a person's command appends. A running node has to be told: `World.command`."""
-        return self.ledger.append(drafts, (), int(now_s * 1e6))
+        return self._note_clock(now_s) + self.ledger.append(drafts, (), int(now_s * 1e6))
 
     def store(self, vector: Vector) -> bytes:
         """Put a model on the disk. Returns its digest."""
@@ -173,6 +178,7 @@ class SimulatedSite:
     def crash(self) -> None:
         """The process is gone."""
         self.is_up = False
+        self.still_until_s = 0.0
         self.incarnation += 1
 
     # -- effects ---------------------------------------------------------------------------------
@@ -183,7 +189,8 @@ class SimulatedSite:
             case fx.Append(under=study) if study is not None and not self._is_in_force(effect):
                 return []
             case fx.Append(drafts=drafts, links=links):
-                entries = self.ledger.append(drafts, links, int(now_s * 1e6))
+                noted = self._note_clock(now_s)
+                entries = noted + self.ledger.append(drafts, links, int(now_s * 1e6))
                 return [Outgoing(ev.Appended(entries, self.ledger.note), COMMIT_S)]
             case fx.Offer():
                 return [Outgoing(offer=replace(effect, message=self._with_payload(effect)))]
@@ -204,6 +211,14 @@ class SimulatedSite:
                 return []
             case _:
                 return self.perform_job(effect)
+
+    def _note_clock(self, now_s: float) -> tuple[Entry, ...]:
+        """As the ledger's writer does it: put on record that the clock was set back."""
+        back_us = int(now_s * 1e6) - self.ledger.entries[-1].time_us if self.ledger.entries else 0
+        if back_us + TOLERANCE_US >= 0:
+            return ()
+        anomaly = kinds.ClockAnomaly(back_us).draft("node")
+        return self.ledger.append([anomaly], (), int(now_s * 1e6))
 
     def perform_job(self, effect: fx.Effect) -> list[Outgoing]:
         """Start something long."""

@@ -58,6 +58,8 @@ class World:
         """Return True to crash the site instead of performing its next effect."""
         self.cut: set[frozenset[SiteId]] = set()
         """Pairs of sites whose wire lets nothing through; they do not notice."""
+        self.one_way: set[tuple[SiteId, SiteId]] = set()
+        """(sender, receiver): nothing arrives in this direction; neither of them notices."""
         self.bytes_sent: Counter[SiteId] = Counter()
         self.bytes_received: Counter[SiteId] = Counter()
         self.messages = 0
@@ -91,9 +93,13 @@ class World:
         """Switch a crashed site's machine on again after a while."""
         self._push(delay_s, lambda: None if site.is_up else self.boot(site))
 
+    def pause(self, site: SimulatedSite, lasts_s: float) -> None:
+        """Stop a site's machine for a while: what comes meanwhile, it handles afterwards."""
+        site.still_until_s = max(site.still_until_s, self.now_s + lasts_s)
+
     def command(self, site: SimulatedSite, *drafts: Draft) -> None:
         """What a person's command appends while the node is up or down."""
-        entries = site.record(*drafts, now_s=self.now_s)
+        entries = site.record(*drafts, now_s=self.now_s + site.clock_off_s)
         if site.is_up:
             self.submit(site, ev.Appended(entries, site.ledger.note), COMMIT_S)
 
@@ -125,7 +131,16 @@ class World:
     def later(self, site: SimulatedSite, delay_s: float, call: Callable[[], None]) -> None:
         """Call at a later time, unless the site has crashed until then."""
         incarnation = site.incarnation
-        self._push(delay_s, lambda: call() if site.incarnation == incarnation else None)
+
+        def due() -> None:
+            if site.incarnation != incarnation:
+                return
+            if site.still_until_s > self.now_s:
+                self._push(site.still_until_s - self.now_s, due)
+            else:
+                call()
+
+        self._push(delay_s, due)
 
     def _push(self, delay_s: float, call: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (self.now_s + delay_s, next(self._order), call))
@@ -147,7 +162,8 @@ class World:
         self.later(site, 0.0, lambda: self._disseminate(site, dis.Connected(other.id)))
 
     def _tick_later(self, site: SimulatedSite) -> None:
-        delay_s = max(0.05, site.dissemination.next_tick_s(self.now_s) - self.now_s)
+        now_s = self.now_s + site.clock_off_s
+        delay_s = max(0.05, site.dissemination.next_tick_s(now_s) - now_s)
         self.later(site, delay_s, lambda: self._tick(site))
 
     def _tick(self, site: SimulatedSite) -> None:
@@ -167,13 +183,15 @@ class World:
         self.later(target, delay_s, lambda: self._disseminate(target, received))
 
     def _is_cut(self, source: SimulatedSite, target: SimulatedSite) -> bool:
-        return frozenset((source.id, target.id)) in self.cut
+        is_deaf = (source.id, target.id) in self.one_way
+        return is_deaf or frozenset((source.id, target.id)) in self.cut
 
     # -- events and effects ----------------------------------------------------------------------
 
     def _handle(self, site: SimulatedSite, event: ev.Event) -> None:
         self._note(site, event)
-        for effect in site.core.handle(self.now_s, event):
+        now_s = self.now_s + site.clock_off_s
+        for effect in site.core.handle(now_s, event):
             if not site.is_up:
                 return
             self.effects += 1
@@ -182,7 +200,7 @@ class World:
                 self.crash(site)
                 return
             self._note(site, effect)
-            for outgoing in site.perform(effect, self.now_s):
+            for outgoing in site.perform(effect, now_s):
                 self._send_out(site, outgoing)
 
     def _send_out(self, site: SimulatedSite, outgoing: Outgoing) -> None:
@@ -209,7 +227,9 @@ class World:
         """Ask the holders one after the other; again a little later if the job is patient."""
         for holder_id in fetch.sites:
             holder = self.sites.get(holder_id)
-            if holder is None or not holder.is_up or self._is_cut(site, holder):
+            if holder is None or not holder.is_up or holder.still_until_s > self.now_s:
+                continue
+            if self._is_cut(site, holder) or self._is_cut(holder, site):
                 continue
             if fetch.model in holder.blobs and holder.core.may_read(site.id, fetch.model):
                 self.bytes_sent[holder.id] += len(holder.blobs[fetch.model])
@@ -225,7 +245,7 @@ class World:
     def _disseminate(self, site: SimulatedSite, event: dis.Event) -> None:
         if not site.is_up:
             return
-        for effect in site.dissemination.handle(self.now_s, event):
+        for effect in site.dissemination.handle(self.now_s + site.clock_off_s, event):
             match effect:
                 case dis.SendTo(site=target, raw=raw):
                     self._carry(site, self.sites[target], raw)

@@ -1,0 +1,1 @@
+"""A chaos run: real nodes, faults from a seed, and a judgement of what they left behind."""

@@ -1,0 +1,57 @@
+"""The judgement as a table of at most 80 columns, and as JSON."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from simulations.chaos.judging import Finding
+from simulations.chaos.plan import Planned, words
+from simulations.chaos.run import Course
+
+WRONG_SHOWN: Final = 5
+WIDTH: Final = 30
+
+
+def plan_lines(planned: Sequence[Planned]) -> list[str]:
+    """One line per fault."""
+    return [f"{one.at_s:7.1f} s  {words(one.fault)}" for one in planned]
+
+
+def table(findings: Sequence[Finding], course: Course) -> list[str]:
+    """What holds, what does not, and figures that nothing is demanded of."""
+    lines = []
+    for finding in findings:
+        lines.append(
+            f"{'WRONG' if finding.wrong else 'ok':<5} {finding.what:<{WIDTH}} {finding.shown}"
+        )
+        lines += [f"      → {sentence}" for sentence in finding.wrong[:WRONG_SHOWN]]
+        if (more := len(finding.wrong) - WRONG_SHOWN) > 0:
+            lines.append(f"      → and {more} more")
+    for healed in course.healed:
+        after = "not before the next fault" if healed.after_s is None else f"{healed.after_s:.1f} s"
+        lines.append(f"      a round with everybody: {after}, after: {healed.fault}")
+    lines.append(f"      commands typed again: {course.typed_again}")
+    return lines
+
+
+def write_json(
+    path: Path,
+    findings: Sequence[Finding],
+    course: Course,
+    planned: Sequence[Planned],
+    **run: object,
+) -> None:
+    """Everything the table says, the plan, and how busy the machine was."""
+    result = {
+        **run,
+        "load": os.getloadavg(),
+        "plan": [
+            {"at_s": p.at_s, "kind": type(p.fault).__name__, **asdict(p.fault)} for p in planned
+        ],
+        "findings": [asdict(finding) for finding in findings],
+        "course": asdict(course),
+    }
+    path.write_text(json.dumps(result, indent=1) + "\n")
