@@ -62,6 +62,7 @@ class ScenarioTerms:
     weighting: Literal["uniform", "patients"] = "uniform"
     degree: int = 0
     redraw_rounds: int = 0
+    staleness: int = 0
     duration_s: int = 1_000_000
     """From the start to the study's expiry."""
     network: NetworkTerms = field(default_factory=NetworkTerms)
@@ -216,6 +217,7 @@ def _manifest(seed: int, terms: ScenarioTerms, sites: list[SiteId], initial: byt
         0.2,
         {},
         terms.redraw_rounds,
+        staleness=terms.staleness,
     )
     raw = render_manifest(
         study=study,

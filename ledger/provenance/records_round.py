@@ -107,6 +107,11 @@ class UpdateReceived(Kind):
     reason: Code
 
 
+STALENESS = "staleness"
+"""Among an average's parameters: how many rounds old an input may be. Its weight says it all to
+whoever repeats the average; an audit compares the ages."""
+
+
 @dataclass(frozen=True, slots=True)
 class AggDone(Kind):
     """A round's robust average around the own model. Own weight: 1 − the sum of the others'.

@@ -29,7 +29,7 @@ class Gathering:
         self._stand_ins: frozenset[SiteId] = frozenset()
         self._manifest = manifest
         self._study = StudyId(manifest.study_id)
-        self._inbox = Inbox(manifest.study.rounds_total)
+        self._inbox = Inbox(manifest.study.rounds_total, manifest.averaging.staleness)
         self.patience = Patience(manifest.study.round_deadline_s)
         self._passed_over: set[SiteId] = set()
         self._left: set[SiteId] = set()
@@ -60,6 +60,10 @@ class Gathering:
     def enough(self) -> int:
         """Neighbours that have to be heard for a round to count."""
         return min(self._manifest.study.neighbours_min, len(self._manifest.study.sites) - 1)
+
+    def oldest(self, current: Round) -> Round:
+        """The earliest round whose updates are still of use."""
+        return Round(current - self._manifest.averaging.staleness)
 
     def sites_changed(self, current: Round, buckets: dict[SiteId, int]) -> list[fx.Effect]:
         """Another site approved, revoked or left; `buckets` holds the others that approve.
@@ -146,6 +150,9 @@ class Gathering:
             for site in self.neighbours_at(round_)
         ]
         held = [heard for heard in near if heard is not None]
+        if self._manifest.averaging.staleness:
+            older = (self._inbox.older(current, site) for site in self.missing(current))
+            held += [heard for heard in older if heard is not None]
         if self.is_overdue or self.ahead(current):
             busy = {site for _, site in self._under_way}
             newest = self._inbox.newest().items()
@@ -177,10 +184,11 @@ class Gathering:
     def ready(self, round_: Round) -> dict[SiteId, Heard]:
         """Sound updates of present neighbours for a round.
 
-        If they are too few long after the deadline, newer updates stand in for missed ones: whoever
-        is furthest behind can then always go on, so that a study never stops with everybody
-        waiting for what nobody offers any more."""
-        held = ((s, self._inbox.held(round_, s)) for s in self.hood.neighbours)
+        Where the study allows it, an update of an earlier round stands in for a missing one. If
+        they are too few long after the deadline, newer updates do: whoever is furthest behind can
+        then always go on, so that a study never stops with everybody waiting for what nobody offers
+        any more."""
+        held = ((s, self._at_hand(round_, s)) for s in self.hood.neighbours)
         present = {s: h for s, h in held if h is not None and h.holding is Holding.READY}
         if len(present) >= self.enough:
             return present
@@ -188,6 +196,15 @@ class Gathering:
             if site in self._stand_ins:
                 present.setdefault(site, heard)
         return dict(sorted(present.items()))
+
+    def _at_hand(self, round_: Round, site: SiteId) -> Heard | None:
+        held = self._inbox.held(round_, site)
+        is_ready = held is not None and held.holding is Holding.READY
+        return held if is_ready else self._inbox.stale(round_, site)
+
+    def has_stale(self, round_: Round, site: SiteId) -> bool:
+        """Whether an earlier update of a neighbour can stand in for this round's."""
+        return self._inbox.stale(round_, site) is not None
 
     def _newer_than(self, round_: Round) -> dict[SiteId, Heard]:
         stored = self._inbox.stored().items()
@@ -197,15 +214,17 @@ class Gathering:
         """Whether nothing more is worth waiting for, and somebody was heard."""
         if self.is_overdue:
             return True
-        is_any_settled = any(self._is_in(round_, site) for site in self.hood.neighbours)
-        return is_any_settled and not self.awaited(round_)
+        hood = self.hood.neighbours
+        if any(self._is_awaited(round_, site) for site in hood):
+            return False
+        return any(self._is_in(round_, site) for site in hood)
 
     def awaited(self, round_: Round) -> tuple[SiteId, ...]:
         """Neighbours whose update is waited for.
 
         Not waited for: a neighbour whose own deadline is over, one that was missed and has given no
         sign of life since, and one that went on so far that it offers this round no longer."""
-        return tuple(site for site in self.missing(round_) if self._is_expected(round_, site))
+        return tuple(site for site in self.hood.neighbours if self._is_awaited(round_, site))
 
     def missing(self, round_: Round) -> tuple[SiteId, ...]:
         """Neighbours whose update is neither here nor refused."""
@@ -221,7 +240,9 @@ class Gathering:
         held = self._inbox.held(round_, site)
         return held is not None and held.holding in (Holding.READY, Holding.REJECTED)
 
-    def _is_expected(self, round_: Round, site: SiteId) -> bool:
+    def _is_awaited(self, round_: Round, site: SiteId) -> bool:
+        if self._is_in(round_, site):
+            return False
         if site in self._passed_over or self.patience.is_hopeless(site):
             return False
         held = self._inbox.held(round_, site)
@@ -237,7 +258,7 @@ class Gathering:
         still bring the one that was missed."""
         newer = frozenset(self._newer_than(round_))
         self.is_overdue, self._stand_ins, self._newer = True, self._newer & newer, newer
-        for site in set(self.hood.neighbours) - set(self.ready(round_)):
+        for site in self.missing(round_):
             self.patience.missed(site)
         return self._obtain_near(round_)
 

@@ -30,6 +30,19 @@ class Hearing:
         self._judged: set[tuple[Round, bytes]] = set()
         """Verdicts on their way to the ledger: a flood must not write them twice."""
 
+    def check_receipt(self, current: Round, sender: SiteId, message: UpdateAnnounced) -> None:
+        """What is on record about an update holds, also after a restart.
+
+        One that a catch-up accepted early is needed again when its round comes, as is one that may
+        stand in for a newer one. Raises Equivocation, Replayed."""
+        receipt = self._past.received.get((Round(message.round), sender))
+        if receipt is None:
+            return
+        if receipt.hash != message.hash:
+            raise Equivocation(f"round {message.round}: another update is on record")
+        if receipt.verdict != "accepted" or message.round < self._gathering.oldest(current):
+            raise Replayed(f"round {message.round}: its verdict is on record")
+
     def announced(self, now_s: float, current: Round, heard: Heard) -> list[fx.Effect]:
         """A neighbour tells of its update. Raises an UpdateRefused."""
         try:
@@ -38,10 +51,11 @@ class Hearing:
             self._gathering.patience.late(heard.sender, heard.round, now_s)
             return self._judge(heard, "late", "after-the-round")
 
-    def obtained(self, now_s: float, round_: Round, sender: SiteId) -> None:
+    def obtained(self, now_s: float, round_: Round, sender: SiteId) -> list[fx.Effect]:
         """A neighbour's update is stored and sound."""
         if self._gathering.obtained(round_, sender):
             self._gathering.patience.arrived(sender, round_, now_s)
+        return []
 
     def obtain_failed(self, now_s: float, event: ev.ObtainFailed) -> list[fx.Effect]:
         """A broken promise is recorded as a rejection; a broken line is tried again."""
@@ -79,19 +93,3 @@ def heard_of(sender: Card, message: UpdateAnnounced) -> Heard:
         message.inline,
         Holding.ANNOUNCED,
     )
-
-
-def check_receipt(
-    past: StudyHistory, current: Round, sender: SiteId, message: UpdateAnnounced
-) -> None:
-    """What is on record about an update holds, also after a restart.
-
-    One that a catch-up accepted early is needed again when its round comes.
-    Raises Equivocation, Replayed."""
-    receipt = past.received.get((Round(message.round), sender))
-    if receipt is None:
-        return
-    if receipt.hash != message.hash:
-        raise Equivocation(f"round {message.round}: another update is on record")
-    if receipt.verdict != "accepted" or message.round < current:
-        raise Replayed(f"round {message.round}: its verdict is on record")

@@ -62,8 +62,10 @@ class Heard(NamedTuple):
 class Inbox:
     """What neighbours announced for one study."""
 
-    def __init__(self, rounds_total: int) -> None:
+    def __init__(self, rounds_total: int, staleness: int = 0) -> None:
+        """staleness: how many rounds old an update may be to be of use."""
         self._rounds_total = rounds_total
+        self._staleness = staleness
         self._heard: dict[SiteId, dict[Round, Heard]] = {}
         self._stored: dict[SiteId, Heard] = {}
         """Each neighbour's newest update that is on disk: it may be older than its newest one."""
@@ -83,7 +85,7 @@ class Inbox:
             )
         for known in self._of(heard.sender):
             self._compare(known, heard)
-        if heard.round < current:
+        if heard.round < current - self._staleness:
             raise StaleRound(f"round {heard.round} came while round {current} is under way")
         self._heard.setdefault(heard.sender, {})[heard.round] = heard
         self._furthest = max(self._furthest, heard.round)
@@ -153,6 +155,23 @@ class Inbox:
         found = {site: self.newest_of(site) for site in sorted({*self._heard, *self._stored})}
         return {site: heard for site, heard in found.items() if heard is not None}
 
+    def older(self, current: Round, site: SiteId) -> Heard | None:
+        """A neighbour's newest update of an earlier round that is still of use, wherever it is."""
+        rounds = range(max(0, current - self._staleness), current)
+        of_site = self._heard.get(site, {})
+        found = [heard for heard in of_site.values() if heard.round in rounds]
+        stored = self._stored.get(site)
+        if stored is not None and stored.round in rounds:
+            found.append(stored)
+        usable = [heard for heard in found if heard.holding is not Holding.REJECTED]
+        return max(usable, key=lambda heard: heard.round, default=None)
+
+    def stale(self, current: Round, site: SiteId) -> Heard | None:
+        """The newest such update that is on disk and sound."""
+        stored = self._stored.get(site)
+        is_of_use = stored is not None and 0 < current - stored.round <= self._staleness
+        return stored if is_of_use else None
+
     def stored(self) -> dict[SiteId, Heard]:
         """Each neighbour's newest update that is on disk and sound."""
         return dict(sorted(self._stored.items()))
@@ -160,7 +179,7 @@ class Inbox:
     def enter(self, current: Round) -> None:
         """Forget rounds before `current`, and bring back what is on disk and was set aside."""
         for of_site in self._heard.values():
-            for round_ in [r for r in of_site if r < current]:
+            for round_ in [r for r in of_site if r < current - self._staleness]:
                 del of_site[round_]
         for site, heard in self._stored.items():
             if heard.round >= current:

@@ -76,6 +76,8 @@ __all__ = [
 
 ROUNDS_MAX: Final = 1000
 """An approval records ε after each of them."""
+STALENESS_MAX: Final = 8
+"""Rounds: an older update says little, and each one held costs memory."""
 _PLAIN_RULES: Final = (
     "gossip",
     "mean",
@@ -131,6 +133,7 @@ _AVERAGING_KEYS: Final = (
     "redraw_rounds",
     "guard",
     "encoding",
+    "staleness",
 )
 _NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
 _ARGUMENT: Final = re.compile(r"[a-z0-9_]{1,40}")
@@ -304,6 +307,7 @@ def _averaging(
         redraw_rounds=_redraw_rounds(table, graph_kind),
         guard=_guard(table, privacy),
         encoding=_encoding(table, plan),
+        staleness=_staleness(table, plan),
     )
     _check_rule(table, terms)
     _check_graph(table, terms, study)
@@ -345,6 +349,14 @@ def _encoding(table: Table, plan: PlanTerms) -> Encoding:
             table.at("encoding"), f'is "{chosen}": what is counted is exact, write "float32"'
         )
     return cast(Encoding, chosen)
+
+
+def _staleness(table: Table, plan: PlanTerms) -> int:
+    if not table.has("staleness"):
+        return 0
+    if plan.name in COUNTING_PLANS:
+        raise Inconsistent(table.at("staleness"), "would count patients of an old round again")
+    return table.integer("staleness", 0, STALENESS_MAX)
 
 
 def _edges(table: Table, kind: str, study: StudyTerms) -> tuple[tuple[SiteId, SiteId], ...]:

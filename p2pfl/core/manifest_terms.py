@@ -296,6 +296,9 @@ class AveragingTerms:
     """Whether a mixing step that the own hold-out does not bear is halved or refused."""
     encoding: Encoding = "float32"
     """How trained updates are written; what is only mixed is always exchanged as float32."""
+    staleness: int = 0
+    """Where a neighbour's update of the round is missing, its newest one up to so many rounds old
+    counts, divided by 1 + its age; 0: none does."""
 
     def epoch_of(self, round_: int) -> int:
         """Which drawing of the graph a round uses, from 0."""

@@ -175,6 +175,8 @@ def _averaging(averaging: AveragingTerms, study: StudyTerms) -> dict[str, object
         values["guard"] = averaging.guard
     if averaging.encoding != "float32":
         values["encoding"] = averaging.encoding
+    if averaging.staleness:
+        values["staleness"] = averaging.staleness
     return values | {
         "weighting": averaging.weighting,
         "share_max": averaging.share_max,

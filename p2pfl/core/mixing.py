@@ -50,8 +50,12 @@ def round_mixing(
     own: ModelHash,
     ready: dict[SiteId, Heard],
 ) -> Mixing:
-    """The averaging of a round around the own update. base: what the round began from."""
+    """The averaging of a round around the own update. base: what the round began from.
+
+    What an older update loses of its weight goes to the own one."""
     weights = weights_u(hood, me, tuple(ready))
+    # A newer update that stands in is no older than the own one: it has its full weight.
+    weights = {s: weights[s] // (1 + max(0, round_ - h.round)) for s, h in ready.items()}
     inputs = tuple(fx.Input(s, heard.model, weights[s]) for s, heard in ready.items())
     guard_base = base if manifest.averaging.guard == "holdout" else None
     effect = replace(_effect(manifest, round_, own, inputs), guard_base=guard_base)

@@ -26,7 +26,7 @@ from p2pfl.core import events as ev
 from p2pfl.core.conduct import Conduct, name_of
 from p2pfl.core.governance import Governance
 from p2pfl.core.heads import HeadCheck, OwnHead, PeerHeads, check_head
-from p2pfl.core.hearing import check_receipt, heard_of
+from p2pfl.core.hearing import heard_of
 from p2pfl.core.history import History, Standing
 from p2pfl.core.inbox import Heard
 from p2pfl.core.manifest import Manifest
@@ -126,9 +126,9 @@ class NodeCore:
             case ev.Begin():
                 return self._begin(now_s, event)
             case ev.Connected(site=site):
-                return self._set_connected(self.connected | {site})
+                return self._set_connected(now_s, self.connected | {site})
             case ev.Disconnected(site=site):
-                return self._set_connected(self.connected - {site})
+                return self._set_connected(now_s, self.connected - {site})
             case ev.Delivered():
                 return self._deliver(now_s, event)
             case ev.PeerRefused(site=site, rule=rule):
@@ -163,8 +163,8 @@ class NodeCore:
                 return run.trained(now_s, event)
             case ev.TrainingFailed():
                 return run.training_failed(now_s, event)
-            case ev.Obtained():
-                return run.obtained(now_s, event)
+            case ev.Obtained(round=round_, sender=sender):
+                return run.hearing.obtained(now_s, round_, sender)
             case ev.ObtainFailed():
                 return run.obtain_failed(now_s, event)
             case ev.ModelReady(model=model):
@@ -211,9 +211,9 @@ class NodeCore:
         kept = self._governance.keep(now_s, manifest, proposer)
         return kept + self._run_if_approved(now_s, StudyId(manifest.study_id))
 
-    def _set_connected(self, connected: frozenset[SiteId]) -> list[fx.Effect]:
+    def _set_connected(self, now_s: float, connected: frozenset[SiteId]) -> list[fx.Effect]:
         self.connected = connected
-        return [e for study in sorted(self.runs) for e in self.runs[study].connected(connected)]
+        return [e for s in sorted(self.runs) for e in self.runs[s].connected(now_s, connected)]
 
     def _members_changed(self, roster: Roster) -> list[fx.Effect]:
         """Who left takes part in nothing any more, perhaps this site itself."""
@@ -360,7 +360,7 @@ class NodeCore:
             raise self._why_not(study)
         if sender in self.accused:
             raise ForkedLog("a proof that its log has two histories is on record")
-        check_receipt(run.past, run.round, sender, message)
+        run.hearing.check_receipt(run.round, sender, message)
         kept = self._peer_heads.take(self.roster, sender, message.head, message.entry_seq)
         heard = heard_of(self.roster.member(sender), message)
         self._check_leaf(study, heard)

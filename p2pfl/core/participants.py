@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from gossip.identifiers import SiteId
 from gossip.messages import Decision, StudyDecision
+from ledger.provenance.records_round import STALENESS
 from p2pfl.averaging import resolve_parameters, topology
 from p2pfl.core.events import KnownDecision
 from p2pfl.core.manifest import Manifest
@@ -186,4 +187,6 @@ def rule_parameters(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     """The averaging rule's parameters, defaults filled in, as they go on record."""
     terms = manifest.averaging
     resolved = resolve_parameters(terms.rule, terms.parameters, byzantine=terms.byzantine)
-    return tuple((name, repr(value)) for name, value in sorted(resolved.items()))
+    named = {name: repr(value) for name, value in resolved.items()}
+    stale = {STALENESS: str(terms.staleness)} if terms.staleness else {}
+    return tuple(sorted((named | stale).items()))

@@ -48,7 +48,7 @@ class StudyRun:
         self._mixing: Mixing | None = None
         self._tell = Telling(self.id)
         self._ending = Ending(manifest, self._mandate, self._tell)
-        self._hearing = Hearing(self.id, self.gathering, self.past, self._tell)
+        self.hearing = Hearing(self.id, self.gathering, self.past, self._tell)
         self.waits = Waits(self.id, self.gathering, self._tell)
         self._watch = RoundWatch(manifest, bucket)
         self._note = b""
@@ -283,25 +283,22 @@ class StudyRun:
         is_same = self.gathering.hood.neighbours == before
         return obtain if is_same else [*obtain, *self.offer_updates()]
 
-    def connected(self, sites: frozenset[SiteId]) -> list[fx.Effect]:
+    def connected(self, now_s: float, sites: frozenset[SiteId]) -> list[fx.Effect]:
         """These sites can be reached now: ask again for what could not be had before."""
         for back in sites - self.gathering.connected:
             self.gathering.patience.heard(back)
         self.gathering.connected = sites
-        return [] if self.phase in OVER else self.gathering.obtain_again(self.round)
+        obtain = [] if self.phase in OVER else self.gathering.obtain_again(self.round)
+        is_gathering = self.phase is Phase.GATHERING
+        return [*obtain, *(self.waits.connected(self.round, now_s) if is_gathering else [])]
 
     def announced(self, now_s: float, heard: Heard) -> list[fx.Effect]:
         """A neighbour tells of its update. Raises an UpdateRefused."""
-        return [] if self.phase in OVER else self._hearing.announced(now_s, self.round, heard)
-
-    def obtained(self, now_s: float, event: ev.Obtained) -> list[fx.Effect]:
-        """A neighbour's update is stored: right digest, right shape, finite."""
-        self._hearing.obtained(now_s, event.round, event.sender)
-        return []
+        return [] if self.phase in OVER else self.hearing.announced(now_s, self.round, heard)
 
     def obtain_failed(self, now_s: float, event: ev.ObtainFailed) -> list[fx.Effect]:
         """A neighbour's update could not be had, or is not what was announced."""
-        return [] if self.phase in OVER else self._hearing.obtain_failed(now_s, event)
+        return [] if self.phase in OVER else self.hearing.obtain_failed(now_s, event)
 
     def deadline(self, now_s: float, round_: Round) -> list[fx.Effect]:
         """Somebody's time is up: `advance` goes on with whoever was heard, if they suffice."""

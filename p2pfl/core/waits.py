@@ -11,6 +11,9 @@ from p2pfl.core.watch import Telling
 
 REPAIRED_S = 60.0
 """Within this time reconciliation has brought whatever neighbours still offer."""
+GRACE_S = 0.5
+GRACE_SHARE = 0.5
+"""Where an older update can stand in, its newer one is waited for half as long as the own took."""
 TOLD_AFTER_S = 5.0
 """A shorter wait is nobody's concern."""
 
@@ -48,6 +51,15 @@ class Waits:
         self._published_s = now_s
         return self._look_again(round_, self._next_look_s(round_, now_s))
 
+    def connected(self, round_: Round, now_s: float) -> list[fx.Effect]:
+        """A neighbour came or went while the round gathers: somebody's time may be over sooner."""
+        set_back_s = self._published_s - now_s
+        if set_back_s > 0.0:  # the clock was: the wait must not grow by as much
+            self._began_s, self._published_s = self._began_s - set_back_s, now_s
+        if now_s >= self.until_s:
+            return []
+        return [self._look_again(round_, self._next_look_s(round_, now_s))]
+
     def once_more(self, round_: Round, now_s: float) -> fx.Effect:
         """Wait for a whole deadline, whoever may come."""
         return self._look_again(round_, now_s + self._patience.deadline_s)
@@ -57,7 +69,7 @@ class Waits:
         now_s = max(now_s, self._next_s)
         if now_s >= self.until_s:
             return self.end(round_, now_s)
-        late = [s for s in self._gathering.awaited(round_) if self._due_s(s) <= now_s]
+        late = [s for s in self._gathering.awaited(round_) if self._due_s(round_, s) <= now_s]
         told = self._tell_of_the_wait(round_, now_s) if not late else self._pass_over(round_, late)
         return [*told, self._look_again(round_, self._next_look_s(round_, now_s))]
 
@@ -71,7 +83,8 @@ class Waits:
 
     def waited_for(self, round_: Round) -> list[tuple[SiteId, float]]:
         """Who is waited for in the round that gathers, and until when at the latest."""
-        return [(site, self._due_s(site)) for site in self._gathering.awaited(round_)]
+        awaited = self._gathering.awaited(round_)
+        return [(site, self._due_s(round_, site)) for site in awaited]
 
     def too_few(self, round_: Round, heard: int) -> list[fx.Effect]:
         """Everybody else is given up, and still the round has not enough."""
@@ -104,14 +117,21 @@ class Waits:
 
     def _next_look_s(self, round_: Round, now_s: float) -> float:
         """When somebody is late next, or people should know what takes so long."""
-        looks_s = [*map(self._due_s, self._gathering.awaited(round_)), self.until_s]
+        looks_s = [*(due_s for _, due_s in self.waited_for(round_)), self.until_s]
         told_s = self._published_s + TOLD_AFTER_S
         if now_s < told_s:
             looks_s.append(told_s)
-        return min(look_s for look_s in looks_s if look_s > now_s)
+        return max(now_s, min(looks_s))
 
-    def _due_s(self, site: SiteId) -> float:
-        return self._patience.due_s(site, self._began_s, self._published_s)
+    def _due_s(self, round_: Round, site: SiteId) -> float:
+        due_s = self._patience.due_s(site, self._began_s, self._published_s)
+        if site not in self._gathering.connected:
+            # It may be on its way back; what it sends then is heard in any case.
+            due_s = min(due_s, self._published_s + self._patience.shortest_s)
+        if not self._gathering.has_stale(round_, site):
+            return due_s
+        own_s = self._published_s - self._began_s
+        return min(due_s, self._published_s + max(GRACE_S, GRACE_SHARE * own_s))
 
     def _look_again(self, round_: Round, at_s: float) -> fx.Effect:
         self._next_s = at_s

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ledger.provenance.records_round import STALENESS
 from p2pfl.averaging import Spread, Verdict, average, layout, spread_of
 from p2pfl.core.drafts import GUARD_STEP
 from p2pfl.core.encoding import blob_size_bytes
@@ -54,6 +55,7 @@ def mix(
     weights = np.array([weight / WEIGHT_UNIT for _, weight in inputs], dtype=np.float32)
     numbers = {name: _number(text) for name, text in rule_parameters.items()}
     step = numbers.pop(GUARD_STEP, 1)
+    numbers.pop(STALENESS, 0)  # the weights of older inputs are smaller already
     averaged = average(rule, own_vector, vectors, weights, **numbers)
     for vector, evidence in zip(vectors, averaged.evidence, strict=True):
         if evidence.verdict is Verdict.REFUSED:

@@ -127,15 +127,44 @@ def test_a_site_that_hangs_unnoticed_costs_one_short_wait_and_then_nothing() -> 
     assert "neighbour_late" in story.happened(others[0])
 
 
-def test_a_site_that_is_gone_before_anything_is_known_costs_one_deadline() -> None:
+@pytest.mark.parametrize(("is_noticed", "cost_s"), [(True, SHORTEST_S), (False, DEADLINE_S)])
+def test_a_site_that_is_gone_before_anything_is_known_costs_one_wait(
+    is_noticed: bool, cost_s: float
+) -> None:
     story = started(terms=MANY)
     *others, gone = story.sites
     assert story.runs_until(
         lambda: all(gone.id in site.core.decisions.of(story.study) for site in others)
     )
-    story.world.crash(gone)
-    assert DEADLINE_S < after_rounds(story, 1, *others) < DEADLINE_S + 5.0
+    if is_noticed:
+        story.world.crash(gone)
+    else:
+        cut_off(story, gone)
+    assert cost_s <= after_rounds(story, 1, *others) < cost_s + 5.0
     assert after_rounds(story, 10, *others) < 5.0
+
+
+def test_a_site_that_falls_while_it_is_waited_for_is_given_up_soon() -> None:
+    story = started(terms=MANY)
+    *others, falls = story.sites
+    falls.train_s = 1000.0
+    story.wait(60.0)
+    assert all(rounds_of(story, site) == -1 for site in others)
+    story.world.crash(falls)
+    assert after_rounds(story, 1, *others) < 1.0
+    assert story.completes(*others)
+
+
+def test_a_clock_that_is_set_back_in_a_wait_does_not_prolong_it_when_somebody_goes() -> None:
+    story = started(terms=MANY)
+    *others, slow, falls = story.sites
+    slow.train_s = falls.train_s = 1000.0
+    story.wait(5.0)
+    for other in others:
+        set_back(other, 3600.0)
+    story.world.crash(falls)
+    story.wait(2 * DEADLINE_S + 60.0)
+    assert any("neighbours" in story.waiting(other) for other in others), "one is too few, it says"
 
 
 def test_who_hung_and_comes_back_is_waited_for_again() -> None:

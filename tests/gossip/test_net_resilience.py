@@ -280,7 +280,7 @@ def test_a_job_that_is_cancelled_is_cancelled_there_too() -> None:
     asyncio.run(run())
 
 
-def test_redialling_is_quick_at_first_and_slows_down_to_half_a_minute() -> None:
+def test_redialling_is_quick_at_first_and_slows_down_to_seconds() -> None:
     limits = NetLimits()
     pauses = [redial_pause_s(attempt, limits, 0.0) for attempt in range(30)]
     assert sum(pauses[: limits.redial_fast_attempts]) < 2.0

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ledger.provenance.fields import MICRO
 from ledger.provenance.findings import AuditContext, AuditFinding, Check, Rule, look_with
 from ledger.provenance.kinds import AggDone, AggInput, UpdatePublished, UpdateReceived
+from ledger.provenance.records_round import STALENESS
 from ledger.provenance.timeline import Logged, Timeline
 
 _DO_NOT_USE = (
@@ -22,6 +23,8 @@ OWN_INPUT = Rule("average.own_input", _DO_NOT_USE)
 REPEATED = Rule("average.repeated", _DO_NOT_USE)
 ORDER = Rule("average.order", _DO_NOT_USE)
 
+STALENESS_DIGITS_MAX = 4
+
 _Receipts = dict[tuple[bytes, int], list[Logged[UpdateReceived]]]
 _Published = dict[tuple[bytes, int], list[tuple[int, bytes]]]
 
@@ -36,6 +39,9 @@ def _find_averages(timeline: Timeline, context: AuditContext) -> Iterator[AuditF
     last: dict[bytes, int] = {}
     seen: set[tuple[bytes, int]] = set()
     used: set[tuple[bytes, int, bytes]] = set()
+    ever_used = {
+        (x.site, x.seq, x.hash) for logged in timeline.of(AggDone) for x in logged.record.inputs
+    }
     for averaged in timeline.of(AggDone):
         study, round_ = averaged.record.study, averaged.record.round
         what = f"The average of round {round_} of {context.study_name(study)}"
@@ -48,7 +54,11 @@ def _find_averages(timeline: Timeline, context: AuditContext) -> Iterator[AuditF
         yield from _judge_weights(averaged, what)
         yield from _judge_inputs(context, averaged, _usable(receipts, averaged), what)
         used |= {(x.site, x.seq, x.hash) for x in averaged.record.inputs}
-        yield from _find_left_out(context, averaged, receipts[study, round_], used, what)
+        came = [x for x in receipts[study, round_] if x.seq < averaged.seq]
+        yield from _find_left_out(context, averaged, came, used, what)
+        # One that came later may have stood in for a newer one.
+        late = [x for x in receipts[study, round_] if x.seq > averaged.seq]
+        yield from _find_left_out(context, averaged, late, ever_used, what)
         yield from _judge_own(averaged, published[study, round_], what)
 
 
@@ -56,11 +66,19 @@ def _usable(receipts: _Receipts, averaged: Logged[AggDone]) -> list[Logged[Updat
     """Receipts of the average's round, or of a newer one of a neighbour that went ahead.
 
     A site that fell behind takes each neighbour's newest round, and a site whose neighbour no
-    longer offers the round lets the newer update stand in; an older one is never right."""
+    longer offers the round lets the newer update stand in; an older one is right where the study
+    says how old, and the entry repeats it."""
     record = averaged.record
-    rounds = [at for study, at in receipts if study == record.study and at >= record.round]
+    oldest = record.round - _staleness(record)
+    rounds = [at for study, at in receipts if study == record.study and at >= oldest]
     found = [x for at in rounds for x in receipts[record.study, at]]
     return [received for received in found if received.seq < averaged.seq]
+
+
+def _staleness(record: AggDone) -> int:
+    """How many rounds old the entry says an input may be."""
+    text = record.rule_params.get(STALENESS, "0")
+    return int(text) if text.isdecimal() and len(text) <= STALENESS_DIGITS_MAX else 0
 
 
 def _judge_weights(averaged: Logged[AggDone], what: str) -> Iterator[AuditFinding]:
@@ -82,7 +100,8 @@ def _judge_inputs(
         if any(used.site == other.site for other in inputs[:place]):
             site = context.site_name(used.site)
             yield TWICE_INPUT.broken(averaged.seq, f"{what} counts {site} twice.")
-        yield from _judge_input(context, averaged.seq, used, usable, what)
+        round_ = averaged.record.round
+        yield from _judge_input(context, averaged.seq, used, usable, round_, what)
 
 
 def _find_left_out(
@@ -112,6 +131,7 @@ def _judge_input(
     seq: int,
     used: AggInput,
     usable: list[Logged[UpdateReceived]],
+    round_: int,
     what: str,
 ) -> Iterator[AuditFinding]:
     before = [x.record for x in usable if x.record.sender == used.site]
@@ -125,6 +145,25 @@ def _judge_input(
     elif (used.seq, used.hash) not in [(record.from_seq, record.hash) for record in taken]:
         yield OTHER_INPUT.broken(
             seq, f"{what} uses another model of {site} than the one that was accepted."
+        )
+    else:
+        yield from _judge_age(seq, used, taken, round_, f"{what} gives the update of {site}")
+
+
+def _judge_age(
+    seq: int, used: AggInput, taken: list[UpdateReceived], round_: int, what: str
+) -> Iterator[AuditFinding]:
+    """An update that stands in for a newer one counts less, the older the less."""
+    of = [
+        record.round for record in taken if (record.from_seq, record.hash) == (used.seq, used.hash)
+    ]
+    age = max(0, round_ - max(of))
+    most_u = MICRO // (1 + age)
+    if used.weight_u > most_u:
+        yield TOO_HEAVY.broken(
+            seq,
+            f"{what}, {age} round(s) old, {used.weight_u / MICRO:.6f} of the weight, over "
+            f"{most_u / MICRO:.6f}.",
         )
 
 

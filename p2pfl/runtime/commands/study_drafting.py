@@ -331,4 +331,5 @@ def _averaging(request: StudyNew, sites: int) -> AveragingTerms:
         redraw_rounds=request.redraw_rounds,
         guard=request.guard,
         encoding=request.encoding,
+        staleness=request.staleness,
     )

@@ -41,6 +41,8 @@ class StudyNew:
     redraw_rounds: int = 0
     guard: Guard = "none"
     encoding: Encoding = "float32"
+    staleness: int = 0
+    """How many rounds old a neighbour's update may be to stand in for a missing one."""
     byzantine: float = 0.2
     rule_parameters: Mapping[str, Scalar] | None = None
     sites_min: int = 0

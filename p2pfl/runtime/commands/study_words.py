@@ -144,11 +144,16 @@ def averaging_words(manifest: Manifest) -> str:
         if terms.guard == "holdout"
         else ""
     )
+    stale = (
+        f", then takes what is up to {terms.staleness} round(s) old at less weight"
+        if terms.staleness
+        else ""
+    )
     return (
         f"{terms.rule} on a {terms.topology} graph{redrawn}, {shares}; a round counts with "
         f"{study.neighbours_min} neighbour(s) or more, waits at most "
         f"{study.round_deadline_s:g} s for them"
-        f"{guarded}{_encoding_words(terms.encoding)}"
+        f"{stale}{guarded}{_encoding_words(terms.encoding)}"
     )
 
 

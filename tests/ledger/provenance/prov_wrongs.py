@@ -69,6 +69,22 @@ def _input(story: Story, nth: int = 0, **changes: Any) -> Story:
     return story.change(AggDone, nth, inputs=(replace(inputs[0], **changes), *inputs[1:]))
 
 
+def stood_in(story: Story, *, weight_u: int, staleness: str = "1") -> Story:
+    """In round 1 the first neighbour's update of round 0 stands in for the one that never came."""
+    old, new = story.record(AggDone, 0), story.record(AggDone, 1)
+    first = replace(old.inputs[0], weight_u=weight_u)
+    others = tuple(replace(other, weight_u=1) for other in new.inputs[1:])
+    nth = next(
+        nth
+        for nth in range(2, 8)
+        if (received := story.record(UpdateReceived, nth)).round == 1
+        and received.sender == first.site
+    )
+    params = {**new.rule_params, "staleness": staleness}
+    story = story.leave_out(UpdateReceived, nth)
+    return story.change(AggDone, 1, inputs=(first, *others), rule_params=params)
+
+
 def _again(story: Story, kind: Any, nth: int = 0) -> Story:
     """One record told a second time, right after."""
     return story.insert(story.place(kind, nth) + 1, story.record(kind, nth))
@@ -244,6 +260,12 @@ WRONG: dict[str, Wrong] = {
     ),
     "gave neighbours more than all the weight": Wrong(
         "average.too_heavy", lambda s: _input(s, weight_u=MICRO)
+    ),
+    "gave an old update the weight of a new one": Wrong(
+        "average.too_heavy", lambda s: stood_in(s, weight_u=MICRO // 2 + 1)
+    ),
+    "averaged an update older than the study allows": Wrong(
+        "average.never_received", lambda s: stood_in(s, weight_u=1, staleness="0")
     ),
     "averaged around another own model": Wrong(
         "average.own_input",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prov_stories import DAY_US, PEERS, START_US, Story, audited, codes, is_clean
 from prov_teller import NO_PRIVACY, plain_story
-from prov_wrongs import DS, NOBODY, STUDY, WRONG, adopted, before_round_1, steered
+from prov_wrongs import DS, NOBODY, STUDY, WRONG, adopted, before_round_1, steered, stood_in
 
 from ledger.log import ExitCode
 from ledger.provenance import rules
@@ -64,6 +64,20 @@ def test_a_study_that_goes_on_from_a_model_need_not_have_trained_it(
     story = replace(story, told=(*story.told[:start], *(told if left is UpdateReceived else ())))
     report = audited(tmp_path, story.insert(start, adopted("start", PEERS[0], 2)))
     assert "adoption.other_start" not in codes(report)
+
+
+@pytest.mark.parametrize("staleness", ["1", "8"])
+def test_an_older_update_may_stand_in_where_the_study_says_so(
+    tmp_path: Path, staleness: str
+) -> None:
+    story = stood_in(plain_story(), weight_u=100_000, staleness=staleness)
+    assert is_clean(audited(tmp_path, story))
+
+
+@pytest.mark.parametrize("staleness", ["", "many", "99999"])
+def test_a_staleness_that_no_node_writes_allows_nothing(tmp_path: Path, staleness: str) -> None:
+    story = stood_in(plain_story(), weight_u=1, staleness=staleness)
+    assert "average.never_received" in codes(audited(tmp_path, story))
 
 
 def test_unknown_spending_that_was_decided_is_in_order(tmp_path: Path) -> None:
