@@ -17,7 +17,7 @@ from p2pfl.core.watch import Telling
 from simulations.site import SimulatedSite
 from simulations.world import NetworkTerms
 
-TERMS = replace(SMALL, sites=4, rounds=8, sites_min=4)
+TERMS = replace(SMALL, sites=4, rounds=8, sites_min=4, deadline_s=10.0)
 SLOWER = (("learning_rate", "0.25"),)
 SLOWEST = (("learning_rate", "0.125"), ("local_steps", "2"))
 
