@@ -69,9 +69,7 @@ def new(
     ] = 0,
     guard: Annotated[str, typer.Option(help="none, or holdout: refuse harmful steps.")] = "none",
     encoding: Annotated[str, typer.Option(help="float32, bf16 or int8 updates.")] = "float32",
-    staleness: Annotated[
-        int, typer.Option(help="Rounds: how old an update may be to stand in for a missing one.")
-    ] = 0,
+    staleness: Annotated[int, typer.Option(help="Rounds an update may be old.")] = 0,
     weighting: Annotated[str, typer.Option(help="patients or uniform.")] = "patients",
     share_max: Annotated[float, typer.Option(help="Largest weight share of a site.")] = 0.5,
     byzantine: Annotated[float, typer.Option(help="Weight share that may lie.")] = 0.2,
