@@ -176,10 +176,7 @@ def new(
     now_s = now_us() // 1_000_000
     with working("Choosing the noise, making the initial model …"):
         drafted = study_drafting.study_new(home, read_history(home), request, now_s=now_s)
-    if json:
-        say_json(drafted)
-    else:
-        _tell(drafted)
+    say_json(drafted) if json else _tell(drafted)
 
 
 def _tell(drafted: StudyDrafted) -> None:
