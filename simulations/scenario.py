@@ -63,6 +63,7 @@ class ScenarioTerms:
     degree: int = 0
     redraw_rounds: int = 0
     staleness: int = 0
+    patience: int = 0
     duration_s: int = 1_000_000
     """From the start to the study's expiry."""
     network: NetworkTerms = field(default_factory=NetworkTerms)
@@ -204,6 +205,7 @@ def _manifest(seed: int, terms: ScenarioTerms, sites: list[SiteId], initial: byt
         seed=seed,
         initial_model=Digest(initial),
         parameters=terms.parameters,
+        patience=terms.patience,
     )
     column = NumberColumn("x", 0.0, 1.0, 0.5, ())
     data = DataTerms("tabular", 1, 0.3, Target("y", 0.0), (column,))

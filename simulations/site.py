@@ -114,6 +114,8 @@ class SimulatedSite:
         self.next_effect: fx.Effect | None = None
         """What it is about to perform: tests cut the power there."""
         self.notices: list[fx.Notice] = []
+        self.score_of: Callable[[int], float] = lambda _round: 0.0
+        """Round → what the averaged model scores on the own hold-out."""
         self.train_s = TRAIN_S
         """How long a round of local training takes."""
         self.trained_with: dict[tuple[bytes, int], tuple[tuple[str, str], ...]] = {}
@@ -238,7 +240,7 @@ class SimulatedSite:
             case fx.Average():
                 return [Outgoing(self._average(effect), AVERAGE_S)]
             case fx.Score(study=study, round=round_):
-                return [Outgoing(ev.Scored(study, round_, None, 0.0), 0.0)]
+                return [Outgoing(ev.Scored(study, round_, None, self.score_of(round_)), 0.0)]
             case fx.ReleaseModel(study=study, model=model):
                 self.released[study] = model
                 return [Outgoing(ev.ModelReleased(study, model), 0.0)]

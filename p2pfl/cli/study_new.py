@@ -20,6 +20,7 @@ from p2pfl.cli.context import (
 if TYPE_CHECKING:
     from p2pfl.core.encoding import Encoding
     from p2pfl.core.manifest import Scalar
+    from p2pfl.core.manifest_terms import Unit
     from p2pfl.runtime.commands.study_drafting import StudyDrafted
 
 
@@ -87,6 +88,9 @@ def new(
             show_default=False,
         ),
     ] = 0.0,
+    patience: Annotated[
+        int, typer.Option(help="Rounds without gain on the hold-out to stop training [0: never].")
+    ] = 0,
     expires_days: Annotated[int, typer.Option(help="Days until the study ends anyway.")] = 365,
     seed: Annotated[int, typer.Option(help="Of everything that is not noise.")] = 1,
     patients_min: Annotated[
@@ -142,9 +146,7 @@ def new(
         epsilon=epsilon,
         delta=delta,
         clip_norm=clip_norm,
-        unit=cast(
-            Literal["patient", "record", "site"], _one_of("--unit", unit, "patient record site")
-        ),
+        unit=cast("Unit", _one_of("--unit", unit, "patient record site")),
         sampling_rate=sampling_rate,
         steps_per_round=steps_per_round,
         rule=rule,
@@ -163,6 +165,7 @@ def new(
         sites_min=sites_min,
         neighbours_min=neighbours_min,
         round_deadline_s=round_deadline,
+        patience=patience,
         expires_days=expires_days,
         seed=seed,
         patients_min=patients_min,

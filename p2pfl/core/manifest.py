@@ -25,6 +25,7 @@ from p2pfl.core.encoding import ENCODINGS, Encoding
 from p2pfl.core.errors import Inconsistent, MissingKey, OutOfRange
 from p2pfl.core.manifest_data import DATA_KEYS, read_data
 from p2pfl.core.manifest_materials import USES, check_materials, read_materials
+from p2pfl.core.manifest_rounds import check_patience, read_patience, read_staleness
 from p2pfl.core.manifest_table import Scalar, Table, parse_toml
 from p2pfl.core.manifest_terms import (
     COUNTING_PLANS,
@@ -76,8 +77,6 @@ __all__ = [
 
 ROUNDS_MAX: Final = 1000
 """An approval records ε after each of them."""
-STALENESS_MAX: Final = 8
-"""Rounds: an older update says little, and each one held costs memory."""
 _PLAIN_RULES: Final = (
     "gossip",
     "mean",
@@ -109,6 +108,7 @@ _STUDY_KEYS: Final = (
     "seed",
     "initial_model",
     "parameters",
+    "patience",
 )
 _PRIVATE_KEYS: Final = (
     "mechanism",
@@ -160,6 +160,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     averaging = _averaging(root.table("averaging", _AVERAGING_KEYS), study, plan, privacy)
     materials = read_materials(root)
     check_materials(materials, study, plan, data)
+    check_patience(study, plan, privacy, averaging)
     return Manifest(
         study=study,
         plan=plan,
@@ -197,6 +198,7 @@ def _study(table: Table) -> StudyTerms:
         seed=table.integer("seed", 0, 2**63 - 1),
         initial_model=Digest(table.digest("initial_model")),
         parameters=table.integer("parameters", 1, 500_000_000),
+        patience=read_patience(table),
     )
 
 
@@ -307,7 +309,7 @@ def _averaging(
         redraw_rounds=_redraw_rounds(table, graph_kind),
         guard=_guard(table, privacy),
         encoding=_encoding(table, plan),
-        staleness=_staleness(table, plan),
+        staleness=read_staleness(table, plan),
     )
     _check_rule(table, terms)
     _check_graph(table, terms, study)
@@ -349,14 +351,6 @@ def _encoding(table: Table, plan: PlanTerms) -> Encoding:
             table.at("encoding"), f'is "{chosen}": what is counted is exact, write "float32"'
         )
     return cast(Encoding, chosen)
-
-
-def _staleness(table: Table, plan: PlanTerms) -> int:
-    if not table.has("staleness"):
-        return 0
-    if plan.name in COUNTING_PLANS:
-        raise Inconsistent(table.at("staleness"), "would count patients of an old round again")
-    return table.integer("staleness", 0, STALENESS_MAX)
 
 
 def _edges(table: Table, kind: str, study: StudyTerms) -> tuple[tuple[SiteId, SiteId], ...]:

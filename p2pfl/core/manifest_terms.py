@@ -49,6 +49,8 @@ class StudyTerms:
     """SHA-256 of the safetensors file every site starts from."""
     parameters: int
     """d, the length of the model vector."""
+    patience: int = 0
+    """A site trains no more after so many rounds without a gain on its own hold-out; 0: it does."""
 
     @property
     def rounds_total(self) -> int:

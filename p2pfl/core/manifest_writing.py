@@ -65,7 +65,7 @@ def render_data(data: DataTerms) -> bytes:
 
 
 def _study(study: StudyTerms) -> dict[str, object]:
-    return {
+    values: dict[str, object] = {
         "name": study.name,
         "rounds": study.rounds,
         "consensus_rounds": study.consensus_rounds,
@@ -78,6 +78,7 @@ def _study(study: StudyTerms) -> dict[str, object]:
         "initial_model": study.initial_model.hex(),
         "parameters": study.parameters,
     }
+    return values | ({"patience": study.patience} if study.patience else {})
 
 
 def _data(data: DataTerms) -> dict[str, object]:

@@ -19,6 +19,7 @@ from p2pfl.core.mixing import Mixing, catch_up_mixing, round_mixing
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
 from p2pfl.core.phases import MAY_EXPIRE, OVER, Phase, hindrance
 from p2pfl.core.steering import Following
+from p2pfl.core.stopping import Stopping
 from p2pfl.core.training import Process, Training, refusal_by_budget
 from p2pfl.core.waits import Waits
 from p2pfl.core.watch import RoundWatch, Telling
@@ -51,6 +52,7 @@ class StudyRun:
         self.hearing = Hearing(self.id, self.gathering, self.past, self._tell)
         self.waits = Waits(self.id, self.gathering, self._tell)
         self._watch = RoundWatch(manifest, bucket)
+        self._stopping = Stopping(manifest, self.past, self._tell)
         self._note = b""
 
     @property
@@ -135,7 +137,7 @@ class StudyRun:
         if (waiting := self._wait_before_round()) is not None:
             return waiting
         self._start_watch(now_s)
-        if self.round >= terms.rounds:
+        if self.round >= terms.rounds or self._stopping.has_stopped:
             return self._publish_without_training()
         refusal = refusal_by_budget(self.past, self.dataset)
         if refusal:
@@ -289,8 +291,8 @@ class StudyRun:
             self.gathering.patience.heard(back)
         self.gathering.connected = sites
         obtain = [] if self.phase in OVER else self.gathering.obtain_again(self.round)
-        is_gathering = self.phase is Phase.GATHERING
-        return [*obtain, *(self.waits.connected(self.round, now_s) if is_gathering else [])]
+        is_waited = self.phase is Phase.GATHERING
+        return obtain + (self.waits.connected(self.round, now_s) if is_waited else [])
 
     def announced(self, now_s: float, heard: Heard) -> list[fx.Effect]:
         """A neighbour tells of its update. Raises an UpdateRefused."""
@@ -394,4 +396,5 @@ class StudyRun:
     def scored(self, event: ev.Scored) -> list[fx.Effect]:
         """The line of a round that is complete, once its model has a score here."""
         expected = len(self.gathering.hood.neighbours)
-        return self._watch.line(self.id, self.dataset, event, expected)
+        line = self._watch.line(self.id, self.dataset, event, expected)
+        return [*line, *self._stopping.scored(event)]

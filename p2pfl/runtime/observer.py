@@ -183,9 +183,12 @@ def round_text(done: fx.RoundDone) -> str:
 
 def _phase(done: fx.RoundDone) -> str:
     """The core's word, but for a round adopted from neighbours that had gone on without us:
-    it has no training, thus neither a loss nor a time for it."""
+    it has no training, thus neither a loss nor a time for it. A site that stopped training mixes:
+    it has an update of its own to record."""
     has_trained = done.loss != 0.0 or done.phases_s.train > 0.0
-    return CATCH_UP if done.phase == "training" and not has_trained else done.phase
+    if done.phase != "training" or has_trained:
+        return done.phase
+    return "consensus" if done.phases_s.record > 0.0 else CATCH_UP
 
 
 def _round_fields(done: fx.RoundDone) -> dict[str, object]:

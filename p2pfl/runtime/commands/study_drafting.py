@@ -314,6 +314,7 @@ def _study(request: StudyNew, roster: Roster, now_s: int) -> StudyTerms:
         seed=request.seed,
         initial_model=Digest(bytes(32)),
         parameters=1,
+        patience=request.patience,
     )
 
 

@@ -49,6 +49,8 @@ class StudyNew:
     neighbours_min: int = 0
     round_deadline_s: float = 0.0
     """The longest wait for neighbours; 0: two minutes, and what the model's size may ask for."""
+    patience: int = 0
+    """Rounds without a gain on its own hold-out after which a site trains no more; 0: never."""
     expires_days: int = 365
     seed: int = 1
     patients_min: int = 0

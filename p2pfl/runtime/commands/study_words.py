@@ -153,7 +153,7 @@ def averaging_words(manifest: Manifest) -> str:
         f"{terms.rule} on a {terms.topology} graph{redrawn}, {shares}; a round counts with "
         f"{study.neighbours_min} neighbour(s) or more, waits at most "
         f"{study.round_deadline_s:g} s for them"
-        f"{stale}{guarded}{_encoding_words(terms.encoding)}"
+        f"{stale}{guarded}{_encoding_words(terms.encoding)}{_patience_words(study.patience)}"
     )
 
 
@@ -165,6 +165,14 @@ def _encoding_words(encoding: Encoding) -> str:
             return "; updates travel as bf16, half as many bytes, rounded at random"
         case "int8":
             return "; updates travel as int8, a quarter of the bytes, rounded at random"
+
+
+def _patience_words(rounds: int) -> str:
+    if not rounds:
+        return ""
+    return (
+        f"; a site whose own hold-out gains nothing for {rounds} round(s) only mixes from then on"
+    )
 
 
 def robustness_words(manifest: Manifest) -> str:
