@@ -5,6 +5,7 @@ An fsync costs milliseconds, a signature microseconds: batching is what keeps ro
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -13,6 +14,7 @@ from typing import Final
 from ledger.log import Committed, Draft, Entry, Log, Value
 from ledger.log.errors import LogStopped, StoreError
 from ledger.provenance import kinds
+from ledger.provenance.fields import MICRO
 from ledger.provenance.kinds import ClockAnomaly
 from ledger.provenance.peers import TOLERANCE_US
 from p2pfl.core.effects import SeqLink
@@ -73,7 +75,7 @@ class _Request:
 class LedgerWriter:
     """Appends in the order of the calls; `on_recorded` runs on the loop, in the log's order.
 
-    in_force: as the log is opened."""
+    in_force: as the log is opened; steady_s: a clock that nobody sets."""
 
     def __init__(
         self,
@@ -81,9 +83,12 @@ class LedgerWriter:
         now_us: Callable[[], int],
         on_recorded: Callable[[Recorded], None],
         in_force: InForce,
+        steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._now_us = now_us
+        self._steady_s = steady_s
+        self._ahead_us = now_us() - int(steady_s() * MICRO)
         self._on_recorded = on_recorded
         self._in_force = in_force
         self._newest_us = max((entry.time_us for entry in _last(log)), default=0)
@@ -219,11 +224,15 @@ class LedgerWriter:
         return in_force, written, dropped
 
     def _note_clock(self) -> None:
-        """Put on record that the clock was set back: else the next time contradicts the last."""
+        """Put on record that the clock was set back: else the next time contradicts the last, or
+        what was dated while the clock ran ahead contradicts what others saw."""
         now_us = self._now_us()
-        if now_us + TOLERANCE_US >= self._newest_us:
+        ahead_us = now_us - int(self._steady_s() * MICRO)
+        back_us = min(now_us - self._newest_us, ahead_us - self._ahead_us)
+        self._ahead_us = ahead_us
+        if back_us + TOLERANCE_US >= 0:
             return
-        anomaly = ClockAnomaly(now_us - self._newest_us).draft("node")
+        anomaly = ClockAnomaly(back_us).draft("node")
         committed = self._log.append([anomaly], now_us)
         self._newest_us = now_us
         recorded = Recorded(committed.entries, committed.note)

@@ -215,7 +215,7 @@ def _errors(sites: Sequence[Site]) -> Finding:
 
 def _ends(course: Course) -> Finding:
     wrong = [f"{at_s:.0f} s, site{place}: {said}" for at_s, place, said in course.unexpected]
-    shown = f"{len(course.ends)} by a full disk or a home in use"
+    shown = f"{len(course.ends)}: disk full, home in use, clock"
     return Finding("nodes that ended by themselves", shown, (*wrong, *course.bad_stops))
 
 

@@ -126,10 +126,18 @@ class Run:
                 node.sample()
 
     def _ended(self, place: int, ended: str) -> None:
-        """A node ended by itself; the supervisor starts it again. A full disk explains it."""
+        """A node ended by itself; the supervisor starts it again.
+
+        Explained is: a full disk (74), a home that a person's command held (75), and a clock that
+        was set back by minutes while the node was down (78), until that time is reached again."""
         self.course.ends.append((self._since_s, place, ended))
-        explained = place in self.stage.was_full and ended.startswith("exit code 74")
-        if not explained and "exit code 75" not in ended:  # a person's command held the home
+        code, stage = ended.partition(":")[0], self.stage
+        explained = (
+            (code == "exit code 74" and place in stage.was_full)
+            or code == "exit code 75"
+            or (code == "exit code 78" and place in stage.was_set)
+        )
+        if not explained:
             self.course.unexpected.append((self._since_s, place, ended))
         self._tell(f"site{place} ended by itself: {ended}")
 

@@ -56,6 +56,8 @@ class Stage:
     full: set[int] = field(default_factory=set)
     """Places whose disk is full now."""
     was_full: set[int] = field(default_factory=set)
+    was_set: set[int] = field(default_factory=set)
+    """Places whose clock was wrong at some time."""
 
     def begin(self, fault: plan.Fault) -> None:
         """Do it."""
@@ -76,6 +78,7 @@ class Stage:
                 self.was_full.add(place)
                 self.disks[place].fill()
             case plan.ClockJump(place=place, by_s=by_s):
+                self.was_set.add(place)
                 self.clocks[place].set(by_s)
             case _:
                 assert_never(fault)

@@ -118,6 +118,29 @@ async def test_a_request_that_is_refused_does_not_take_its_neighbours_down(log: 
     assert isinstance(also_good, Recorded)
 
 
+async def test_a_clock_that_ran_ahead_for_a_while_is_on_record(log: Log) -> None:
+    """What was dated meanwhile contradicts the others' clocks, though the own times never do."""
+    steady_s, ahead_s = 0.0, 0.0
+    writer = LedgerWriter(
+        log,
+        lambda: 2 * 10**15 + int((steady_s + ahead_s) * 1e6),
+        lambda _: None,
+        InForce({}),
+        lambda: steady_s,
+    )
+    ahead_s = 486.0
+    await writer.append([DRAFT])
+    steady_s, ahead_s = 200.0, 0.0
+    await writer.append([DRAFT])
+    await writer.append([DRAFT])
+    await writer.close()
+    written = [entry.kind for entry in log.entries()][-4:]
+    deltas_us = [e.body["delta_us"] for e in log.entries() if e.kind == kinds.ClockAnomaly.KIND]
+    log.close()
+    assert written == [DRAFT.kind, kinds.ClockAnomaly.KIND, DRAFT.kind, DRAFT.kind]
+    assert deltas_us == [-486_000_000]
+
+
 async def test_a_disk_that_fails_tells_every_caller_the_cause(log: Log) -> None:
     def refuse(drafts: Sequence[Draft]) -> None:
         raise WriteFailed("no space left on device")

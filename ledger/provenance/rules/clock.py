@@ -128,12 +128,14 @@ def _bounds(
     """(from this entry on nothing is older than), (up to this entry nothing is newer than)."""
     earliest: list[tuple[int, int]] = []
     latest: list[tuple[int, int]] = []
+    # Whoever says that its own clock was wrong bounds nothing with it.
+    wrong = {log.site for log in peers.sound if clock_set_at(log.timeline) >= 0}
     for head in peers.heads_of(timeline.log_id):
         for cosigned in head.cosigned:
-            if cosigned.witness != context.site:
+            if cosigned.witness not in (context.site, *wrong):
                 earliest.append((head.size, cosigned.time_s * MICRO))
                 latest.append((head.size - 1, cosigned.time_s * MICRO))
-    theirs = {log.site: log for log in peers.sound if clock_set_at(log.timeline) < 0}
+    theirs = {log.site: log for log in peers.sound if log.site not in wrong}
     for received in timeline.of(UpdateReceived):
         log = theirs.get(received.record.sender)
         published_us = log.timeline.times.get(received.record.from_seq) if log else None

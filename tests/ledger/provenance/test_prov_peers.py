@@ -15,6 +15,7 @@ from ledger.log.identity import Previous
 from ledger.provenance.audit import AuditReport
 from ledger.provenance.findings import DpEvent
 from ledger.provenance.kinds import (
+    ClockAnomaly,
     ModelAdopted,
     ModelReleased,
     StudyProposed,
@@ -144,6 +145,16 @@ def test_a_site_that_vouches_for_itself_bounds_nothing(world: Consortium) -> Non
     own = replace(head, cosigned=(Cosigned(site.id, 1),))
     report = audit_with(world, heads=(own,))
     assert next(x.count for x in report.checks if x.id == "bounds") == 0
+
+
+def test_a_site_whose_own_clock_was_wrong_accuses_nobody(world: Consortium) -> None:
+    witness = world.sites[1]
+    settled(world)
+    (head,) = world.sites[1].held.values()
+    early = replace(head, cosigned=(Cosigned(witness.id, 1),))
+    assert "clock.future" in codes(audit_with(world, heads=(early,)))
+    witness.tell(ClockAnomaly(-400_000_000))
+    assert is_clean(audit_with(world, heads=(early,), logs=(world.log_of(witness),)))
 
 
 # -- the copies ------------------------------------------------------------------------------------
