@@ -55,7 +55,8 @@ class Membership:
         self._buckets: dict[SiteId, TokenBucket] = {}
         self._blamed: set[SiteId] = set()
         self._other_rosters: set[SiteId] = set()
-        self._may_speak = False
+        self.may_speak = False
+        """Whether the own log is known to be whole, so that nothing that was said is forgotten."""
         self._begin_version(word)
         self._restore(lock, held)
 
@@ -116,8 +117,7 @@ class Membership:
                 return []
             case terms.Said(sender=sender, message=message):
                 return self._heard(now_s, sender, message)
-            case terms.Tick(may_speak=may_speak):
-                self._may_speak = may_speak
+            case terms.Tick():
                 return [*self._react(), *self._tell_held(None)]
             case _:
                 assert_never(event)
@@ -135,6 +135,8 @@ class Membership:
         return [*before, *self._said(said)]
 
     def _sign(self, candidate: Digest) -> list[MembershipEffect]:
+        if candidate == self.roster.digest:
+            return []  # others were faster
         if candidate not in self.ballots.candidates:
             raise VoteRefused(
                 f"No proposal {candidate.hex()[:12]} is held here.",
@@ -314,7 +316,7 @@ class Membership:
     def _react(self) -> list[MembershipEffect]:
         """Accept what a quorum signed, and put into force what a quorum accepted."""
         effects: list[MembershipEffect] = []
-        if self._may_speak:
+        if self.may_speak:
             accepted = list(self._voice.accept())
             for each in accepted:
                 self.ballots.take(each.statement)

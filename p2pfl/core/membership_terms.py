@@ -99,9 +99,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed. may_speak: the own log is known to be whole: nothing said is forgotten."""
-
-    may_speak: bool
+    """Time has passed."""
 
 
 MembershipEvent: TypeAlias = (

@@ -89,7 +89,7 @@ class MembershipRunner:
                 async with asyncio.timeout(wait_s):
                     event = await self._waiting.get()
             except TimeoutError:
-                ticked_s, event = self._clock_s(), terms.Tick(self._may_speak())
+                ticked_s, event = self._clock_s(), terms.Tick()
             await self.act(event)
 
     async def act(self, event: terms.MembershipEvent) -> None:
@@ -97,6 +97,7 @@ class MembershipRunner:
         LedgerError or OperatorError if the home cannot be written."""
         async with self._one_at_a_time:
             is_frozen = False
+            self.machine.may_speak = self._may_speak()
             for effect in self.machine.handle(self._clock_s(), event):
                 if is_frozen and isinstance(effect, terms.Tell):
                     continue
@@ -178,13 +179,13 @@ class HomeVotes:
     def act(self, event: terms.MembershipEvent) -> None:
         """Do it here and now."""
         machine = self.load()
-        with refusals_for_people():
-            effects = [
-                *machine.handle(self.clock_s(), terms.Tick(may_speak=True)),
-                *machine.handle(self.clock_s(), event),
-            ]
-        for effect in effects:
-            self._perform(machine, effect)
+        # What follows from what others said before: a running node would have done it by itself.
+        machine.may_speak = True
+        for each in (terms.Tick(), event):
+            with refusals_for_people():
+                effects = machine.handle(self.clock_s(), each)
+            for effect in effects:
+                self._perform(machine, effect)
 
     def look(self, at: Callable[[Membership], T]) -> T:
         """Read what the home holds."""

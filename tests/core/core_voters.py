@@ -124,7 +124,8 @@ class World:
         chain = Chain(self.roster, (), (self.roster,))
         made = self.made(who.card.site, who.keys.identity, chain, word, lock=lock, held=held)
         made.connected = set(self.roster.sites) - {who.card.site}
-        made.handle(0.0, terms.Tick(True))
+        made.may_speak = True
+        made.handle(0.0, terms.Tick())
         return made
 
     # -- what happens ----------------------------------------------------------------------------
@@ -196,7 +197,7 @@ class World:
                 self.deliver(0)
             self.now_s += 5.0
             for site in sorted(self.sites):
-                self.act(site, terms.Tick(True))
+                self.act(site, terms.Tick())
             if len(self.in_force()) == len(self.sites):
                 return
 

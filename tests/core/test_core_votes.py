@@ -162,7 +162,7 @@ def test_a_removed_member_learns_it_and_has_no_vote_any_more() -> None:
     assert not machine.is_member
     with pytest.raises(VoteRefused, match="no member any more"):
         machine.handle(0.0, terms.VotedAgain())
-    assert machine.handle(0.0, terms.Tick(True)) == []
+    assert machine.handle(0.0, terms.Tick()) == []
 
 
 def test_a_site_that_slept_through_versions_is_given_the_chain() -> None:
@@ -175,7 +175,7 @@ def test_a_site_that_slept_through_versions_is_given_the_chain() -> None:
     world.sites[four] = sleeping
     assert sleeping.machine.roster.version == 1
     world.mail.clear()
-    world.act(four, terms.Tick(True))
+    world.act(four, terms.Tick())
     world.settle()
     assert world.in_force()[four] == digest_of(4, 0)
 

@@ -15,6 +15,7 @@ import numpy as np
 from core_attackers import FIVE, Attacker
 from core_worlds import started
 from gossip_people import CONSORTIUM, founded, people
+from gossip_votes import about_rosters, newer_card, vote
 from ops_manifests import rendered
 
 from gossip import ed25519
@@ -35,6 +36,18 @@ from gossip.identifiers import Digest
 from gossip.libp2p_push import FrameError, FrameReader
 from gossip.messages import Decision, decode_message, encode_message
 from gossip.roster import decode_roster, encode_roster
+from gossip.roster_chain import (
+    Chain,
+    Link,
+    decode_chain,
+    decode_link,
+    encode_chain,
+    encode_link,
+    verify_link,
+)
+from gossip.roster_change import decode_change, encode_change
+from gossip.roster_messages import ItemKind, RosterHeld, RosterItem, RosterItems, RosterWanted
+from gossip.roster_votes import decode_statement, encode_statement, verify_statement
 from ledger.log import LedgerError
 from ledger.log.dm1 import decode, encode
 from ledger.log.entries import parse_entry
@@ -43,6 +56,8 @@ from ledger.log.notes import note_text, signature_lines
 from ledger.log.witness import parse_request
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import parse_manifest
+from p2pfl.core.membership import Membership
+from p2pfl.core.membership_terms import Met, OwnWord, Said
 from p2pfl.learning.errors import ModelRefused
 from p2pfl.learning.vector import decode_vector, encode_vector
 from p2pfl.runtime.blobs import vector_of
@@ -140,6 +155,56 @@ def _roster(raw: bytes) -> None:
     roster = decode_roster(raw)
     _holds(encode_roster(roster) == raw, "two spellings of one roster")
     _holds(set(roster.signatures) <= set(roster.sites), "a stranger's signature")
+
+
+def _change(raw: bytes) -> None:
+    _holds(encode_change(decode_change(raw)) == raw, "two spellings of one change")
+
+
+def _statement(raw: bytes) -> None:
+    statement = decode_statement(raw)
+    _holds(encode_statement(statement) == raw, "two spellings of one statement")
+    verify_statement(statement, vote().roster)
+    _holds(statement in (*vote().statements, vote().close), "a statement that nobody made")
+
+
+def _link(raw: bytes) -> None:
+    link = decode_link(raw)
+    _holds(encode_link(link) == raw, "two spellings of one link")
+    verify_link(vote().roster, link)
+    _holds(link in (vote().voted, vote().unanimous), "a roster that nobody voted for")
+
+
+def _chain(raw: bytes) -> None:
+    _holds(encode_chain(decode_chain(raw)) == raw, "two spellings of one chain")
+
+
+def _membership() -> Callable[[bytes], None]:
+    """A member sends whatever it likes about the roster."""
+    alice, bob, _ = people(MEMBERS)
+    roster = founded(MEMBERS)
+    chain = Chain(roster, (), (roster,))
+
+    def run(raw: bytes) -> None:
+        machine = Membership(bob.site, bob.keys.identity, chain, OwnWord(2))
+        machine.handle(0.0, Met(alice.site))
+        message = decode_message(raw)
+        if isinstance(message, RosterHeld | RosterWanted | RosterItems):
+            machine.handle(1.0, Said(alice.site, message))
+
+    return run
+
+
+def _about_rosters() -> list[bytes]:
+    made = vote()
+    things = [
+        (ItemKind.CHANGE, encode_change(made.change)),
+        (ItemKind.LINK, encode_link(made.voted)),
+        (ItemKind.CARD, encode_card(newer_card(0))),
+        (ItemKind.STATEMENT, encode_statement(made.close)),
+    ]
+    told = [RosterItems((RosterItem(*thing),)) for thing in things]
+    return [encode_message(message) for message in (*about_rosters(), *told)]
 
 
 def _frames(raw: bytes) -> None:
@@ -268,6 +333,14 @@ def _cards() -> list[bytes]:
     return [encode_card(each.card) for each in people(MEMBERS)]
 
 
+def _statements() -> list[bytes]:
+    return [encode_statement(each) for each in (*vote().statements, vote().close)]
+
+
+def _links() -> list[Link]:
+    return [vote().voted, vote().unanimous]
+
+
 def _gossip(name: str, corpus: Sequence[bytes], run: Callable[[bytes], None]) -> Target:
     return Target(name, corpus, run, (PeerError,))
 
@@ -282,6 +355,11 @@ _MAKING: Mapping[str, Callable[[], Target]] = {
     "dissemination": lambda: Target("dissemination", _messages(), _dissemination(), ()),
     "card": lambda: _gossip("card", _cards(), _card(frozenset(_cards()))),
     "roster": lambda: _gossip("roster", [encode_roster(founded(MEMBERS))], _roster),
+    "roster change": lambda: _gossip("roster change", [encode_change(vote().change)], _change),
+    "statement": lambda: _gossip("statement", _statements(), _statement),
+    "link": lambda: _gossip("link", [encode_link(x) for x in _links()], _link),
+    "chain": lambda: _gossip("chain", [encode_chain(vote().chain)], _chain),
+    "membership": lambda: _gossip("membership", _about_rosters(), _membership()),
     "push frames": lambda: Target("push frames", [_pushed()], _frames, (FrameError,)),
     "blob request": lambda: _blob("blob request", [_request()], _blob_request),
     "blob answer": lambda: _blob("blob answer", [b"\0\0\0\x03\xe8", b"\2\0\0\0\0"], _blob_answer),

@@ -20,12 +20,17 @@ from gossip_people import (
     steering,
     update,
 )
+from gossip_votes import about_rosters, newer_card, vote
 
 from gossip.card import encode_card
 from gossip.envelope import seal
 from gossip.identifiers import digest_of
 from gossip.messages import Inventory, Message, Wanted
 from gossip.roster import encode_roster
+from gossip.roster_chain import certificate_of, encode_chain, encode_link
+from gossip.roster_change import encode_change
+from gossip.roster_messages import RosterItem
+from gossip.roster_votes import encode_statement, quorum
 from gossip.witness_messages import SentEntry
 
 MEMBERS = 3
@@ -45,6 +50,7 @@ def envelope_vectors() -> dict[str, object]:
         Wanted(ids[:1]),
         steering(),
         *about_logs(),
+        *about_rosters(),
     ]
     opened = []
     for message in messages:
@@ -99,9 +105,34 @@ def roster_vectors() -> dict[str, object]:
     }
 
 
+def vote_vectors() -> dict[str, object]:
+    """A vote of the three founders: a fourth site joins, one founder has a newer card."""
+    made = vote()
+    names = ("sign", "sign", "accept", "accept")
+    return {
+        "consortium": CONSORTIUM,
+        "roster": encode_roster(made.roster).hex(),
+        "quorums": [quorum(members) for members in range(1, 11)],
+        "newer_card": encode_card(newer_card(1)).hex(),
+        "change": encode_change(made.change).hex(),
+        "candidate": made.candidate.digest.hex(),
+        "statements": [
+            {"kind": kind, "site": each.site.hex(), "raw": encode_statement(each).hex()}
+            for kind, each in zip(names, made.statements, strict=True)
+        ],
+        "close": encode_statement(made.close).hex(),
+        "voted": encode_link(made.voted).hex(),
+        "certificate": certificate_of(made.voted).hex(),
+        "unanimous": encode_link(made.unanimous).hex(),
+        "chain": encode_chain(made.chain).hex(),
+    }
+
+
 def _shown(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, RosterItem):
+        return [value.kind.value, value.raw.hex()]
     if isinstance(value, SentEntry):
         return [value.seq, value.form, value.data.hex()]
     if isinstance(value, tuple):
@@ -112,5 +143,10 @@ def _shown(value: object) -> object:
 if __name__ == "__main__":
     folder = Path(__file__).parent.parent / "vectors" / "gossip"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, vectors in (("envelopes", envelope_vectors()), ("rosters", roster_vectors())):
+    made = {
+        "envelopes": envelope_vectors(),
+        "rosters": roster_vectors(),
+        "votes": vote_vectors(),
+    }
+    for name, vectors in made.items():
         (folder / f"{name}.json").write_text(json.dumps(vectors, indent=1) + "\n")

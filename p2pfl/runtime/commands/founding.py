@@ -24,6 +24,7 @@ from p2pfl.runtime.commands.opening import (
     Clock,
     RandomBytes,
     Site,
+    required_roster,
     required_version,
     version_in_force,
 )
@@ -172,7 +173,8 @@ def roster_renew(home: Home, request: RosterRenew) -> RosterSeen:
             fix="Give new cards of sites that are on the roster in force.",
             exit_code=EXIT_DATA,
         )
-    members = [cards.get(card.site, card) for card in current.members]
+    # With everybody's newest card: a site that moved signs no list with its old address.
+    members = [cards.get(card.site, card) for card in required_roster(home).members]
     following = draft_roster(
         current.consortium, members, version=current.version + 1, previous=current.digest
     )

@@ -227,7 +227,10 @@ def _renew_card(home: Home) -> Path:
     config, keys = read_config(home.config), read_keys(home.keys)
     with closing(LogReader.open(home.path)) as reader:
         log_id = reader.log_id
-    card = sign_card(keys, name=config.name, log_id=log_id, addresses=config.announce)
+    # Newer than any card that the others hold: they would keep to that.
+    known = required_roster(home).member(keys.site).serial
+    stated = {"name": config.name, "log_id": log_id, "addresses": config.announce}
+    card = sign_card(keys, **stated, serial=known + 1 if known else 0)
     path = home.card(config.name)
     write_durably(path, encode_card(card), mode=0o644)
     return path

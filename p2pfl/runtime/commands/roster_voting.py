@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gossip.card import Card, encode_card, sign_card
+from gossip.errors import FounderMissing
 from gossip.identifiers import Digest, SiteId
 from gossip.roster import Roster
-from gossip.roster_chain import encode_chain
+from gossip.roster_chain import encode_chain, verify_complete
 from gossip.roster_change import change_of
 from p2pfl.core import membership_terms as terms
 from p2pfl.core.membership import Membership
@@ -155,6 +156,13 @@ def roster_export(home: Home, out: Path) -> Exported:
 
     Raises OperatorError."""
     chain = read_chain(home, required_version(home))
+    try:
+        verify_complete(chain.base)
+    except FounderMissing as error:
+        raise OperatorError(
+            "This home holds the roster in force, but not how it came about.",
+            fix="Export it at another member; a home that was restored has only the last version.",
+        ) from error
     if out.exists():
         raise OperatorError(
             f"{out} exists.", fix="Name another file with --out.", exit_code=EXIT_CANNOT_CREATE
