@@ -345,6 +345,7 @@ class Membership:
         self.connected -= set(removed)
         return [
             terms.KeepLink(after.version, link),
+            terms.CutOff(self.members),
             terms.Record((changed.draft(NODE_ACTOR),)),
             terms.Install(after, removed, farewell),
             terms.Members(self.members),

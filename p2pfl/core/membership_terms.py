@@ -146,6 +146,13 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
+class CutOff:
+    """Use nothing more of who is not among these, from this moment on."""
+
+    roster: Roster
+
+
+@dataclass(frozen=True, slots=True)
 class Install:
     """This version is in force. farewell: what members that left are told before they are cut."""
 
@@ -179,7 +186,7 @@ class Show:
 
 
 MembershipEffect: TypeAlias = (
-    Keep | KeepLink | KeepConflict | Record | Tell | Install | Members | Refused | Show
+    Keep | KeepLink | KeepConflict | CutOff | Record | Tell | Install | Members | Refused | Show
 )
 
 # -- what this site has said ----------------------------------------------------------------------

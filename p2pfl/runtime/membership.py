@@ -118,12 +118,13 @@ class MembershipRunner:
                 await asyncio.to_thread(files.keep_conflict, self._home, first, second)
             case terms.Record(drafts=drafts):
                 await self._surface.record_for_members(drafts)
+            case terms.CutOff(roster=roster):
+                # At once for the node itself; the connection a moment later, after the reason.
+                self._surface.submit(ev.MembersChanged(roster))
             case terms.Tell(site=site, message=message):
                 self._surface.tell_member(site, message)
             case terms.Install(roster=roster, removed=removed, farewell=farewell):
                 await asyncio.to_thread(files.install, self._home, roster)
-                # At once for the node itself; the connection a moment later, after the reason.
-                self._surface.submit(ev.MembersChanged(self.machine.members))
                 await self._surface.say_farewell(removed, farewell)
             case terms.Members(roster=roster):
                 self._surface.set_roster(roster)
@@ -203,7 +204,7 @@ class HomeVotes:
                 self.record(drafts)
             case terms.Install(roster=roster):
                 files.install(self.home, roster)
-            case terms.Tell() | terms.Members() | terms.Refused() | terms.Show():
+            case terms.CutOff() | terms.Tell() | terms.Members() | terms.Refused() | terms.Show():
                 pass  # no node runs: the next start reads it from the home
             case _:
                 assert_never(effect)

@@ -20,7 +20,7 @@ from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.names import StudyId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.driver import Driver, Surroundings
-from p2pfl.runtime.membership_files import load_membership
+from p2pfl.runtime.membership_files import load_membership, roster_in_force
 from p2pfl.runtime.study_jobs import DatasetFile
 
 WAIT_S = 120.0
@@ -146,19 +146,18 @@ class LocalNode:
             Log.open(self.home.path, log=Signer(self.keys.log)),
             _nudge_from_anywhere(self.seen),
         )
-        transport = MemoryTransport(self.keys.transport, made.roster, switchboard)
+        roster = roster_in_force(self.home)
+        assert roster is not None
+        entries = self.log.entries()  # type: ignore[operator]  # the inner log's
+        membership = load_membership(self.home, self.keys, roster, entries)
+        transport = MemoryTransport(self.keys.transport, membership.members, switchboard)
         csv = made.folder / f"site{index}.csv"
         self.driver = Driver(
             Surroundings(
                 home=self.home,
                 site=self.keys.site,
                 transport_seed=self.keys.transport,
-                membership=load_membership(
-                    self.home,
-                    self.keys,
-                    made.roster,
-                    self.log.entries(),  # type: ignore[operator]
-                ),
+                membership=membership,
                 log=self.log,  # type: ignore[arg-type]  # a log in all that the driver uses
                 blobs=blobs(self.home.blobs),
                 transport=WatchedTransport(transport, on_send),  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from gossip.card import Card, decode_card, sign_card
 from gossip.identifiers import Digest
 from gossip.keys import SiteKeys
 from gossip.memory_transport import MemoryTransport, Switchboard
+from gossip.roster import decode_roster
 from gossip.roster_change import apply_change, change_of
 from p2pfl.core import membership_terms as terms
 from p2pfl.core.membership import Membership
@@ -37,8 +38,9 @@ def machine(node: LocalNode) -> Membership:
 
 
 def in_force(node: LocalNode) -> int:
-    """The version that the node itself goes by: everything about it is durable."""
-    return node.driver.core.roster.version
+    """The version in the home: everything about it is durable, and the node goes by it."""
+    stored = decode_roster(node.home.roster.read_bytes()).version
+    return min(stored, node.driver.core.roster.version)
 
 
 async def started(made: Consortium, network: Switchboard) -> list[LocalNode]:

@@ -45,10 +45,30 @@ def _find_receipts(timeline: Timeline, context: AuditContext) -> Iterator[AuditF
             )
         if record.sender == context.site:
             yield OWN.broken(received.seq, f"The {update} came from this site itself.")
-        elif context.names and received.seq > roster_seq and record.sender not in context.names:
+        elif (
+            context.names
+            and received.seq > roster_seq
+            and record.sender not in context.names
+            and not _was_under_way(timeline, received, roster_seq)
+        ):
             yield STRANGER.broken(
                 received.seq, f"{sender} was not on the roster when the {update} was accepted."
             )
+
+
+def _was_under_way(timeline: Timeline, received: Logged[UpdateReceived], roster_seq: int) -> bool:
+    """Whether a former member's update went into the averaging that the new roster interrupted.
+
+    That is the study's first one after the roster; its inputs had arrived before."""
+    record = received.record
+    averaged = (a.seq for a in timeline.of(AggDone) if a.record.study == record.study)
+    first_after = next((seq for seq in averaged if seq > roster_seq), received.seq)
+    was_member = any(
+        earlier.seq < roster_seq
+        and (earlier.record.study, earlier.record.sender) == (record.study, record.sender)
+        for earlier in accepted(timeline)
+    )
+    return was_member and received.seq < first_after
 
 
 def _is_of_catch_up(

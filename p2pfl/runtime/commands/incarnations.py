@@ -229,8 +229,13 @@ def _renew_card(home: Home) -> Path:
         log_id = reader.log_id
     # Newer than any card that the others hold: they would keep to that.
     known = required_roster(home).member(keys.site).serial
-    stated = {"name": config.name, "log_id": log_id, "addresses": config.announce}
-    card = sign_card(keys, **stated, serial=known + 1 if known else 0)
+    card = sign_card(
+        keys,
+        name=config.name,
+        log_id=log_id,
+        addresses=config.announce,
+        serial=known + 1 if known else 0,
+    )
     path = home.card(config.name)
     write_durably(path, encode_card(card), mode=0o644)
     return path

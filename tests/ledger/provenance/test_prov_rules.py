@@ -206,6 +206,20 @@ def test_a_stranger_before_the_newest_roster_may_have_been_a_member(tmp_path: Pa
     assert is_clean(audited(tmp_path, story.add(RosterChanged(2, NOBODY, 5))))
 
 
+def test_a_removed_member_counts_in_the_averaging_that_its_removal_interrupted(
+    tmp_path: Path,
+) -> None:
+    story = plain_story()
+    rounds = [t.record.round for t in story.told if isinstance(t.record, UpdateReceived)]
+    first, second, third = (rounds.index(round_) for round_ in (0, 1, 2))
+    told = story.change(UpdateReceived, first, sender=NOBODY)
+    told = told.change(UpdateReceived, second, sender=NOBODY)
+    removed = told.insert(told.place(UpdateReceived, second), RosterChanged(2, NOBODY, 4, DS))
+    assert "receipt.stranger" not in codes(audited(tmp_path / "under way", removed))
+    late = removed.change(UpdateReceived, third, sender=NOBODY)
+    assert "receipt.stranger" in codes(audited(tmp_path / "late", late))
+
+
 def test_an_unknown_roster_accuses_nobody(tmp_path: Path) -> None:
     story = plain_story().leave_out(RosterChanged)
     assert is_clean(audited(tmp_path, story, names={}))
