@@ -111,6 +111,7 @@ class SimulatedSite:
         """Until when its machine stands still, by the world's clock."""
         self.clock_off_s = 0.0
         """How far its wall clock is ahead of the world's."""
+        self._known_off_s = 0.0
         self.next_effect: fx.Effect | None = None
         """What it is about to perform: tests cut the power there."""
         self.notices: list[fx.Notice] = []
@@ -167,6 +168,7 @@ class SimulatedSite:
         """A fresh process on the old disk."""
         self.incarnation += 1
         self.is_up = True
+        self._known_off_s = self.clock_off_s
         self.core = NodeCore(self.id, roster, History(self.ledger.entries))
         self.dissemination = Dissemination(
             site=self.id, transport_seed=self.keys.transport, roster=roster, random=random
@@ -215,11 +217,14 @@ class SimulatedSite:
                 return self.perform_job(effect)
 
     def _note_clock(self, now_s: float) -> tuple[Entry, ...]:
-        """As the ledger's writer does it: put on record that the clock was set back."""
-        back_us = int(now_s * 1e6) - self.ledger.entries[-1].time_us if self.ledger.entries else 0
-        if back_us + TOLERANCE_US >= 0:
+        """As the ledger's writer does it: put on record that the clock was set."""
+        set_by_us = int((self.clock_off_s - self._known_off_s) * 1e6)
+        if set_by_us <= TOLERANCE_US and self.ledger.entries:
+            set_by_us = min(set_by_us, int(now_s * 1e6) - self.ledger.entries[-1].time_us)
+        self._known_off_s = self.clock_off_s
+        if abs(set_by_us) <= TOLERANCE_US:
             return ()
-        anomaly = kinds.ClockAnomaly(back_us).draft("node")
+        anomaly = kinds.ClockAnomaly(set_by_us).draft("node")
         return self.ledger.append([anomaly], (), int(now_s * 1e6))
 
     def perform_job(self, effect: fx.Effect) -> list[Outgoing]:

@@ -21,6 +21,7 @@ from p2pfl.core.effects import SeqLink
 from p2pfl.core.names import StudyId
 
 BATCH_ENTRIES_MAX: Final = 512
+_STEADY: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _DECISIONS: Final = frozenset(
     kind.KIND
     for kind in (kinds.StudyApproved, kinds.StudyRefused, kinds.StudyRevoked, kinds.StudyClosed)
@@ -72,6 +73,11 @@ class _Request:
     work: Callable[[Log, int], Committed | None] | None = None
 
 
+def steady_s() -> float:
+    """A clock that nobody sets. It goes on while the machine sleeps, where the system has one."""
+    return time.clock_gettime(_STEADY)
+
+
 class LedgerWriter:
     """Appends in the order of the calls; `on_recorded` runs on the loop, in the log's order.
 
@@ -83,7 +89,7 @@ class LedgerWriter:
         now_us: Callable[[], int],
         on_recorded: Callable[[Recorded], None],
         in_force: InForce,
-        steady_s: Callable[[], float] = time.monotonic,
+        steady_s: Callable[[], float] = steady_s,
     ) -> None:
         self._log = log
         self._now_us = now_us
@@ -224,15 +230,17 @@ class LedgerWriter:
         return in_force, written, dropped
 
     def _note_clock(self) -> None:
-        """Put on record that the clock was set back: else the next time contradicts the last, or
-        what was dated while the clock ran ahead contradicts what others saw."""
+        """Put on record that the clock was set: back, else the next time contradicts the last; or
+        either way, else what was dated while it was wrong contradicts what others saw."""
         now_us = self._now_us()
         ahead_us = now_us - int(self._steady_s() * MICRO)
-        back_us = min(now_us - self._newest_us, ahead_us - self._ahead_us)
+        set_by_us = ahead_us - self._ahead_us
+        if set_by_us <= TOLERANCE_US:
+            set_by_us = min(set_by_us, now_us - self._newest_us)
         self._ahead_us = ahead_us
-        if back_us + TOLERANCE_US >= 0:
+        if abs(set_by_us) <= TOLERANCE_US:
             return
-        anomaly = ClockAnomaly(back_us).draft("node")
+        anomaly = ClockAnomaly(set_by_us).draft("node")
         committed = self._log.append([anomaly], now_us)
         self._newest_us = now_us
         recorded = Recorded(committed.entries, committed.note)

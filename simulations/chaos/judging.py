@@ -99,8 +99,13 @@ def _studies(sites: Sequence[Site], studies: Sequence[bytes], course: Course) ->
                 complete += 1
             elif len(reasons) == 1:
                 left.append(f"{site.name} left study {number}: {reasons[0]}")
-            else:
+            elif reasons:
                 wrong.append(f"study {number} at {site.name} was closed {len(reasons)} times")
+            else:
+                done = max(
+                    (body["round"] for body in site.of(kinds.AggDone.KIND, study)), default=-1
+                )
+                wrong.append(f"study {number} goes on at {site.name}, {done + 1} rounds are done")
     shown = f"{complete} of {len(studies) * len(sites)} complete" + "".join(f"; {x}" for x in left)
     return Finding(f"{len(studies)} studies at {len(sites)} sites", shown, tuple(wrong))
 

@@ -154,7 +154,8 @@ class People:
                 study = bytes.fromhex(self.studies[-1])
                 while not self._has_ended(study) and not self._given_up.is_set():
                     time.sleep(LOOK_S)
-                self.say(f"study {len(self.studies)} ({study.hex()[:12]}) has ended")
+                ended = "has not ended" if self._given_up.is_set() else "has ended"
+                self.say(f"study {len(self.studies)} ({study.hex()[:12]}) {ended}")
                 if self._enough.is_set():
                     return
                 self._propose()
