@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gossip.card import Card, encode_card, sign_card
@@ -109,7 +109,8 @@ def set_address(site: Site, request: SetAddress) -> AddressSet:
     required_version(site.home)
     config = site.config
     if request.addresses:
-        config = make_config(config.name, config.listen, request.addresses, config.consortium)
+        make_config(config.name, config.listen, request.addresses, config.consortium)  # checks
+        config = replace(config, announce=request.addresses)
     card = renew_card(site, addresses=request.addresses)
     if request.addresses:
         write_durably(site.home.config, render_config(config))
