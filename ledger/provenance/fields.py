@@ -214,6 +214,8 @@ class _Slot:
 _SLOTS: dict[type[Any], tuple[_Slot, ...]] = {}  # reading type hints is slow, records are many
 
 
+_KEYS: dict[type[Any], frozenset[str]] = {}
+
 _CHECKS: dict[type[Any], tuple[tuple[str, Callable[[str, Any], None]], ...]] = {}
 
 
@@ -222,6 +224,12 @@ def _slots(of: type[Any]) -> tuple[_Slot, ...]:
         hints = get_type_hints(of, include_extras=True)
         _SLOTS[of] = tuple(_slot(field.name, hints[field.name]) for field in fields(of))
     return _SLOTS[of]
+
+
+def _keys(of: type[Any]) -> frozenset[str]:
+    if of not in _KEYS:
+        _KEYS[of] = frozenset(slot.key for slot in _slots(of))
+    return _KEYS[of]
 
 
 def _slot(name: str, hint: Any) -> _Slot:
@@ -255,10 +263,9 @@ def unpack_fields(of: type[Any], body: Any, prefix: str = "") -> Any:
     where = prefix.rstrip(".") or "body"
     if not isinstance(body, Mapping):
         raise FieldError(where, "a map", body)
-    slots = _slots(of)
-    expected = sorted(slot.key for slot in slots)
-    if sorted(body) != expected:
-        raise FieldError(where, "the keys " + ", ".join(expected), sorted(body))
+    slots, expected = _slots(of), _keys(of)
+    if body.keys() != expected:
+        raise FieldError(where, "the keys " + ", ".join(sorted(expected)), sorted(body))
     return of(**{slot.name: slot.spec.unpack(prefix + slot.key, body[slot.key]) for slot in slots})
 
 

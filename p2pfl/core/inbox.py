@@ -102,16 +102,19 @@ class Inbox:
 
     def _of(self, sender: SiteId) -> list[Heard]:
         """Everything held of one sender, in the order of the rounds."""
-        held = [heard for _, heard in sorted(self._heard.get(sender, {}).items())]
+        of_site = self._heard.get(sender, {})
+        held = [of_site[round_] for round_ in sorted(of_site)]
         stored = self._stored.get(sender)
         return held if stored is None else [*held, stored]
 
     def _trim(self, current: Round, sender: SiteId) -> None:
         """Of what lies beyond the window keep only what the sender still offers."""
-        rounds = sorted(self._heard[sender], reverse=True)
-        for round_ in rounds[OFFERED_ROUNDS:]:
+        of_site = self._heard[sender]
+        if len(of_site) <= OFFERED_ROUNDS:
+            return
+        for round_ in sorted(of_site, reverse=True)[OFFERED_ROUNDS:]:
             if round_ > current + WINDOW_ROUNDS:
-                del self._heard[sender][round_]
+                del of_site[round_]
 
     def holds_leaf(self, leaf: bytes) -> bool:
         """Whether an update is held that this entry of its sender's log stands for."""

@@ -206,7 +206,7 @@ def test_what_is_neither_study_nor_data_nor_peer_leaves_the_fold_as_it_is() -> N
     story = begin()
     site = story.sites[0]
     before = History(site.ledger.entries)
-    site.record(kinds.NodeOfflineStart(3).draft("node"), now_s=0.0)
+    site.record(kinds.NodeOfflineStart(3).draft("node"), now_s=story.world.now_s)
     after = History(site.ledger.entries)
     assert (after.studies, after.datasets) == (before.studies, before.datasets)
     assert after.size == before.size + 1
