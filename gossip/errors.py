@@ -91,6 +91,14 @@ class RosterInvalid(PeerError):
     """A roster breaks a rule about its members or versions."""
 
 
+class InvitationInvalid(PeerError):
+    """An invitation, or an answer to one, breaks a rule."""
+
+
+class BadSeal(PeerError):
+    """Bytes are not sealed under the invitation's secret, or were changed."""
+
+
 class DuplicateMember(RosterInvalid):
     """Two members share a site, a key, a log, an address or a name."""
 

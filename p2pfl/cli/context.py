@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 DEFAULT_HOME = "~/.p2pfl"
 HOME_VARIABLE = "P2PFL_HOME"
 
+COMPARE = (
+    "To compare: telephone that site under a number you know from elsewhere, and let its people "
+    "read their words (`p2pfl keys show`) to you. If one word differs, do not sign."
+)
+"""How people make sure that a key is the site's."""
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from p2pfl.cli.context import JsonOption, chosen_home, now_us, say, say_fields, say_json
+from p2pfl.cli.context import (
+    JsonOption,
+    chosen_home,
+    now_us,
+    say,
+    say_fields,
+    say_json,
+    say_wrapped,
+)
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -57,11 +65,14 @@ def init(
             ("site", done.name),
             ("id", done.site.hex()),
             ("fingerprint", done.fingerprint),
+            ("words", done.words),
             ("home", str(done.home)),
             ("card", str(done.card)),
         ]
     )
     say()
-    say("Next: give the card to whoever makes the roster, and read the fingerprint to")
-    say("them by telephone. Then back up the keys with `p2pfl keys backup FILE`: whoever")
-    say("has them is this site.")
+    say_wrapped(
+        "Next: give the card to whoever makes the roster, and read the words to them by "
+        "telephone; or run `p2pfl consortium join` if you were invited. Then back up the keys "
+        "with `p2pfl keys backup FILE`: whoever has them is this site."
+    )

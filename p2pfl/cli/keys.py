@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from p2pfl.cli import keys_backup
-from p2pfl.cli.context import JsonOption, opened_home, say_fields, say_json
+from p2pfl.cli.context import COMPARE, JsonOption, opened_home, say_fields, say_json, say_wrapped
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -21,6 +21,7 @@ def show(context: typer.Context, json: JsonOption = False) -> None:
     """Public keys, site id and fingerprint; secret keys are never shown."""
     from gossip.card import decode_card
     from gossip.identifiers import fingerprint
+    from gossip.spoken import spoken
     from p2pfl.runtime.config import read_config
 
     home = opened_home(context)
@@ -30,6 +31,7 @@ def show(context: typer.Context, json: JsonOption = False) -> None:
         "name": card.name,
         "site": card.site.hex(),
         "fingerprint": fingerprint(card.site),
+        "words": spoken(card.site),
         "identity": card.identity_pk.hex(),
         "transport": card.transport_pk.hex(),
         "log": card.log_pk.hex(),
@@ -41,3 +43,4 @@ def show(context: typer.Context, json: JsonOption = False) -> None:
         say_json(shown)
     else:
         say_fields(list(shown.items()))
+        say_wrapped(COMPARE)

@@ -25,6 +25,7 @@ FAMILIES: Final = {
     "demo": "Four hospitals train together on this machine, start to audit.",
     "demo-tumour": "Five hospitals learn together to mark synthetic brain tumours.",
     "init": "Create this site's home: keys, ledger, configuration, policy.",
+    "consortium": "Found a consortium, invite others to it, join one.",
     "roster": "Who belongs to the consortium.",
     "data": "Register and withdraw datasets; data never leaves the site.",
     "study": "Draft, propose, read and decide on studies.",

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pfl.cli.context import (
+    COMPARE,
     JsonOption,
     now_us,
     opened_home,
     own_first,
     say,
+    say_fields,
     say_json,
     say_table,
     say_wrapped,
@@ -61,7 +63,7 @@ def create(
     home = opened_home(context)
     consortium = read_config(home.config).consortium
     request = founding.RosterCreate(tuple(path.absolute() for path in cards), out.absolute())
-    _tell(founding.roster_create(home, consortium, request), home, as_json=json)
+    tell_roster(founding.roster_create(home, consortium, request), home, as_json=json)
 
 
 @app.command()
@@ -76,7 +78,7 @@ def renew(
 
     home = opened_home(context)
     request = founding.RosterRenew(tuple(path.absolute() for path in cards), out.absolute())
-    _tell(founding.roster_renew(home, request), home, as_json=json)
+    tell_roster(founding.roster_renew(home, request), home, as_json=json)
 
 
 @app.command()
@@ -103,7 +105,7 @@ def sign(
         now_us=now_us,
         random_bytes=os.urandom,
     )
-    _tell(seen, home, as_json=json)
+    tell_roster(seen, home, as_json=json)
 
 
 @app.command()
@@ -123,7 +125,7 @@ def install(
         now_us=now_us,
         random_bytes=os.urandom,
     )
-    _tell(seen, home, as_json=json)
+    tell_roster(seen, home, as_json=json)
 
 
 @app.command()
@@ -132,10 +134,10 @@ def show(context: typer.Context, json: JsonOption = False) -> None:
     from p2pfl.runtime.commands import founding
 
     home = opened_home(context)
-    _tell(founding.roster_show(home), home, as_json=json)
+    tell_roster(founding.roster_show(home), home, as_json=json)
 
 
-def _tell(seen: RosterSeen, home: Home, *, as_json: bool) -> None:
+def tell_roster(seen: RosterSeen, home: Home, *, as_json: bool) -> None:
     if as_json:
         say_json(seen)
         return
@@ -156,6 +158,10 @@ def _tell(seen: RosterSeen, home: Home, *, as_json: bool) -> None:
             for member in map(members.__getitem__, own_first(members, home))
         ],
     )
+    say("words of each, to be compared by telephone:")
+    say_fields([(f"  {name}", members[name].words) for name in own_first(members, home)])
+    if not seen.installed:
+        say_wrapped(COMPARE)
     if seen.missing:
         missing = ", ".join(own_first(seen.missing, home))
         say_wrapped(f"Not signed yet by {missing}: `p2pfl roster sign {seen.path.name}`")

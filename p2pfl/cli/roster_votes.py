@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_json, say_wrapped, short
+from p2pfl.cli.context import (
+    COMPARE,
+    JsonOption,
+    now_us,
+    opened_home,
+    say,
+    say_json,
+    say_wrapped,
+    short,
+)
 
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.catalogue import Command
@@ -46,7 +55,7 @@ def propose_replace(
 def status(context: typer.Context, json: JsonOption = False) -> None:
     """The vote on the next roster: what is proposed, who signed, what comes next."""
     seen = _status(opened_home(context))
-    say_json(seen) if json else _tell(seen)
+    say_json(seen) if json else tell_vote(seen)
 
 
 def history(context: typer.Context, json: JsonOption = False) -> None:
@@ -71,9 +80,9 @@ def vote_again(context: typer.Context, yes: YesOption = False, json: JsonOption 
     home = opened_home(context)
     vote = _status(home).vote
     question = f"Close vote {vote}? This site then signs nothing more in it."
-    _require_consent(question, is_agreed=yes or json)
+    require_consent(question, is_agreed=yes or json)
     seen = _perform(home, catalogue.ROSTER_VOTE_AGAIN, roster_voting.VoteAgain())
-    say_json(seen) if json else _tell(seen)
+    say_json(seen) if json else tell_vote(seen)
 
 
 def sign_proposal(home: Home, digest: str, *, is_agreed: bool, as_json: bool) -> None:
@@ -85,11 +94,14 @@ def sign_proposal(home: Home, digest: str, *, is_agreed: bool, as_json: bool) ->
     meant = roster_voting.find_proposal(known, digest)
     if not as_json:
         say_wrapped(f"{before.consortium}, version {before.version} → {before.version + 1}:")
-        _tell_proposal(next(p for p in before.proposals if p.digest == meant), before)
-    _require_consent("Sign this?", is_agreed=is_agreed or as_json)
+        proposal = next(p for p in before.proposals if p.digest == meant)
+        _tell_proposal(proposal, before)
+        if any(change.startswith("adds ") for change in proposal.changes):
+            say_wrapped(COMPARE)
+    require_consent("Sign this?", is_agreed=is_agreed or as_json)
     request = roster_voting.SignProposal(meant.hex())
     seen = _perform(home, catalogue.ROSTER_SIGN_PROPOSAL, request)
-    say_json(seen) if as_json else _tell(seen)
+    say_json(seen) if as_json else tell_vote(seen)
 
 
 def set_address(
@@ -152,7 +164,7 @@ def _propose(
 
     request = roster_voting.RosterPropose(remove, tuple(path.absolute() for path in add))
     seen = _perform(opened_home(context), catalogue.ROSTER_PROPOSE, request)
-    say_json(seen) if as_json else _tell(seen)
+    say_json(seen) if as_json else tell_vote(seen)
 
 
 def _status(home: Home) -> VoteSeen:
@@ -167,7 +179,7 @@ def _perform(home: Home, command: Command[A, R], arguments: A) -> R:
     return catalogue.perform(home, command, arguments, now_us=now_us, random_bytes=os.urandom)
 
 
-def _require_consent(question: str, *, is_agreed: bool) -> None:
+def require_consent(question: str, *, is_agreed: bool) -> None:
     """Ask at a terminal. Raises OperatorError where nobody answers yes."""
     from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 
@@ -178,7 +190,7 @@ def _require_consent(question: str, *, is_agreed: bool) -> None:
     )
 
 
-def _tell(seen: VoteSeen) -> None:
+def tell_vote(seen: VoteSeen) -> None:
     say(f"{seen.consortium}, version {seen.version} with {seen.members} members is in force")
     if seen.proposals:
         say(f"vote {seen.vote} on version {seen.version + 1}, {seen.needed} signatures needed")

@@ -96,6 +96,16 @@ class Home:
         return self.path / "roster" / "conflicts"
 
     @property
+    def invitations(self) -> Path:
+        """What this site invited others with and is not done with; each holds a secret (0600)."""
+        return self.path / "invitations"
+
+    @property
+    def invited(self) -> Path:
+        """The invitation that this site answered and waits upon (0600)."""
+        return self.path / "invited"
+
+    @property
     def data(self) -> Path:
         """One directory per registered dataset."""
         return self.path / "data"

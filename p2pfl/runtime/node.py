@@ -24,6 +24,7 @@ from p2pfl.core.events import OwnLog
 from p2pfl.core.manifest import Manifest, parse_manifest
 from p2pfl.core.membership import Membership
 from p2pfl.core.names import DatasetId
+from p2pfl.runtime.admission import Admission
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.commands.failures import as_operator_error
 from p2pfl.runtime.commands.log_keys import opened_log
@@ -126,7 +127,8 @@ async def _serve(
     async def told() -> Json:
         return status(driver, transport.counts, await transport.links(), now_s())
 
-    commands = NodeCommands(home, keys, log, driver, now_us=_now_us, status=told)
+    admission = _admission(home, config, driver, observer)
+    commands = NodeCommands(home, keys, log, driver, admission, now_us=_now_us, status=told)
     page = None if measured is None else measured.page(driver, transport)
     control = ControlServer(home, commands.dispatch, observer.bug)
     try:
@@ -144,13 +146,34 @@ async def _serve(
         ready_s = time.perf_counter() - started_s
         observer.log.info("node_ready", site=keys.site.hex(), listen=config.listen)
         observer.started(config.name, config.listen, len(roster.members) - 1, ready_s)
+        await _open_admission(admission, observer)
         await _until_stopped(stop, driver, observer)
     finally:
         commands.stop()
+        await admission.stop()
         if page is not None:
             await page.stop()
         await asyncio.gather(control.stop(), driver.stop())
         observer.log.info("node_stopped")
+
+
+def _admission(home: Home, config: Config, driver: Driver, observer: NodeObserver) -> Admission:
+    return Admission(
+        home,
+        config.listen_host,
+        lambda: driver.membership.machine,
+        clock_s=now_s,
+        random_bytes=os.urandom,
+        show=lambda notice: observer.show(None, notice),
+    )
+
+
+async def _open_admission(admission: Admission, observer: NodeObserver) -> None:
+    """Answer invited sites again. A node works without, so it does not end if it cannot."""
+    try:
+        await admission.refresh()
+    except OperatorError as error:
+        observer.log.warning("admission_failed", sentence=error.message, fix=error.fix)
 
 
 def _measured(config: Config, observer: NodeObserver) -> "Measured | None":

@@ -17,6 +17,7 @@ from gossip.keys import SiteKeys
 from ledger.log import Committed, Draft, Entry, Log, LogIdentity
 from p2pfl.core import events as ev
 from p2pfl.core.manifest import Manifest
+from p2pfl.runtime.admission import Admission
 from p2pfl.runtime.commands.catalogue import perform_request
 from p2pfl.runtime.commands.opening import site_around
 from p2pfl.runtime.driver import Driver
@@ -74,12 +75,17 @@ class NodeAudience:
     """Tells the running core what a command changed besides the ledger."""
 
     driver: Driver
+    admission: Admission
     loop: asyncio.AbstractEventLoop
 
     def manifest_kept(self, manifest: Manifest, proposer: SiteId) -> None:
         """A study's manifest was stored and recorded."""
         event = ev.ManifestKept(manifest, proposer)
         self.loop.call_soon_threadsafe(self.driver.submit, event)
+
+    def invitations_changed(self) -> None:
+        """Listen for invited sites, or no more. Raises OperatorError."""
+        asyncio.run_coroutine_threadsafe(self.admission.refresh(), self.loop).result()
 
 
 class NodeCommands:
@@ -91,6 +97,7 @@ class NodeCommands:
         keys: SiteKeys,
         log: Log,
         driver: Driver,
+        admission: Admission,
         *,
         now_us: Callable[[], int],
         status: Callable[[], Awaitable[Json]],
@@ -98,7 +105,8 @@ class NodeCommands:
         loop = asyncio.get_running_loop()
         self._home = home
         self._keys = keys
-        self._ledger, self._audience = NodeLedger(log, driver, loop), NodeAudience(driver, loop)
+        self._ledger = NodeLedger(log, driver, loop)
+        self._audience = NodeAudience(driver, admission, loop)
         self._votes = NodeVotes(driver.membership, loop)
         self._now_us = now_us
         self._status = status

@@ -70,12 +70,15 @@ def test_a_member_joins_while_nodes_run_and_another_is_removed_from_a_running_st
         for node in nodes:
             node.wait("node_ready")
         nodes[0].until(lambda: len(connected(nodes[0])) == 3, "all are connected")
-        p2pfl(homes[0], "roster", "propose-add", str(fifth.card("site4")))
+        where = free_addresses(1)[0]
+        line = p2pfl_json(homes[0], "consortium", "invite", "--admission", where)["line"]
+        assert p2pfl_json(fifth, "consortium", "join", line)["standing"] == "waiting"
+        p2pfl(homes[0], "consortium", "accept", "--yes")
         sign_it(homes[1:3])
         agree(homes, 2)
 
-        p2pfl(homes[1], "roster", "export", "--out", str(made.folder / "chain"))
-        p2pfl(fifth, "roster", "install", str(made.folder / "chain"))
+        assert p2pfl_json(fifth, "consortium", "join")["standing"] == "member"
+        nodes[0].wait("admission_closed")
         nodes.append(start(fifth))
         nodes[4].wait("node_ready")
         nodes[4].until(lambda: len(connected(nodes[4])) == 4, "the newcomer meets everybody")

@@ -15,6 +15,7 @@ from p2pfl.runtime.commands import (
     datasets,
     decisions,
     founding,
+    inviting,
     ledger_changing,
     roster_installing,
     roster_seen,
@@ -80,6 +81,16 @@ ROSTER_SET_ADDRESS = Command(
     roster_voting.AddressSet,
     roster_voting.set_address,
 )
+CONSORTIUM_INVITE = Command("consortium invite", inviting.Invite, inviting.Invited, inviting.invite)
+CONSORTIUM_WITHDRAW = Command(
+    "consortium withdraw", inviting.Withdraw, inviting.InvitationSeen, inviting.withdraw
+)
+CONSORTIUM_ACCEPT = Command(
+    "consortium accept",
+    inviting.AcceptApplicant,
+    roster_seen.VoteSeen,
+    inviting.accept_applicant,
+)
 DATA_ADD = Command("data add", datasets.DataAdd, datasets.DatasetSeen, datasets.data_add)
 DATA_REVOKE = Command(
     "data revoke", datasets.DataRevoke, datasets.DatasetSeen, datasets.data_revoke
@@ -128,6 +139,9 @@ _ALL = (
     ROSTER_SIGN_PROPOSAL,
     ROSTER_VOTE_AGAIN,
     ROSTER_SET_ADDRESS,
+    CONSORTIUM_INVITE,
+    CONSORTIUM_WITHDRAW,
+    CONSORTIUM_ACCEPT,
     DATA_ADD,
     DATA_REVOKE,
     DATA_ACCEPT_SPENDING,

@@ -18,6 +18,7 @@ from gossip.roster import (
     draft_roster,
     encode_roster,
 )
+from gossip.spoken import spoken
 from ledger.log import Log, Signer
 from ledger.provenance import kinds
 from p2pfl.runtime.commands.opening import (
@@ -50,6 +51,7 @@ class Founded:
     name: str
     site: bytes
     fingerprint: str
+    words: str
     log_id: bytes
     card: Path
 
@@ -96,7 +98,13 @@ def _fill(
             log.append([kinds.PolicyChanged(policy_hash).draft("operator")], now_us())
             write_durably(home.config, render_config(config))
             return Founded(
-                home.path, config.name, keys.site, fingerprint(keys.site), log.log_id, path
+                home.path,
+                config.name,
+                keys.site,
+                fingerprint(keys.site),
+                spoken(keys.site),
+                log.log_id,
+                path,
             )
 
 
@@ -107,6 +115,8 @@ class Member:
     name: str
     site: bytes
     fingerprint: str
+    words: str
+    """The fingerprint as it is read out by telephone."""
     addresses: tuple[str, ...]
     signed: bool
 
@@ -265,6 +275,13 @@ def seen_of(home: Home, path: Path, roster: Roster) -> RosterSeen:
 
 def _members(cards: Sequence[Card], signed: frozenset[SiteId]) -> tuple[Member, ...]:
     return tuple(
-        Member(card.name, card.site, fingerprint(card.site), card.addresses, card.site in signed)
+        Member(
+            card.name,
+            card.site,
+            fingerprint(card.site),
+            spoken(card.site),
+            card.addresses,
+            card.site in signed,
+        )
         for card in cards
     )

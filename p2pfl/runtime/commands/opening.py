@@ -71,11 +71,17 @@ class Audience(Protocol):
     def manifest_kept(self, manifest: Manifest, proposer: SiteId) -> None:
         """A study's manifest was stored and recorded."""
 
+    def invitations_changed(self) -> None:
+        """One was made or taken back. Raises OperatorError if nobody can answer where it says."""
+
 
 class Nobody:
     """No node runs: whoever starts next reads it from the home."""
 
     def manifest_kept(self, manifest: Manifest, proposer: SiteId) -> None:
+        """Nothing to do."""
+
+    def invitations_changed(self) -> None:
         """Nothing to do."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gossip.identifiers import Digest, SiteId, fingerprint
 from gossip.roster import Roster
+from gossip.spoken import spoken
 from p2pfl.core.ballots import Candidate
 from p2pfl.core.membership import Membership
 
@@ -87,6 +88,7 @@ def _changes(before: Roster, after: Roster) -> Iterator[str]:
         where = " ".join(card.addresses) or "dials only"
         if card.site not in before:
             yield f"adds {card.name}, {where}, fingerprint {fingerprint(card.site)}"
+            yield f"its words: {spoken(card.site)}"
             continue
         old = before.member(card.site)
         if old.addresses != card.addresses:

@@ -53,8 +53,15 @@ def roster_propose(site: Site, request: RosterPropose) -> VoteSeen:
     given = {card.site for card in cards}
     # A new card of the same site takes the old one's place: nobody leaves.
     gone = [s for s in (find_member(roster, name) for name in request.remove) if s not in given]
+    return propose_cards(site, roster, gone, cards)
+
+
+def propose_cards(
+    site: Site, roster: Roster, gone: Sequence[SiteId], cards: Sequence[Card]
+) -> VoteSeen:
+    """Propose that these sites leave and these cards come, and sign it. Raises OperatorError."""
     newer = site.votes.look(lambda machine: machine.cards)
-    named = given | set(gone)
+    named = {card.site for card in cards} | set(gone)
     kept = [card for card in newer if card.site not in named]
     change = change_of(roster, remove=gone, cards=[*kept, *cards])
     site.votes.act(terms.Proposed(change))
