@@ -56,6 +56,8 @@ class Ballots:
         self.candidates: dict[Digest, Candidate] = {}
         self.lock: Lock | None = None
         """The newest candidate that a quorum signed, with that quorum."""
+        self.revision = 0
+        """Grows with everything that is taken in."""
         self.vote = 1
         """The vote that is open: a quorum closed the one before it, or signed something in it."""
         self._signs: dict[SiteId, dict[int, Sign]] = {}
@@ -94,8 +96,13 @@ class Ballots:
         roster = apply_change(self.roster, change)
         if roster.digest in self.candidates or roster.digest not in self.named():
             return None
-        candidate = self.candidates[roster.digest] = Candidate(change, roster)
-        return candidate
+        self.hold(Candidate(change, roster))
+        return self.candidates[roster.digest]
+
+    def hold(self, candidate: Candidate) -> None:
+        """Hold a candidate that is known to fit."""
+        self.revision += 1
+        self.candidates.setdefault(candidate.roster.digest, candidate)
 
     def _of(self, statement: Statement) -> Mapping[int, Statement]:
         match statement:
@@ -107,6 +114,7 @@ class Ballots:
                 return self._closes.get(statement.site, {})
 
     def _hold(self, statement: Statement) -> None:
+        self.revision += 1
         match statement:
             case Sign(vote=vote, candidate=candidate):
                 _keep(self._signs, statement)

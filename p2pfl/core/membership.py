@@ -53,6 +53,7 @@ class Membership:
         self._seed = identity_seed
         self._cards = still_newer(chain.in_force, chain.cards)
         self._buckets: dict[SiteId, TokenBucket] = {}
+        self._senders: dict[SiteId, TokenBucket] = {}
         self._blamed: set[SiteId] = set()
         self._other_rosters: set[SiteId] = set()
         self.may_speak = False
@@ -129,7 +130,7 @@ class Membership:
         digest = roster.digest
         is_new = digest not in self.ballots.candidates
         said = self._voice.sign(digest)  # refused before anything is held
-        self.ballots.candidates.setdefault(digest, Candidate(change, roster))
+        self.ballots.hold(Candidate(change, roster))
         proposed = kinds.RosterProposed(roster.version, digest, self.roster.digest)
         before = (terms.Record((proposed.draft(OPERATOR),)),) if is_new else ()
         return [*before, *self._said(said)]
@@ -208,13 +209,13 @@ class Membership:
             return self._send_links(now_s, sender, held.version)
         if held.digest != self.roster.digest:
             return self._other_roster(sender, held)
-        asked = spread.wanted(self.ballots, self.cards, held.ids)
+        asked = self._spread.wanted(self.ballots, self.cards, held.ids)
         return [] if asked is None else [terms.Tell(sender, asked)]
 
     def _asked(self, now_s: float, sender: SiteId, asked: RosterWanted) -> list[MembershipEffect]:
         if asked.version != self.roster.version:
             return self._send_links(now_s, sender, asked.version)
-        items = spread.answer(self.ballots, self.cards, asked.ids)
+        items = self._spread.answer(self.ballots, self.cards, asked.ids)
         return [] if items is None else [terms.Tell(sender, items)]
 
     def _send_links(self, now_s: float, sender: SiteId, version: int) -> list[MembershipEffect]:
@@ -233,9 +234,11 @@ class Membership:
         self, now_s: float, sender: SiteId, items: tuple[RosterItem, ...]
     ) -> list[MembershipEffect]:
         effects: list[MembershipEffect] = []
+        bucket = self._senders.setdefault(sender, TokenBucket(terms.ITEMS_PER_S, terms.ITEMS_BURST))
         try:
             for item in items:
-                effects += self._take(now_s, item)
+                if bucket.take(now_s):
+                    effects += self._take(now_s, item)
         except PeerError as error:
             effects.append(terms.Refused(sender, error.rule))
         effects += self._react()

@@ -48,6 +48,7 @@ class Spread:
     def __init__(self) -> None:
         self._sent_links_s: dict[SiteId, float] = {}
         self._told_from = 0
+        self._known: tuple[tuple[int, tuple[Card, ...]], dict[Digest, RosterItem]] | None = None
 
     def may_send_links(self, now_s: float, site: SiteId) -> bool:
         """A member that is behind gets the chain once a second at most."""
@@ -59,12 +60,37 @@ class Spread:
 
     def held(self, ballots: Ballots, cards: Sequence[Card]) -> RosterHeld:
         """What this site holds; if one message cannot name all of it, the next in turn."""
-        ids = sorted(items_by_id(ballots, cards))
+        ids = sorted(self._items(ballots, cards))
         if len(ids) > ROSTER_IDS_MAX:
             start = self._told_from % len(ids)
             self._told_from = start + ROSTER_IDS_MAX
             ids = sorted((ids + ids)[start : start + ROSTER_IDS_MAX])
         return RosterHeld(ballots.roster.version, ballots.roster.digest, tuple(ids))
+
+    def wanted(
+        self, ballots: Ballots, cards: Sequence[Card], ids: Sequence[Digest]
+    ) -> RosterWanted | None:
+        """What another member holds and this site does not; None if nothing."""
+        missing = tuple(sorted(set(ids) - set(self._items(ballots, cards))))
+        return (
+            RosterWanted(ballots.roster.version, missing[:ROSTER_WANTED_MAX]) if missing else None
+        )
+
+    def answer(
+        self, ballots: Ballots, cards: Sequence[Card], ids: Sequence[Digest]
+    ) -> RosterItems | None:
+        """What was asked for: statements first, as candidates count only if somebody names them."""
+        known = self._items(ballots, cards)
+        asked = [known[one] for one in ids if one in known]
+        ordered = sorted(asked, key=lambda item: item.kind is ItemKind.CHANGE)
+        return RosterItems(_fitting(ordered)) if ordered else None
+
+    def _items(self, ballots: Ballots, cards: Sequence[Card]) -> dict[Digest, RosterItem]:
+        """Worked out anew only when something came: every member asks every few seconds."""
+        state = (ballots.revision, tuple(cards))
+        if self._known is None or self._known[0] != state:
+            self._known = (state, items_by_id(ballots, cards))
+        return self._known[1]
 
 
 def items_by_id(ballots: Ballots, cards: Sequence[Card]) -> dict[Digest, RosterItem]:
@@ -73,21 +99,6 @@ def items_by_id(ballots: Ballots, cards: Sequence[Card]) -> dict[Digest, RosterI
     for item in (*map(statement_item, ballots.statements()), *map(card_item, cards)):
         found[digest_of(item.raw)] = item
     return found
-
-
-def wanted(ballots: Ballots, cards: Sequence[Card], ids: Sequence[Digest]) -> RosterWanted | None:
-    """What another member holds and this site does not; None if nothing."""
-    known = items_by_id(ballots, cards)
-    missing = tuple(sorted(set(ids) - set(known)))[:ROSTER_WANTED_MAX]
-    return RosterWanted(ballots.roster.version, missing) if missing else None
-
-
-def answer(ballots: Ballots, cards: Sequence[Card], ids: Sequence[Digest]) -> RosterItems | None:
-    """What was asked for: statements first, as candidates count only if somebody names them."""
-    known = items_by_id(ballots, cards)
-    asked = [known[one] for one in ids if one in known]
-    ordered = sorted(asked, key=lambda item: item.kind is ItemKind.CHANGE)
-    return RosterItems(_fitting(ordered)) if ordered else None
 
 
 def told(statements: Sequence[Statement], ballots: Ballots) -> RosterItems:

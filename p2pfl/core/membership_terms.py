@@ -18,6 +18,10 @@ RECONCILE_S: Final = 5.0
 """What is held is told this often, so that what got lost comes after all."""
 LINKS_AGAIN_S: Final = 1.0
 """A site that is behind is sent what follows at most this often."""
+ITEMS_PER_S: Final = 50.0
+ITEMS_BURST: Final = 1_024.0
+"""Things about the roster that one member may have checked here; more are dropped, and told again.
+Checking one costs some signatures."""
 CARDS_BURST: Final = 8.0
 CARDS_PER_S: Final = 1.0 / 300.0
 """Newer cards of one member that are taken: each is an entry in everybody's ledger."""

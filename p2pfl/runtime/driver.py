@@ -180,17 +180,17 @@ class Driver:
         """Append entries for a person's command; the core learns of them like of its own.
 
         Raises OperatorError where the site is read-only."""
-        self._require_writable()
+        self.require_writable()
         return await self.writer.append(drafts)
 
     async def append_unless(self, drafts: Sequence[Draft], unless: Unless) -> Recorded | None:
         """Like `append`, unless something on record by then spoils it: then None."""
-        self._require_writable()
+        self.require_writable()
         return await self.writer.append_unless(drafts, unless)
 
     async def change_log(self, work: Callable[[Log, int], Committed | None]) -> Recorded | None:
         """A new log key or an erased value, for a person's command: see `LedgerWriter.perform`."""
-        self._require_writable()
+        self.require_writable()
         return await self.writer.perform(work)
 
     # -- events in, effects out ------------------------------------------------------------------
@@ -359,7 +359,8 @@ class Driver:
                 case _:
                     assert_never(output)
 
-    def _require_writable(self) -> None:
+    def require_writable(self) -> None:
+        """Raises OperatorError where this site records nothing more, and says why."""
         if self.core.read_only_reason:
             raise OperatorError(
                 self.core.read_only_reason,

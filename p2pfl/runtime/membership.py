@@ -152,9 +152,12 @@ class NodeVotes:
 
     runner: MembershipRunner
     loop: asyncio.AbstractEventLoop
+    require_writable: Callable[[], None]
+    """Raises OperatorError where the site is read-only."""
 
     def act(self, event: terms.MembershipEvent) -> None:
         """Have the node do it."""
+        self.require_writable()
         acting = asyncio.run_coroutine_threadsafe(self.runner.act(event), self.loop)
         with refusals_for_people():
             acting.result()

@@ -17,7 +17,6 @@ import numpy as np
 from gossip.errors import TransportError
 from gossip.keys import SiteKeys
 from gossip.limits import MANIFEST_BYTES_MAX
-from gossip.roster import Roster
 from ledger.log import Log, Signer
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.events import OwnLog
@@ -76,7 +75,7 @@ async def run_node(home: Home, echo: Callable[[str], None], *, offline_ok: bool 
             agreed = required_version(home)
             membership = load_membership(home, keys, agreed, log.entries())
             roster = membership.members
-            _check_membership(keys, roster, config)
+            _check_membership(keys, membership, config)
             check_own_log(roster, keys.site, log.log_id, config.name)
             observer = NodeObserver(open_log(home.node_log), echo, home.logs / "bugs.log")
             _remove_leftovers(home)
@@ -233,7 +232,15 @@ def _stop_signals() -> asyncio.Event:
     return stop
 
 
-def _check_membership(keys: SiteKeys, roster: Roster, config: Config) -> None:
+def _check_membership(keys: SiteKeys, membership: Membership, config: Config) -> None:
+    roster, past = membership.roster, membership.chain.rosters
+    if keys.site not in roster and any(keys.site in version for version in past):
+        raise OperatorError(
+            f"This site ({config.name}) is no member of {roster.consortium} any more; version "
+            f"{roster.version} of the roster is in force.",
+            fix="`p2pfl roster history` says since when; a member may propose this site again with "
+            "`p2pfl roster propose-add`. Commands that read this home go on working.",
+        )
     if keys.site not in roster:
         raise OperatorError(
             f"The roster of {roster.consortium} does not list this site ({config.name}).",

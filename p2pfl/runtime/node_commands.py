@@ -107,7 +107,7 @@ class NodeCommands:
         self._keys = keys
         self._ledger = NodeLedger(log, driver, loop)
         self._audience = NodeAudience(driver, admission, loop)
-        self._votes = NodeVotes(driver.membership, loop)
+        self._votes = NodeVotes(driver.membership, loop, driver.require_writable)
         self._now_us = now_us
         self._status = status
         self._one_at_a_time = asyncio.Lock()

@@ -192,6 +192,25 @@ def _renewed_card(home: Path) -> bytes:
     return encode_card(moved)
 
 
+def test_a_removed_home_says_so_and_still_reads_its_ledger(two: Path) -> None:
+    one, other = two / "site0", two / "site1"
+    done("roster", "propose-remove", "site1", "--home", one)
+    hand_over(two, 0, 1)
+    done("roster", "sign", "--yes", "--home", other)
+    hand_over(two, 1, 0)
+    done("roster", "sign", "--yes", "--home", one)
+    done("roster", "export", "--out", two / "chain", "--home", one)
+    done("roster", "install", two / "chain", "--home", other)
+    said = done("roster", "status", "--home", other).out
+    assert "no member of heart any more" in " ".join(said.split())
+    ran = p2pfl("node", "start", "--home", other)
+    assert ran.code == EXIT_REFUSED
+    assert "no member of heart any more" in ran.err
+    refused = p2pfl("roster", "set-address", "127.0.0.1:7499", "--home", other)
+    assert refused.code == EXIT_REFUSED
+    assert done("ledger", "audit", "--home", other).code == 0
+
+
 # -- addresses -----------------------------------------------------------------------------------
 
 

@@ -261,6 +261,21 @@ def test_what_one_member_says_is_bounded() -> None:
     assert len(list(world.sites[one].machine.ballots.statements())) == 4
 
 
+def test_a_flood_of_things_from_one_member_is_checked_up_to_a_rate() -> None:
+    world = World(4, 1)
+    liar, one = voters(4)[0], min(world.sites)
+    machine = world.sites[one].machine
+    signed = items_of(sign_candidate(liar.keys.identity, world.roster, 1, digest_of(4, 0)))
+    flood = RosterItems(signed.items * 256)
+    for _ in range(4):  # what is allowed at once
+        machine.handle(0.0, terms.Said(liar.card.site, flood))
+    fresh = items_of(sign_candidate(liar.keys.identity, world.roster, 2, digest_of(4, 0)))
+    machine.handle(0.0, terms.Said(liar.card.site, fresh))
+    assert len(list(machine.ballots.statements())) == 1
+    machine.handle(1.0, terms.Said(liar.card.site, fresh))
+    assert len(list(machine.ballots.statements())) == 2
+
+
 def test_a_newcomer_has_no_vote_before_it_is_a_member() -> None:
     world = World(4, 0)
     one = min(world.sites)

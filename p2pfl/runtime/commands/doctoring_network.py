@@ -46,7 +46,7 @@ def check_roster(home: Home) -> Checks:
             "roster",
             f"The others dial {', '.join(card.addresses) or 'nobody here'}; config.toml announces "
             f"{', '.join(config.announce)}.",
-            "Change config.toml, or have a roster with the new address signed.",
+            "Change config.toml, or tell the others: `p2pfl roster set-address HOST:PORT`.",
         )
         return
     yield ok("roster", f"{roster.consortium} v{roster.version}, {len(roster.members)} members")
