@@ -45,7 +45,7 @@ from gossip.errors import (
     Unreachable,
 )
 from gossip.identifiers import Digest, SiteId
-from gossip.libp2p_bulk import give_credit, read_into, write_bulk
+from gossip.libp2p_bulk import Uplink, give_credit, read_into, write_bulk
 from gossip.libp2p_guards import Access, Refusals, close_quietly, reset_quietly
 from gossip.libp2p_host import GuardedHost
 from gossip.libp2p_limits import NetLimits
@@ -84,6 +84,7 @@ class BlobGiver:
         self._limits = limits
         self._lookup = lookup
         self._uploads = 0
+        self._uplink = Uplink(limits.upload_bytes_per_s)
 
     async def handle(self, stream: Any) -> None:
         """One inbound blob stream, until the peer closes it or asks for what it does not get."""
@@ -149,7 +150,7 @@ class BlobGiver:
     async def _write(self, stream: Any, chunks: "trio.MemoryReceiveChannel[memoryview]") -> None:
         async with chunks:
             async for chunk in chunks:
-                await write_bulk(stream, chunk, self._limits.chunk_s)
+                await write_bulk(stream, chunk, self._limits.chunk_s, self._uplink)
 
     async def _refuse(self, stream: Any, status: Status) -> None:
         await write_shielded(stream, encode_answer(Answer(status, 0)), self._limits.chunk_s)
@@ -209,7 +210,8 @@ class BlobTaker:
             raise FetchBusy(site, spool.digest, f"{spool.into.name} is being fetched already")
         self._targets.add(spool.into)
         try:
-            with trio.fail_after(self._limits.transfer_s):
+            slowest_s = spool.size_bytes / self._limits.slowest_bytes_per_s
+            with trio.fail_after(self._limits.transfer_s + slowest_s):
                 async with self._slot(site):
                     await self._fetch(site, peer, spool, progress)
         except trio.TooSlowError as error:

@@ -24,30 +24,31 @@ _NO_CREDIT_S: Final = 0.005
 
 
 async def read_into(stream: Any, view: memoryview, timeout_s: float) -> None:
-    """Fill the view from a stream. Raises StreamError at its end, trio.TooSlowError.
+    """Fill the view from a stream. Raises StreamError at its end, trio.TooSlowError when nothing
+    comes for `timeout_s`.
 
     The sender gets no credit for it: see `give_credit`.
     """
     muxed, have = stream.muxed_stream, 0
     conn, number = muxed.conn, muxed.stream_id
-    with trio.fail_after(timeout_s):
-        while have < len(view):
-            buffer = conn.stream_buffers.get(number)
-            if buffer:
-                size = min(len(buffer), len(view) - have)
-                with memoryview(buffer) as held:
-                    view[have : have + size] = held[:size]
-                del buffer[:size]
-                have += size
-                continue
-            event = conn.stream_events.get(number)
-            if muxed.reset_received:
-                raise StreamReset("the peer reset the stream")
-            if buffer is None or event is None or muxed.recv_closed or muxed.closed:
-                raise StreamEOF("the stream ended")
+    while have < len(view):
+        buffer = conn.stream_buffers.get(number)
+        if buffer:
+            size = min(len(buffer), len(view) - have)
+            with memoryview(buffer) as held:
+                view[have : have + size] = held[:size]
+            del buffer[:size]
+            have += size
+            continue
+        event = conn.stream_events.get(number)
+        if muxed.reset_received:
+            raise StreamReset("the peer reset the stream")
+        if buffer is None or event is None or muxed.recv_closed or muxed.closed:
+            raise StreamEOF("the stream ended")
+        with trio.fail_after(timeout_s):
             await event.wait()
-            if number in conn.stream_events:
-                conn.stream_events[number] = trio.Event()
+        if number in conn.stream_events:
+            conn.stream_events[number] = trio.Event()
 
 
 async def give_credit(stream: Any, length: int, *, more: int = 0) -> None:
@@ -61,7 +62,23 @@ async def give_credit(stream: Any, length: int, *, more: int = 0) -> None:
         raise StreamReset("the connection was lost") from error
 
 
-async def write_bulk(stream: Any, view: memoryview, timeout_s: float) -> None:
+class Uplink:
+    """A rate that all transfers share, each frame in its turn. bytes_per_s 0: no limit."""
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._free_s = float("-inf")
+
+    async def wait(self, size: int) -> None:
+        """Return when so many more bytes may go out."""
+        if not self._bytes_per_s:
+            return
+        start_s = max(trio.current_time(), self._free_s)
+        self._free_s = start_s + size / self._bytes_per_s
+        await trio.sleep_until(start_s)
+
+
+async def write_bulk(stream: Any, view: memoryview, timeout_s: float, uplink: Uplink) -> None:
     """Write everything in frames of WRITE_BYTES; a cancellation falls between two of them.
 
     Raises StreamError, or trio.TooSlowError where the peer gives no credit for `timeout_s`.
@@ -71,8 +88,9 @@ async def write_bulk(stream: Any, view: memoryview, timeout_s: float) -> None:
     while sent < len(view):
         if not muxed.send_window:
             await _wait_for_credit(muxed, timeout_s)
-        _require_open(muxed)
         size = min(muxed.send_window, WRITE_BYTES, len(view) - sent)
+        await uplink.wait(size)
+        _require_open(muxed)
         muxed.send_window -= size
         frame = _HEADER.pack(0, _DATA, 0, muxed.stream_id, size) + view[sent : sent + size]
         try:

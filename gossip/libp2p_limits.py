@@ -47,7 +47,13 @@ class NetLimits:
     """Largest multiplexer frame taken; ours are 64 KiB."""
 
     chunk_s: float = 15.0
+    """The longest wait for the next bytes of a transfer."""
     transfer_s: float = 600.0
+    slowest_bytes_per_s: float = 125_000.0
+    """A transfer may take `transfer_s`, and as long as its bytes take at this rate."""
+    upload_bytes_per_s: float = 0.0
+    """What serving blobs may take of the line, all together; 0: all there is. Messages are never
+    held back."""
     uploads_max: int = 8
     """Inbound blob streams of all peers."""
     downloads_per_peer_max: int = 2

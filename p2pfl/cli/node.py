@@ -80,6 +80,15 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
                 for name in told["heard_slowly"]
             ],
             ("ledger", f"{told['ledger_entries']} entries"),
+            ("models", _models_text(told["models"])),
+            *[
+                (
+                    "fetches",
+                    f"{one['bytes'] / 1e6:.0f} of {one['of_bytes'] / 1e6:.0f} MB from "
+                    f"{one['name']}",
+                )
+                for one in told["transfers"]
+            ],
             ("memory", f"{told['memory_peak_kib'] / 1024:.0f} MB at most so far"),
             *[
                 (
@@ -132,6 +141,15 @@ def _line_text(line: Any) -> str:
     sent, received = (line[key] / 1e6 for key in ("sent_bytes", "received_bytes"))
     text += f", {sent:.1f} MB sent, {received:.1f} MB received"
     return text + (f", {line['queued_frames']} waiting" if line["queued_frames"] else "")
+
+
+def _models_text(models: Any) -> str:
+    """What stored models take of the disk, and what is removed of them."""
+    budget = f" of {models['bytes_max'] / 1e9:g} GB" if models["bytes_max"] else ""
+    text = f"{models['bytes'] / 1e9:.3g} GB{budget} in {models['files']} files"
+    rounds = models["keep_rounds"]
+    kept = "of all rounds" if rounds is None else f"{rounds} rounds kept for audits"
+    return f"{text}, {kept}" + (f", {models['removed']} removed" if models["removed"] else "")
 
 
 def _not_reached(home: Home, told: Any) -> list[str]:

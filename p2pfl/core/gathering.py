@@ -9,7 +9,7 @@ from p2pfl.core import effects as fx
 from p2pfl.core.encoding import blob_size_bytes
 from p2pfl.core.inbox import OFFERED_ROUNDS, Heard, Holding, Inbox
 from p2pfl.core.manifest import Manifest
-from p2pfl.core.names import Round, StudyId
+from p2pfl.core.names import ModelHash, Round, StudyId
 from p2pfl.core.participants import Neighbourhood, Neighbourhoods
 from p2pfl.core.patience import Patience
 from p2pfl.core.refusals import NotANeighbour, WrongSize
@@ -98,6 +98,12 @@ class Gathering:
         # Everything else that is near was asked for when it came, or when the round began.
         is_soon = heard.round <= current + 1
         return [self._obtain(heard)] if is_soon and self._is_near(heard) else []
+
+    @property
+    def models(self) -> frozenset[ModelHash]:
+        """Updates that are remembered or on their way: they may be needed yet."""
+        under_way = (heard.model for heard in self._under_way.values())
+        return self._inbox.models.union(under_way)
 
     def holds_leaf(self, leaf: bytes) -> bool:
         """Whether an update is held that this entry of its sender's log stands for."""

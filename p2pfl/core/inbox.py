@@ -116,6 +116,12 @@ class Inbox:
             if round_ > current + WINDOW_ROUNDS:
                 del of_site[round_]
 
+    @property
+    def models(self) -> frozenset[ModelHash]:
+        """Everything that is held, announced or on disk."""
+        held = (heard for of_site in self._heard.values() for heard in of_site.values())
+        return frozenset(heard.model for heard in (*held, *self._stored.values()))
+
     def holds_leaf(self, leaf: bytes) -> bool:
         """Whether an update is held that this entry of its sender's log stands for."""
         held = (heard for of_site in self._heard.values() for heard in of_site.values())

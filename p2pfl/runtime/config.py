@@ -19,7 +19,8 @@ from p2pfl.runtime.home import read_own
 
 CONFIG_BYTES_MAX: Final = 64 * 1024
 
-_KEYS: Final = ("name", "listen", "announce", "consortium", "metrics")
+_KEYS: Final = ("name", "listen", "announce", "consortium", "metrics", "upload_mbit_s", "models_gb")
+_LIMITS: Final = ("upload_mbit_s", "models_gb")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
 _CONSORTIUM: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _ADDRESS: Final = re.compile(r"[^\s]{1,261}")
@@ -39,6 +40,15 @@ class Config:
     consortium: str
     metrics: str = ""
     """host:port where monitoring reads numbers; empty: nowhere."""
+    upload_mbit_s: float = 0.0
+    """What models may take of the line out, in megabits a second; 0: all there is."""
+    models_gb: float = 0.0
+    """What models may take of the disk, in gigabytes (10⁹ bytes); 0: all but a reserve."""
+
+    @property
+    def upload_bytes_per_s(self) -> float:
+        """0: all there is."""
+        return self.upload_mbit_s * 1e6 / 8
 
     @property
     def listen_host(self) -> str:
@@ -82,6 +92,9 @@ def render_config(config: Config) -> bytes:
     }
     if config.metrics:
         document["metrics"] = config.metrics
+    for name in _LIMITS:
+        if value := getattr(config, name):
+            document[name] = value
     return tomli_w.dumps(document).encode()
 
 
@@ -127,7 +140,14 @@ def _config(table: Table) -> Config:
         announce=announce,
         consortium=table.text("consortium", _CONSORTIUM, "1 to 63 of a-z, 0-9, . and -"),
         metrics=metrics,
+        upload_mbit_s=_limit(table, "upload_mbit_s", 0.1),
+        models_gb=_limit(table, "models_gb", 0.001),
     )
+
+
+def _limit(table: Table, key: str, low: float) -> float:
+    """A limit, where there is one."""
+    return table.number(key, low, 1e6) if table.has(key) else 0.0
 
 
 def _check_listen(place: str, listen: str) -> None:

@@ -33,6 +33,7 @@ from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.errors import EXIT_REFUSED, BlobError, OperatorError
 from p2pfl.runtime.exchange import Exchange
 from p2pfl.runtime.home import Home, write_durably
+from p2pfl.runtime.keeping import EVERYTHING, Keep
 from p2pfl.runtime.ledger_writer import Approval, InForce, LedgerWriter, Recorded, Unless
 from p2pfl.runtime.membership import MembershipRunner
 from p2pfl.runtime.membership_surface import NodeSurface
@@ -81,6 +82,7 @@ class Surroundings:
     faulty_witnesses: int | None = None
     """How many witnesses may lie, if the policy says so: see `witnessing_terms.quorum`."""
     training_program: Sequence[str] = WORKER
+    keep: Keep = EVERYTHING
     confinement: Terms | None = None
     """What training processes may reach; None where this machine cannot confine them."""
 
@@ -132,6 +134,7 @@ class Driver:
             show=given.observer.show,
             report_bug=given.observer.bug,
             fail=self._fail,
+            keep=given.keep,
         )
 
     async def start(self, manifests: Sequence[Manifest]) -> None:

@@ -22,12 +22,27 @@ from p2pfl.core.names import ModelHash, StudyId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.errors import BlobDamaged, BlobError, NotFinite, OutsideRange
 from p2pfl.runtime.home import Home, sync_directory
+from p2pfl.runtime.keeping import Keep, NoRoom, require_room_for
 from p2pfl.runtime.vector_files import Layout, VectorFile
 
 PARTS_PER_SITE_MAX: Final = 4
 """Unfinished transfers kept per study and neighbour, to be resumed."""
 PATIENCE_S: Final = 10.0
 """The longest pause between two rounds of asking for a model that nobody gave yet."""
+
+
+@dataclass(eq=False, slots=True)
+class Transfer:
+    """A model on its way."""
+
+    study: StudyId
+    site: SiteId
+    size_bytes: int
+    have_bytes: int = 0
+
+    def had(self, have_bytes: int) -> None:
+        """So much of it is on disk."""
+        self.have_bytes = have_bytes
 
 
 class ModelJobs:
@@ -40,12 +55,21 @@ class ModelJobs:
         blobs: BlobStore,
         transport: Transport,
         submit: Callable[[ev.Event], None],
+        keep: Keep,
+        show: Callable[[StudyId, fx.Notice], None],
     ) -> None:
         self._incoming = home.path / "incoming"
         self._blobs = blobs
         self._transport = transport
         self._submit = submit
+        self._keep = keep
+        self._show = show
+        self._transfers: list[Transfer] = []
         self._wanted: set[tuple[StudyId, ModelHash]] = set()
+
+    def transfers(self) -> tuple[Transfer, ...]:
+        """What is being fetched now."""
+        return tuple(self._transfers)
 
     async def obtain(self, effect: fx.Obtain) -> None:
         """Have a neighbour's update on disk, sound; or say what is wrong, and whose fault it is."""
@@ -69,6 +93,10 @@ class ModelJobs:
             self._submit(failed("wrong-digest", hostile=True))
         except BlobError:
             self._submit(failed("wrong-shape", hostile=True))
+        except NoRoom as error:
+            sentence = f"a neighbour's update is not fetched: {error}; free or raise the budget"
+            self._show(effect.study, fx.Happened("no_room", sentence, ()))
+            self._submit(failed("no-room", hostile=False))
         except (TransportError, OSError):
             self._submit(failed("not-fetched", hostile=False))
         else:
@@ -122,7 +150,13 @@ class ModelJobs:
         into = folder / model.hex()
         await asyncio.to_thread(_make_folder, folder, keep=into)
         size = sound.layout.size_bytes
-        await self._transport.fetch(site, Digest(model), size, into, lambda _bytes: None)
+        await asyncio.to_thread(require_room_for, self._blobs.directory, size, self._keep)
+        transfer = Transfer(study, site, size)
+        self._transfers.append(transfer)
+        try:
+            await self._transport.fetch(site, Digest(model), size, into, transfer.had)
+        finally:
+            self._transfers.remove(transfer)
         await asyncio.to_thread(self._take_in, into, model, sound)
 
     def _require_stored(self, model: ModelHash, sound: "Sound") -> None:

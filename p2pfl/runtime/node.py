@@ -38,6 +38,8 @@ from p2pfl.runtime.driver import Driver, Surroundings
 from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError, as_sentence
 from p2pfl.runtime.home import Home, read_own, write_durably
 from p2pfl.runtime.jsonable import Json
+from p2pfl.runtime.keeping import Keeper
+from p2pfl.runtime.keeping_terms import keep_of
 from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.membership_files import load_membership, settle_roster
 from p2pfl.runtime.node_commands import NodeCommands
@@ -95,12 +97,15 @@ async def _serve(
     *,
     offline_ok: bool,
 ) -> None:
+    from gossip.libp2p_limits import NetLimits
     from gossip.libp2p_transport import Libp2pTransport
 
     started_s = time.perf_counter()
     stop = _stop_signals()
     roster = membership.members
-    transport = Libp2pTransport(keys.transport, roster, config.listen)
+    keep, limits = keep_of(home), NetLimits(upload_bytes_per_s=config.upload_bytes_per_s)
+    transport = Libp2pTransport(keys.transport, roster, config.listen, limits=limits)
+    blobs = BlobStore(home.blobs)
     measured = _measured(config, observer)
     driver = Driver(
         Surroundings(
@@ -109,7 +114,7 @@ async def _serve(
             transport_seed=keys.transport,
             membership=membership,
             log=log,
-            blobs=BlobStore(home.blobs),
+            blobs=blobs,
             transport=transport,
             dataset_file=lambda ds: _dataset_file(home, ds),
             clock_s=now_s,
@@ -120,11 +125,14 @@ async def _serve(
             offline_ok=offline_ok,
             faulty_witnesses=read_policy(home.policy)[0].faulty_witnesses,
             confinement=_confinement(observer),
+            keep=keep,
         )
     )
+    keeper = Keeper(driver.core, blobs, keep, observer.show)
 
     async def told() -> Json:
-        return status(driver, transport.counts, await transport.links(), now_s())
+        links = await transport.links()
+        return status(driver, keeper, transport.counts, links, now_s())
 
     admission = _admission(home, config, driver, observer)
     commands = NodeCommands(home, keys, log, driver, admission, now_us=_now_us, status=told)
@@ -134,19 +142,12 @@ async def _serve(
         await control.start()
         if page is not None:
             await page.start()
-        try:
-            await driver.start(_manifests(home, observer))
-        except TransportError as error:
-            raise OperatorError(
-                as_sentence(f"The node's network did not start: {error}"),
-                fix="Free the address, or change `listen` in config.toml; is another node running?",
-                exit_code=EXIT_UNAVAILABLE,
-            ) from error
+        await _started(driver, _manifests(home, observer))
         ready_s = time.perf_counter() - started_s
         observer.log.info("node_ready", site=keys.site.hex(), listen=config.listen)
         observer.started(config.name, config.listen, len(roster.members) - 1, ready_s)
         await _open_admission(admission, observer)
-        await _until_stopped(stop, driver, observer)
+        await _until_stopped(stop, driver, keeper, observer)
     finally:
         commands.stop()
         await admission.stop()
@@ -173,6 +174,18 @@ async def _open_admission(admission: Admission, observer: NodeObserver) -> None:
         await admission.refresh()
     except OperatorError as error:
         observer.log.warning("admission_failed", sentence=error.message, fix=error.fix)
+
+
+async def _started(driver: Driver, manifests: list[Manifest]) -> None:
+    """Raises OperatorError when the address cannot be had."""
+    try:
+        await driver.start(manifests)
+    except TransportError as error:
+        raise OperatorError(
+            as_sentence(f"The node's network did not start: {error}"),
+            fix="Free the address, or change `listen` in config.toml; is another node running?",
+            exit_code=EXIT_UNAVAILABLE,
+        ) from error
 
 
 def _measured(config: Config, observer: NodeObserver) -> "Measured | None":
@@ -205,13 +218,20 @@ def _now_us() -> int:
     return int(now_s() * 1_000_000)
 
 
-async def _until_stopped(stop: asyncio.Event, driver: Driver, observer: NodeObserver) -> None:
-    """Return on a signal; raise what made the driver unable to go on."""
+async def _until_stopped(
+    stop: asyncio.Event, driver: Driver, keeper: Keeper, observer: NodeObserver
+) -> None:
+    """Return on a signal; raise what made the driver, or its keeper, unable to go on."""
     stopping = asyncio.create_task(stop.wait())
     failing = asyncio.create_task(driver.wait())
-    done, pending = await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
+    keeping = asyncio.create_task(keeper.run())
+    done, pending = await asyncio.wait(
+        {stopping, failing, keeping}, return_when=asyncio.FIRST_COMPLETED
+    )
     for task in pending:
         task.cancel()
+    if keeping in done:
+        await keeping
     if failing not in done:
         return
     try:

@@ -12,6 +12,7 @@ from p2pfl.core.phases import Phase
 from p2pfl.core.rounds import StudyRun
 from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.jsonable import Json
+from p2pfl.runtime.keeping import Keeper
 
 HARMLESS: Final = frozenset(error.__name__ for error in EXCUSED)
 """Rules that honest sites break, too: people see them apart from the others."""
@@ -28,7 +29,11 @@ def queues(driver: Driver) -> dict[str, int]:
 
 
 def status(
-    driver: Driver, turned_away: Mapping[str, int], links: Mapping[SiteId, Link], now_s: float
+    driver: Driver,
+    keeper: Keeper,
+    turned_away: Mapping[str, int],
+    links: Mapping[SiteId, Link],
+    now_s: float,
 ) -> Json:
     """Neighbours, studies, training processes and refusals, as JSON.
 
@@ -55,6 +60,8 @@ def status(
             }
             for study, run in sorted(core.runs.items())
         ],
+        "transfers": _transfers(driver),
+        "models": keeper.status(),
         "training_processes": list(driver.jobs.training_pids()),
         "ledger_entries": core.history.size,
         "delivered": counts.delivered,
@@ -87,6 +94,19 @@ def status(
         "false_witnesses": [name_of(core.roster, site) for site in liars],
         "memory_peak_kib": memory_peak_kib(),
     }
+
+
+def _transfers(driver: Driver) -> list[Json]:
+    """Models that are being fetched, and how far they are."""
+    return [
+        {
+            "name": name_of(driver.core.roster, transfer.site),
+            "study": transfer.study.hex(),
+            "bytes": transfer.have_bytes,
+            "of_bytes": transfer.size_bytes,
+        }
+        for transfer in driver.jobs.transfers()
+    ]
 
 
 def _waits_for(run: StudyRun, driver: Driver, now_s: float) -> list[Json]:

@@ -41,6 +41,7 @@ _KEYS: Final = (
     "plans",
     "roles",
     "faulty_witnesses",
+    "keep_rounds",
 )
 _CODE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
@@ -66,6 +67,8 @@ class Policy:
     faulty_witnesses: int | None = None
     """How many of the other sites may lie about ledgers at once, as the consortium agreed; a third
     of them, rounded down, if it did not."""
+    keep_rounds: int | None = None
+    """Of each study, the newest rounds whose models stay for audits; None: all of them."""
 
 
 def render_policy(policy: Policy) -> bytes:
@@ -82,6 +85,8 @@ def render_policy(policy: Policy) -> bytes:
     }
     if policy.faulty_witnesses is not None:
         document["faulty_witnesses"] = policy.faulty_witnesses
+    if policy.keep_rounds is not None:
+        document["keep_rounds"] = policy.keep_rounds
     return tomli_w.dumps(document).encode()
 
 
@@ -132,6 +137,9 @@ def _policy(table: Table) -> Policy:
         roles=_codes(table, "roles", default.roles, ()),
         faulty_witnesses=table.integer("faulty_witnesses", 0, 255)
         if table.has("faulty_witnesses")
+        else None,
+        keep_rounds=table.integer("keep_rounds", 0, 1_000_000)
+        if table.has("keep_rounds")
         else None,
     )
 

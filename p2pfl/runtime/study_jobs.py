@@ -27,7 +27,8 @@ from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.errors import EXIT_IO, BlobError, OperatorError
 from p2pfl.runtime.guarding import Compared, step_borne
 from p2pfl.runtime.home import Home
-from p2pfl.runtime.model_jobs import ModelJobs
+from p2pfl.runtime.keeping import Keep
+from p2pfl.runtime.model_jobs import ModelJobs, Transfer
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_jobs import DatasetFile, TrainingJobs
 
@@ -50,6 +51,7 @@ class StudyJobs:
         show: Callable[[StudyId, fx.Notice], None],
         report_bug: Callable[[BaseException], None],
         fail: Callable[[Exception], None],
+        keep: Keep,
     ) -> None:
         """fail: told what the node cannot go on with."""
         self._blobs = blobs
@@ -60,7 +62,9 @@ class StudyJobs:
         self._tasks: dict[asyncio.Task[None], StudyId] = {}
         self._environment = averaging_environment()
         keep_compiled_code(home.path, os.environ)
-        self._models = ModelJobs(home=home, blobs=blobs, transport=transport, submit=submit)
+        self._models = ModelJobs(
+            home=home, blobs=blobs, transport=transport, submit=submit, keep=keep, show=show
+        )
         self._training = TrainingJobs(
             home=home,
             blobs=blobs,
@@ -73,6 +77,10 @@ class StudyJobs:
     def training_pids(self) -> tuple[int, ...]:
         """Process ids of the running training processes."""
         return self._training.pids()
+
+    def transfers(self) -> tuple[Transfer, ...]:
+        """Models that are being fetched."""
+        return self._models.transfers()
 
     def start(self, effect: fx.StudyJob) -> None:
         """Start a job; its end comes back as an event."""

@@ -8,7 +8,7 @@ is Opacus as its users write it, with noise from torch's own generator. This is 
 if nothing has to be exchanged, recorded or protected: the floor under the benchmark of rounds.
 
 In:  {manifest: path, sites: [{dataset, patient_column, denominator}]}
-Out: {round_s: [per round], loss: after the last}
+Out: {round_s: [per round], used_s: processor seconds per round, loss: after the last}
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from p2pfl.core.encoding import blob_size_bytes
 from p2pfl.core.names import ModelHash, Round, StudyId
 from p2pfl.runtime.blobs import BlobStore, bytes_of_vector
 from p2pfl.runtime.home import Home
+from p2pfl.runtime.keeping import EVERYTHING, Keep
 from p2pfl.runtime.model_jobs import PARTS_PER_SITE_MAX, ModelJobs
 
 D = 9
@@ -58,8 +59,9 @@ class Shelf:
 class Desk:
     """Model jobs in a folder of their own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keep: Keep = EVERYTHING) -> None:
         home = Home(folder)
+        self.notices: list[fx.Notice] = []
         home.blobs.mkdir()
         self.blobs, self.shelf, self.events = BlobStore(home.blobs), Shelf(), list[ev.Event]()
         self.jobs = ModelJobs(
@@ -67,6 +69,8 @@ class Desk:
             blobs=self.blobs,
             transport=self.shelf,  # type: ignore[arg-type]  # only fetching is needed
             submit=self.events.append,
+            keep=keep,
+            show=lambda _study, notice: self.notices.append(notice),
         )
 
     async def obtain(self, data: bytes, *, inline: bytes = b"", d: int = D) -> ev.Event:
@@ -208,3 +212,18 @@ async def test_an_initial_model_is_kept_only_if_the_manifest_names_it(
     assert desk.blobs.digests() == frozenset()
     desk.jobs.keep_initial(replace(proposal, initial=named.read_bytes()))
     assert desk.blobs.digests() == {manifest.study.initial_model}
+
+
+async def test_a_model_beyond_the_budget_is_not_asked_for_and_people_are_told(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path, Keep(bytes_max=1000))
+    small = bytes_of_vector(np.zeros(D, dtype=np.float32))
+    assert isinstance(await desk.obtain(small), ev.Obtained)
+    large = bytes_of_vector(np.ones(300, dtype=np.float32))
+    failed = await desk.obtain(large, d=300)
+    assert isinstance(failed, ev.ObtainFailed)
+    assert (failed.reason, failed.hostile) == ("no-room", False)
+    assert "models_gb" in desk.notices[0].sentence  # type: ignore[union-attr]  # it happened
+    assert len(desk.shelf.asked) == 1
+    assert not desk.jobs.transfers()

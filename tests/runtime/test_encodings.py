@@ -111,6 +111,23 @@ def _int8(scale: float, whole: int = 1) -> bytes:
     return np.float32(scale).tobytes() + np.int8(whole).tobytes()
 
 
+def test_the_vectors_of_the_protocol_are_what_is_written(store: BlobStore) -> None:
+    values = np.array([1, -2, 0.5], dtype=np.float32)
+    whole = np.array([64, -127, 32], dtype=np.int8).tobytes()
+    scale = (np.float32(2) / np.float32(127)).tobytes()
+    files = {
+        "float32": store.path(store.write_vector(values)[0]).read_bytes(),
+        "bf16": store.path(store.write_vector(values, "bf16")[0]).read_bytes(),
+        "int8": _file("int8", 3, scale + whole),
+    }
+    assert vector_of(files["int8"], 3).tolist() == [
+        float(np.float32(number) * np.float32(2 / 127)) for number in (64, -127, 32)
+    ]
+    text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
+    for encoding, raw in files.items():
+        assert f"{encoding:<9}{hashlib.sha256(raw).hexdigest()}" in text
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_bf16_values_that_are_not_finite_are_refused(value: float) -> None:
     with pytest.raises(NotFinite, match="1 values"):

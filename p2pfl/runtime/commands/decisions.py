@@ -31,6 +31,8 @@ from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
 from p2pfl.runtime.commands.study_materials import adoptions, check_materials
 from p2pfl.runtime.datasets import check_unchanged
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
+from p2pfl.runtime.keeping import require_room
+from p2pfl.runtime.keeping_terms import keep_of
 from p2pfl.runtime.policy import objections
 
 APPROVER_FIELD = "approver"
@@ -90,6 +92,7 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
     terms = recorded.terms
     _check_open(site, manifest)
     _check_policy(site, manifest, terms)
+    require_room(site.home.blobs, manifest, keep_of(site.home))
     check_unchanged(site.home, dataset)
     # The study's own terms may differ from those the data was registered with.
     check_fits(site.home, dataset, manifest.data)

@@ -1,0 +1,178 @@
+"""Large blobs: a receiver that is killed, several at once beside small messages, a capped line."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from gossip.blob_protocol import CHUNK_BYTES, REQUESTS_IN_FLIGHT, WRITE_BYTES
+from gossip.identifiers import Digest, SiteId
+from gossip.libp2p_blobs import _CHUNKS_HELD
+from gossip.libp2p_bulk import Uplink
+from gossip.libp2p_limits import NetLimits
+from gossip.libp2p_transport import Libp2pTransport
+from simulations.benchmarks.transfer_bench import Echo, Stage, free_ports, keys_of, roster_of
+
+CHUNKS = 40
+SLOW = NetLimits(upload_bytes_per_s=30e6)
+"""So slow that a kill meets the transfer in its middle."""
+
+
+class Counting(Echo):
+    """Serves one file and counts the chunks that are asked for."""
+
+    def __init__(self, blob: Path) -> None:
+        super().__init__(blob)
+        self.asked = 0
+
+    def blob(self, site: SiteId, digest: Digest) -> Path | None:
+        """One more chunk."""
+        self.asked += 1
+        return super().blob(site, digest)
+
+
+@contextlib.asynccontextmanager
+async def giving(stage: Stage) -> AsyncIterator[Counting]:
+    inbox = Counting(stage.blob)
+    listen = f"127.0.0.1:{stage.ports[1]}"
+    transport = Libp2pTransport(keys_of(1).transport, roster_of(stage), listen, limits=SLOW)
+    await transport.start(inbox)
+    try:
+        yield inbox
+    finally:
+        await transport.stop()
+
+
+async def receiver(stage: Stage, digest: Digest) -> asyncio.subprocess.Process:
+    script = Path(__file__).with_name("net_fetching.py")
+    size = CHUNKS * CHUNK_BYTES
+    arguments = [stage.folder, *stage.ports, digest.hex(), size]
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(script),
+        *map(str, arguments),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+async def said(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    return (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
+
+
+def test_a_receiver_that_is_killed_fetches_no_stored_byte_again(tmp_path: Path) -> None:
+    asyncio.run(_killed(tmp_path))
+
+
+async def _killed(tmp_path: Path) -> None:
+    one, other = free_ports(2)
+    stage = Stage(tmp_path, (one, other), 0, 0)
+    data = os.urandom(CHUNK_BYTES) * CHUNKS
+    stage.blob.write_bytes(data)
+    digest = Digest(hashlib.sha256(data).digest())
+    async with giving(stage) as inbox:
+        first = await receiver(stage, digest)
+        while int(await said(first)) < CHUNKS // 2 * CHUNK_BYTES:
+            pass
+        first.kill()
+        await first.wait()
+        stored = (tmp_path / "had.part").stat().st_size
+        assert CHUNKS // 2 * CHUNK_BYTES <= stored < CHUNKS * CHUNK_BYTES
+        asked_before = inbox.asked
+        second = await receiver(stage, digest)
+        assert int(await said(second)) == stored
+        while (line := await said(second)) != "done":
+            assert int(line) > stored
+        assert await second.wait() == 0
+        assert inbox.asked - asked_before == -(-(len(data) - stored) // CHUNK_BYTES)
+        # What was on its way when it died is all that is sent twice.
+        assert inbox.asked <= CHUNKS + REQUESTS_IN_FLIGHT + _CHUNKS_HELD + 2
+    assert (tmp_path / "had").read_bytes() == data
+
+
+def test_small_messages_pass_two_blobs_on_the_same_line(tmp_path: Path) -> None:
+    """Counted in bytes of the blobs that pass them, for times say more of the machine."""
+    passed = asyncio.run(_messages_beside_blobs(tmp_path))
+    assert len(passed) >= 5, "the blobs were over too soon"
+    # What was asked for of both blobs may be under way before the message.
+    assert sorted(passed)[len(passed) // 2] <= REQUESTS_IN_FLIGHT * CHUNK_BYTES
+
+
+async def _messages_beside_blobs(tmp_path: Path) -> list[int]:
+    """How many bytes of blobs each message met before it arrived."""
+    one, other = free_ports(2)
+    stage = Stage(tmp_path, (one, other), 0, 0)
+    data = os.urandom(CHUNK_BYTES) * CHUNKS
+    stage.blob.write_bytes(data)
+    digest, had, passed = Digest(hashlib.sha256(data).digest()), [0, 0], list[int]()
+    inboxes = Echo(), Echo(stage.blob)
+    ends = [
+        Libp2pTransport(
+            keys_of(at).transport, roster_of(stage), f"127.0.0.1:{stage.ports[at]}", limits=SLOW
+        )
+        for at in range(2)
+    ]
+    for end, inbox in zip(ends, inboxes, strict=True):
+        await end.start(inbox)
+    giver, taker = await inboxes[0].met.get(), await inboxes[1].met.get()
+
+    def counter(at: int) -> Callable[[int], None]:
+        return lambda size: had.__setitem__(at, size)
+
+    fetching = [
+        asyncio.create_task(
+            ends[0].fetch(giver, digest, len(data), tmp_path / f"had-{at}", counter(at))
+        )
+        for at in range(2)
+    ]
+    while not all(fetch.done() for fetch in fetching):
+        before = sum(had)
+        await ends[1].send(taker, b"small")
+        await inboxes[0].arrived.get()
+        if 0 < before < 2 * len(data):
+            passed.append(sum(had) - before)
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*fetching)
+    for end in ends:
+        await end.stop()
+    return passed
+
+
+def test_a_capped_line_gives_all_transfers_together_its_rate() -> None:
+    async def run() -> None:
+        uplink = Uplink(WRITE_BYTES)  # one frame a second
+
+        async def transfer() -> None:
+            for _ in range(5):
+                await uplink.wait(WRITE_BYTES)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(transfer)
+        assert trio.current_time() - start_s == pytest.approx(14.0)
+
+    async def timed() -> None:
+        nonlocal start_s
+        start_s = trio.current_time()
+        await run()
+
+    start_s = 0.0
+    trio.run(timed, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_line_without_a_cap_waits_for_nothing() -> None:
+    async def run() -> None:
+        start_s = trio.current_time()
+        for _ in range(1000):
+            await Uplink(0.0).wait(WRITE_BYTES)
+        assert trio.current_time() == start_s
+
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
