@@ -34,6 +34,16 @@ def test_unknown_manifest_key(row: Row, stage: Stage) -> None:
     stage.refused(row, "study", "validate", stage.manifest)
 
 
+def test_updates_too_old(row: Row, stage: Stage) -> None:
+    stage.edit(stage.manifest, "[averaging]\n", "[averaging]\nstaleness = 9\n")
+    stage.refused(row, "study", "validate", stage.manifest)
+
+
+def test_early_stopping_with_privacy(row: Row, stage: Stage) -> None:
+    stage.edit(stage.manifest, "rounds = 30", "patience = 3\nrounds = 30")
+    stage.refused(row, "study", "validate", stage.manifest)
+
+
 def test_manifest_is_no_toml(row: Row, stage: Stage) -> None:
     stage.edit(stage.manifest, "[study]", "[study")
     stage.refused(row, "study", "validate", stage.manifest)
