@@ -151,7 +151,7 @@ async def test_a_removed_member_is_cut_off_and_leaves_by_itself(
     await until(others, lambda node: site not in node.driver.core.connected)
     await until([gone], lambda node: not machine(node).is_member)
     await until([gone], lambda node: not node.driver.core.connected)
-    assert gone.seen.happened("roster_in_force")
+    await until([gone], lambda node: node.seen.happened("roster_in_force"))
     for node in others:
         assert node.driver.core.connected == {n.keys.site for n in others} - {node.keys.site}
     await stopped(nodes)
