@@ -7,13 +7,13 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 
 import pytest
 from node_homes import Consortium, audit_code, entries
 from node_in_process import LocalNode, living_children
 
 from gossip.envelope import open_envelope
-from gossip.identifiers import Digest
 from gossip.memory_transport import Switchboard
 from gossip.messages import UpdateAnnounced
 from ledger.log import Draft, LogReader
@@ -146,7 +146,7 @@ async def test_a_disk_that_refuses_a_commit_stops_the_node_and_nothing_is_releas
 class FullDisk(BlobStore):
     """Takes no more files."""
 
-    def put_bytes(self, data: bytes) -> Digest:
+    def _temporary(self) -> tuple[int, Path]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
