@@ -55,6 +55,13 @@ def test_disk_is_full(row: Row, stage: Stage) -> None:
     row.check(ran)
 
 
+def test_models_do_not_fit_the_budget(row: Row, stage: Stage) -> None:
+    config = stage.home / "config.toml"
+    config.write_text(f"models_gb = 0.001\n{config.read_text('utf-8')}", "utf-8")
+    (stage.home / "blobs" / ("0" * 64)).write_bytes(bytes(1_000_000))
+    stage.refused(row, "study", "approve", stage.study, "--data", "patients")
+
+
 def test_file_limit_is_reached(row: Row, stage: Stage) -> None:
     words = ("study", "approve", stage.study, "--data", "patients", "--home", stage.home)
     before = stage.entries()
