@@ -1,16 +1,27 @@
-"""`p2pfl keys`: show, backup, restore."""
+"""`p2pfl keys`: show, backup, restore, rotate."""
 
 from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
 
 import typer
 
 from p2pfl.cli import keys_backup
-from p2pfl.cli.context import COMPARE, JsonOption, opened_home, say_fields, say_json, say_wrapped
+from p2pfl.cli.context import (
+    COMPARE,
+    JsonOption,
+    now_us,
+    opened_home,
+    say_fields,
+    say_json,
+    say_wrapped,
+)
 
 app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="This site's public keys, and a backup of the secret ones.",
+    help="This site's public keys; backup and replacement of the secret ones.",
 )
 app.command("backup")(keys_backup.backup)
 app.command("restore")(keys_backup.restore)
@@ -44,3 +55,56 @@ def show(context: typer.Context, json: JsonOption = False) -> None:
     else:
         say_fields(list(shown.items()))
         say_wrapped(COMPARE)
+
+
+class Replaceable(StrEnum):
+    """Which key is replaced."""
+
+    TRANSPORT = "transport"
+    LOG = "log"
+    WITNESS = "witness"
+
+
+@app.command()
+def rotate(
+    context: typer.Context,
+    key: Annotated[Replaceable, typer.Argument(help="Which key.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Replace a key by a statement of the identity key; `log` is `p2pfl ledger rotate-key`."""
+    from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
+
+    if key is Replaceable.LOG:
+        from p2pfl.cli.ledger_recovery import rotate_key
+
+        rotate_key(context, yes, "", json)
+        return
+    if key is Replaceable.WITNESS:
+        raise OperatorError(
+            "A witness key cannot be replaced in this version: the other sites' records hold "
+            "cosignatures made with it.",
+            fix="If a stranger may have it, tell the members, and replace this site's identity: "
+            "`p2pfl roster propose-replace SITE CARD` with the card of a new home.",
+            exit_code=EXIT_REFUSED,
+        )
+    _rotate_transport(context, yes=yes, as_json=json)
+
+
+def _rotate_transport(context: typer.Context, *, yes: bool, as_json: bool) -> None:
+    import os
+
+    from p2pfl.runtime.commands.opening import open_site
+    from p2pfl.runtime.commands.transport_keys import rotate_transport
+
+    home = opened_home(context)
+    with open_site(home, purpose="keys rotate", now_us=now_us, random_bytes=os.urandom) as site:
+        done = rotate_transport(site, is_confirmed=yes)
+    if as_json:
+        say_json(done)
+        return
+    say_wrapped(f"New transport key, on the card with serial {done.serial}: {done.card}")
+    say_wrapped(
+        "Hand that card to one member whose node runs; it runs `p2pfl roster take-card CARD`, "
+        "and its node tells the others. Then start this node, and make a new `p2pfl keys backup`."
+    )

@@ -29,6 +29,7 @@ from p2pfl.cli.roster_votes import (
     set_address,
     sign_proposal,
     status,
+    take_card,
     vote_again,
 )
 
@@ -47,6 +48,7 @@ app.command("status")(status)
 app.command("history")(history)
 app.command("set-address")(set_address)
 app.command("export")(export)
+app.command("take-card")(take_card)
 
 
 @app.command()

@@ -157,6 +157,25 @@ def export(
     )
 
 
+def take_card(
+    context: typer.Context,
+    card: Annotated[Path, typer.Argument(help="A member's newer card file.")],
+    json: JsonOption = False,
+) -> None:
+    """Take over a member's newer card from a file, after it replaced its transport key."""
+    from p2pfl.runtime.commands import catalogue, transport_keys
+
+    request = transport_keys.TakeCard(card.absolute())
+    done = _perform(opened_home(context), catalogue.ROSTER_TAKE_CARD, request)
+    if json:
+        say_json(done)
+        return
+    say_wrapped(
+        f"Card of {done.name} with serial {done.serial} is on record; this site's node tells it "
+        "to the other members."
+    )
+
+
 def _propose(
     context: typer.Context, *, remove: tuple[str, ...], add: tuple[Path, ...], as_json: bool
 ) -> None:

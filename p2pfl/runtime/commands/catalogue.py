@@ -23,6 +23,7 @@ from p2pfl.runtime.commands import (
     spending,
     steering,
     studies,
+    transport_keys,
 )
 from p2pfl.runtime.commands.failures import as_operator_error
 from p2pfl.runtime.commands.opening import Clock, RandomBytes, Site, open_site
@@ -80,6 +81,12 @@ ROSTER_SET_ADDRESS = Command(
     roster_voting.SetAddress,
     roster_voting.AddressSet,
     roster_voting.set_address,
+)
+ROSTER_TAKE_CARD = Command(
+    "roster take-card",
+    transport_keys.TakeCard,
+    transport_keys.CardTaken,
+    transport_keys.take_card,
 )
 CONSORTIUM_INVITE = Command("consortium invite", inviting.Invite, inviting.Invited, inviting.invite)
 CONSORTIUM_WITHDRAW = Command(
@@ -139,6 +146,7 @@ _ALL = (
     ROSTER_SIGN_PROPOSAL,
     ROSTER_VOTE_AGAIN,
     ROSTER_SET_ADDRESS,
+    ROSTER_TAKE_CARD,
     CONSORTIUM_INVITE,
     CONSORTIUM_WITHDRAW,
     CONSORTIUM_ACCEPT,

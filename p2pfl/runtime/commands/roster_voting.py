@@ -9,6 +9,7 @@ from pathlib import Path
 from gossip.card import Card, encode_card, sign_card
 from gossip.errors import FounderMissing
 from gossip.identifiers import Digest, SiteId
+from gossip.keys import SiteKeys
 from gossip.roster import Roster
 from gossip.roster_chain import encode_chain, verify_complete
 from gossip.roster_change import change_of
@@ -124,10 +125,12 @@ def set_address(site: Site, request: SetAddress) -> AddressSet:
     return AddressSet(site.home.card(config.name), card.serial, card.addresses)
 
 
-def renew_card(site: Site, *, addresses: tuple[str, ...]) -> Card:
-    """A newer card of this site with its present keys: recorded, told, and in the card's file.
+def renew_card(
+    site: Site, *, addresses: tuple[str, ...] | None = None, keys: SiteKeys | None = None
+) -> Card:
+    """A newer card of this site: recorded, told, and in the card's file.
 
-    Raises OperatorError."""
+    addresses, keys: what is new; None: as they are. Raises OperatorError."""
 
     def present(machine: Membership) -> Card | None:
         return machine.members.member(machine.me) if machine.is_member else None
@@ -139,10 +142,10 @@ def renew_card(site: Site, *, addresses: tuple[str, ...]) -> Card:
             fix="Ask a member to propose this site again: `p2pfl roster propose-add CARD`.",
         )
     card = sign_card(
-        site.keys,
+        site.keys if keys is None else keys,
         name=known.name,
         log_id=known.log_id,
-        addresses=addresses,
+        addresses=known.addresses if addresses is None else addresses,
         serial=known.serial + 1,
     )
     site.votes.act(terms.Renewed(card))
