@@ -23,7 +23,7 @@ from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core import witnessing_gate as gate
 from p2pfl.core import witnessing_terms as terms
-from p2pfl.core.history import History, Standing
+from p2pfl.core.history import History
 from p2pfl.core.manifest import Manifest, parse_manifest
 from p2pfl.core.membership import Membership
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
@@ -34,7 +34,7 @@ from p2pfl.runtime.errors import EXIT_REFUSED, BlobError, OperatorError
 from p2pfl.runtime.exchange import Exchange
 from p2pfl.runtime.home import Home, write_durably
 from p2pfl.runtime.keeping import EVERYTHING, Keep
-from p2pfl.runtime.ledger_writer import Approval, InForce, LedgerWriter, Recorded, Unless
+from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded, Unless, in_force_of
 from p2pfl.runtime.membership import MembershipRunner
 from p2pfl.runtime.membership_surface import NodeSurface
 from p2pfl.runtime.study_jobs import DatasetFile, StudyJobs
@@ -100,7 +100,9 @@ class Driver:
         self._failure: asyncio.Future[None] = self._loop.create_future()
         members = given.membership.members
         self.core = NodeCore(given.site, members, History(given.log.entries()))
-        self.writer = LedgerWriter(given.log, self._now_us, self._recorded, self._in_force())
+        self.writer = LedgerWriter(
+            given.log, self._now_us, self._recorded, in_force_of(self.core.history)
+        )
         self.witness = WitnessThread(self._witness_given(), self._perform_witness, self._fail)
         self.membership = MembershipRunner(
             given.home,
@@ -146,6 +148,8 @@ class Driver:
         models = frozenset(ModelHash(digest) for digest in self._given.blobs.digests())
         self._tasks.append(asyncio.create_task(self._run(), name="driver"))
         self._tasks.append(asyncio.create_task(self._follow_members(), name="membership"))
+        watching = self.writer.watch_clock(lambda: self.core.own_log is ev.OwnLog.CONFIRMED)
+        self._tasks.append(asyncio.create_task(watching, name="clock"))
         own_log = self._given.own_log
         self.submit(ev.Begin(tuple(manifests), models, self._given.log.note, own_log))
         self.witness.start()
@@ -370,17 +374,6 @@ class Driver:
                 fix="`p2pfl ledger status` shows what the other sites hold.",
                 exit_code=EXIT_REFUSED,
             )
-
-    def _in_force(self) -> InForce:
-        history = self.core.history
-        return InForce(
-            {
-                study: past.approved_seq
-                for study, past in history.studies.items()
-                if past.standing is Standing.APPROVED
-            },
-            frozenset(ds for ds, dataset in history.datasets.items() if dataset.revoked),
-        )
 
     def _set_timer(self, effect: fx.SetTimer) -> None:
         earlier = self._timers.pop(effect.key, None)

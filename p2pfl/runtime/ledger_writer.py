@@ -3,6 +3,7 @@
 An fsync costs milliseconds, a signature microseconds: batching is what keeps rounds short."""
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
@@ -12,15 +13,18 @@ from itertools import chain
 from typing import Final
 
 from ledger.log import Committed, Draft, Entry, Log, Value
-from ledger.log.errors import LogStopped, StoreError
+from ledger.log.errors import LedgerError, LogStopped, StoreError
 from ledger.provenance import kinds
 from ledger.provenance.fields import MICRO
 from ledger.provenance.kinds import ClockAnomaly
 from ledger.provenance.peers import TOLERANCE_US
 from p2pfl.core.effects import SeqLink
+from p2pfl.core.history import History, Standing
 from p2pfl.core.names import StudyId
 
 BATCH_ENTRIES_MAX: Final = 512
+CLOCK_S: Final = 10.0
+"""How often the clock is looked at while nothing is written."""
 _STEADY: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _DECISIONS: Final = frozenset(
     kind.KIND
@@ -61,6 +65,18 @@ class InForce:
 
     approved: Mapping[StudyId, int]
     withdrawn: frozenset[bytes] = frozenset()
+
+
+def in_force_of(history: History) -> InForce:
+    """What is in force at the end of a ledger."""
+    return InForce(
+        {
+            study: past.approved_seq
+            for study, past in history.studies.items()
+            if past.standing is Standing.APPROVED
+        },
+        frozenset(ds for ds, dataset in history.datasets.items() if dataset.revoked),
+    )
 
 
 @dataclass(slots=True)
@@ -138,6 +154,17 @@ class LedgerWriter:
 
         For what is more than an append: a new log key, an erased value. Raises what it raises."""
         return await self._request(_Request((), (), self._future(), work=work))
+
+    async def watch_clock(self, may_write: Callable[[], bool], every_s: float = CLOCK_S) -> None:
+        """Have the clock looked at also while nothing is written, until cancelled.
+
+        A clock that was wrong for the last entries would else not be explained by the next ones.
+        may_write: whether it is certain that the log may go on."""
+        while True:
+            await asyncio.sleep(every_s)
+            if may_write():
+                with contextlib.suppress(LedgerError):  # whoever writes next is told
+                    await self.perform(lambda _log, _now_us: None)
 
     def _future(self) -> "asyncio.Future[Recorded | None]":
         return self._loop.create_future()

@@ -143,6 +143,31 @@ async def test_a_clock_that_was_wrong_for_a_while_is_on_record(log: Log, ahead_s
     assert told == [set_by_us, None, -set_by_us, None, None]
 
 
+async def test_a_clock_that_is_set_while_nothing_is_written_is_on_record(log: Log) -> None:
+    off_s, noted, looks = 0.0, asyncio.Event(), 0
+    size, start_us = log.checkpoint.size, max(entry.time_us for entry in log.entries())
+
+    def may_write() -> bool:
+        nonlocal looks
+        looks += 1
+        assert log.checkpoint.size == size, "as long as it may not, nothing is written"
+        return looks > 3
+
+    writer = LedgerWriter(
+        log, lambda: start_us + int(off_s * 1e6), lambda _: noted.set(), InForce({}), lambda: 0.0
+    )
+    off_s = 400.0
+    watching = asyncio.create_task(writer.watch_clock(may_write, 0.0))
+    await asyncio.wait_for(noted.wait(), 40)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    await writer.close()
+    told = [(entry.kind, entry.body["delta_us"]) for entry in log.entries(size)]
+    log.close()
+    assert told == [(kinds.ClockAnomaly.KIND, 400_000_000)]
+    assert looks >= 4
+
+
 async def test_a_disk_that_fails_tells_every_caller_the_cause(log: Log) -> None:
     def refuse(drafts: Sequence[Draft]) -> None:
         raise WriteFailed("no space left on device")
