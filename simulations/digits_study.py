@@ -2,7 +2,7 @@
 
     python -m simulations.digits_study [--alpha 0.1] [--attackers 2] [--rules gm_clip gossip]
         [--attacks none adaptive fixed NAME …] [--local-steps 10] [--rounds 100] [--seeds 3]
-        [--topology complete] [--adjustment 0] [--guard]
+        [--topology complete] [--adjustment 0] [--guard] [--quantile 0.5]
 
 Ten honest sites (or as many as asked for) and some attackers that know everything train one small
 network. Accuracy is on images of nobody's, mean over honest sites. Every attack is run with every
@@ -242,6 +242,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--topology", default="complete", choices=topology.TOPOLOGIES[:-1], help="[complete]")
     add("--degree", type=int, default=6, help="of random-regular [6]")
     add("--adjustment", type=float, default=0.0, help="logits by local class shares [0]")
+    add("--quantile", type=float, default=0.5, help="of distances where gm_clip clips [0.5]")
     add("--guard", action="store_true", help="with the hold-out guard")
     add("--json", type=Path, help="write the rows to this file")
     return parser.parse_args(arguments)
@@ -257,6 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for rule in options.rules:
         share = options.attackers / (options.honest + options.attackers - 1)
         declared = (("byzantine", min(0.49, share)),) if RULES[rule].needs_byzantine_share else ()
+        if rule == "gm_clip":
+            declared = (("quantile", options.quantile),)
         for attack in attacks_named(options.attacks):
             setting = Setting(
                 RuleInUse(rule, declared),

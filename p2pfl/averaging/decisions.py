@@ -91,10 +91,13 @@ def _around_own(distances: Wide, weights: Wide, factors: Wide) -> Decision:
 # -- around a centre of all ------------------------------------------------------------------------
 
 
-def gm_clip(gram: Wide, weights: Wide, *, steps: int) -> Decision:
-    """Clip everyone around the geometric median, at the weighted median distance."""
+def gm_clip(gram: Wide, weights: Wide, *, steps: int, quantile: float) -> Decision:
+    """Clip everyone around the geometric median, at a weighted quantile of the distances."""
     centre = geometric_median_of(gram, weights, steps)
-    radius = float(weighted_median(centre.distances, weights))
+    if quantile == 0.5:  # the middle between two, where there are two
+        radius = float(weighted_median(centre.distances, weights))
+    else:
+        radius = weighted_quantile(centre.distances, weights, quantile)
     factors = _shrink_to(radius, centre.distances)
     clipped = weights * factors
     # c + Σ g_j (x_j − c) = (1 − Σ g) c + Σ g_j x_j, and c is itself a mean of the members.

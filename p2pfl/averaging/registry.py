@@ -43,6 +43,7 @@ class Rule:
 
 _BYZANTINE = Parameter("byzantine", rules.BYZANTINE, 0.0, 0.49)
 _STEPS = Parameter("steps", rules.STEPS, 1, 64)
+_QUANTILE = Parameter("quantile", rules.QUANTILE, 0.1, 0.5)
 _MEDIAN_STEPS = Parameter("steps", rules.STEPS_CONVERGED, 1, 1000)
 _CLIPPING_STEPS = Parameter("steps", rules.CLIPPING_STEPS, 1, 64)
 _RADIUS = Parameter("radius", 0.0, 0.0, 1e30)
@@ -57,7 +58,7 @@ def _plain(name: str, summary: str, *parameters: Parameter) -> Rule:
 _ROWS = (
     _plain("gossip", "weighted mean, no defence"),
     _plain("mean", "plain mean per coordinate, weights ignored; for exact sums"),
-    _plain("gm_clip", "clip around the geometric median", _STEPS),
+    _plain("gm_clip", "clip around the geometric median", _STEPS, _QUANTILE),
     _plain("cs_plus", "clip around the own model", _BYZANTINE),
     _plain("cs_redescending", "cs_plus that ignores the very far; for sparse graphs", _BYZANTINE),
     _plain("clipped_gossip", "clip at a radius from the spread", _BYZANTINE, _RADIUS),

@@ -24,6 +24,8 @@ BYZANTINE = 0.2
 """Default of the declared share."""
 STEPS = 8
 """Weiszfeld steps of gm_clip: enough for a centre; where it lies exactly hardly matters there."""
+QUANTILE = 0.5
+"""Part of the weight that gm_clip's radius leaves unclipped."""
 STEPS_CONVERGED = 64
 """Weiszfeld steps of geometric_median, where the centre is the result; they cost almost nothing."""
 CLIPPING_STEPS = 3
@@ -98,7 +100,12 @@ def nna(
 
 
 def gm_clip(
-    own: Vector, neighbours: Neighbours, weights: Vector, *, steps: int = STEPS
+    own: Vector,
+    neighbours: Neighbours,
+    weights: Vector,
+    *,
+    steps: int = STEPS,
+    quantile: float = QUANTILE,
 ) -> Averaged:
     """Clip all models around the neighbourhood's geometric median, at the median distance.
 
@@ -108,9 +115,10 @@ def gm_clip(
 
     τ is the weighted median, not the plain one: centre and radius then fail together, and only
     when half of the mixing weight is hostile. A plain median could be moved by many admitted
-    sites that hold little weight.
+    sites that hold little weight. quantile: a lower one than the median clips more: see the
+    measured tables of docs/averaging.md.
     """
-    decide = partial(decisions.gm_clip, steps=steps)
+    decide = partial(decisions.gm_clip, steps=steps, quantile=quantile)
     return run(ByProducts(decide), own, neighbours, weights)
 
 

@@ -121,6 +121,20 @@ def test_gm_clip_is_its_formula_around_the_geometric_median(models, data):
     assert close(ours.value, naive_clip(wide, weights, centre, factors), models, tolerance=1e-4)
 
 
+@given(models=models(), quantile=st.sampled_from([0.1, 0.2, 0.35]))
+def test_a_lower_quantile_clips_gm_clip_at_the_distance_that_holds_so_much_weight(models, quantile):
+    weights = uniform(len(models))
+    found = average("gm_clip", models[0], models[1:], weights, quantile=quantile)
+    plain = average("gm_clip", models[0], models[1:], weights)
+    assert all(
+        a.factor <= b.factor + 1e-9 for a, b in zip(found.evidence, plain.evidence, strict=True)
+    )
+    distances = [e.distance for e in found.evidence]
+    kept = [e.distance for e in found.evidence if e.factor == 1.0]
+    assert len(kept) >= int(quantile * len(models)) - 1
+    assert not kept or max(kept) <= min([d for d in distances if d not in kept], default=np.inf)
+
+
 @given(models=models(), data=st.data(), share=st.sampled_from([0.0, 0.1, 0.2, 0.34, 0.49]))
 @pytest.mark.parametrize("rule", ["cs_plus", "cs_redescending"])
 def test_clipped_sums_are_their_formula(rule, models, data, share):
