@@ -29,6 +29,9 @@ DESCRIPTORS_MORE: Final = 3
 SOCKETS_OWN: Final = 8
 """Listening, the control socket, and what threads wake each other with."""
 AUDIT_S: Final = 1200.0
+WRONG: Final = "What is wrong"
+CHECKED: Final = "What was checked"
+"""The headings around the findings of an audit."""
 COMPLETE: Final = "complete"
 
 
@@ -148,7 +151,8 @@ def _audits(sites: Sequence[Site]) -> Finding:
         try:
             p2pfl(site.node.home, "ledger", "audit", *peers, limit_s=AUDIT_S)
         except CommandFailed as failure:
-            return f"{site.name}: {failure.told}"
+            wrong = failure.printed.partition(WRONG)[2].partition(CHECKED)[0]
+            return f"{site.name}: {' '.join(wrong.split()) or failure.told}"
         return ""
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

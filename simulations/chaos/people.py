@@ -33,10 +33,11 @@ TOLD_MAX: Final = 1000
 class CommandFailed(Exception):
     """A command that its user sees fail."""
 
-    def __init__(self, words: Sequence[str], told: str) -> None:
-        """told: exit code and what it printed."""
+    def __init__(self, words: Sequence[str], told: str, printed: str = "") -> None:
+        """told: exit code and the end of what it printed; printed: all of it."""
         super().__init__(f"`p2pfl {' '.join(words)}`: {told}")
         self.told = told
+        self.printed = printed
 
 
 def p2pfl(home: Home, *words: str, limit_s: float = COMMAND_S) -> str:
@@ -51,7 +52,8 @@ def p2pfl(home: Home, *words: str, limit_s: float = COMMAND_S) -> str:
         raise CommandFailed(words, f"no answer in {limit_s:g} s") from None
     if done.returncode != 0:
         said = " ".join((done.stderr or done.stdout).split())
-        raise CommandFailed(words, f"exit code {done.returncode}: {said[-TOLD_MAX:]}")
+        told = f"exit code {done.returncode}: {said[-TOLD_MAX:]}"
+        raise CommandFailed(words, told, done.stdout)
     return done.stdout
 
 
