@@ -29,6 +29,10 @@ def init(
         list[str] | None,
         typer.Option(help="host:port other sites dial, if not the listening one. Repeatable."),
     ] = None,
+    dial_only: Annotated[
+        bool,
+        typer.Option("--dial-only", help="Nobody can dial this site, behind a firewall, say."),
+    ] = False,
     allow_no_privacy: Annotated[
         bool,
         typer.Option(
@@ -46,10 +50,17 @@ def init(
 
     from p2pfl.runtime.commands import founding
     from p2pfl.runtime.config import make_config
+    from p2pfl.runtime.errors import EXIT_USAGE, OperatorError
     from p2pfl.runtime.home import Home
     from p2pfl.runtime.policy import Policy
 
-    config = make_config(name, listen, tuple(announce or ()), consortium)
+    if announce and dial_only:
+        raise OperatorError(
+            "A site that nobody can dial has no address to announce.",
+            fix="Leave out --announce or --dial-only.",
+            exit_code=EXIT_USAGE,
+        )
+    config = make_config(name, listen, tuple(announce or ()), consortium, dial_only=dial_only)
     done = founding.init(
         Home(chosen_home(context)),
         config,

@@ -282,6 +282,7 @@ def _tell(seen: StudySummary, home: Home, *, as_json: bool) -> None:
             ("privacy", seen.privacy),
             ("averaging", seen.averaging),
             ("robustness", seen.robustness),
+            *([("apart", seen.apart)] if seen.apart else []),
         ]
     )
 

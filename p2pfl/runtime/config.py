@@ -36,7 +36,9 @@ class Config:
     listen: str
     """host:port the node binds."""
     announce: tuple[str, ...]
-    """host:port under which other sites reach it; equals `listen` unless that is a wildcard."""
+    """host:port under which other sites reach it; equals `listen` unless that is a wildcard.
+
+    Empty: nobody can dial it."""
     consortium: str
     metrics: str = ""
     """host:port where monitoring reads numbers; empty: nowhere."""
@@ -67,10 +69,17 @@ def split_listen(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def make_config(name: str, listen: str, announce: tuple[str, ...], consortium: str) -> Config:
-    """Check what a person typed. Raises OperatorError."""
+def make_config(
+    name: str,
+    listen: str,
+    announce: tuple[str, ...],
+    consortium: str,
+    *,
+    dial_only: bool = False,
+) -> Config:
+    """Check what a person typed. dial_only: it announces no address. Raises OperatorError."""
     document: dict[str, object] = {"name": name, "listen": listen, "consortium": consortium}
-    if announce:
+    if announce or dial_only:
         document["announce"] = list(announce)
     try:
         return _config(Table(document, "", _KEYS))

@@ -22,6 +22,7 @@ def newcomer(made: Consortium) -> Home:
     """A home of the same consortium that is on nobody's roster yet, with data."""
     home = Home(made.folder / "site4")
     listen = ("--listen", free_addresses(1)[0], "--consortium", "test", "--allow-no-privacy")
+    listen = (*listen, "--dial-only")
     p2pfl(home, "init", "--name", "site4", *listen)
     table = shutil.copy(made.folder / "site0.csv", made.folder / "site4.csv")
     said = ("--legal-basis", "test", "--dpia", "none", "--epsilon-cap", "8", "--delta", "1e-3")

@@ -118,10 +118,9 @@ def set_address(site: Site, request: SetAddress) -> AddressSet:
     config = site.config
     if request.addresses:
         make_config(config.name, config.listen, request.addresses, config.consortium)  # checks
-        config = replace(config, announce=request.addresses)
+    config = replace(config, announce=request.addresses)
     card = renew_card(site, addresses=request.addresses)
-    if request.addresses:
-        write_durably(site.home.config, render_config(config))
+    write_durably(site.home.config, render_config(config))
     return AddressSet(site.home.card(config.name), card.serial, card.addresses)
 
 

@@ -19,7 +19,7 @@ from p2pfl.runtime.commands.clock import moment
 from p2pfl.runtime.commands.opening import Site, installed_roster, read_history, required_roster
 from p2pfl.runtime.commands.study_drafting import hindrances, make_initial_model
 from p2pfl.runtime.commands.study_lookup import find_study, kept_manifests, read_manifest
-from p2pfl.runtime.commands.study_words import StudySummary, summary
+from p2pfl.runtime.commands.study_words import StudySummary, apart_words, summary
 from p2pfl.runtime.errors import (
     EXIT_DATA,
     EXIT_NO_INPUT,
@@ -64,7 +64,8 @@ class StudyKept:
     proposal: Path | None
     """The file to hand to other sites, from `study propose` only."""
     warnings: tuple[str, ...] = ()
-    """Why the proposer itself could not approve it on any of its datasets."""
+    """Why the proposer itself could not approve it on any of its datasets, and neighbours that
+    cannot reach each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def study_propose(site: Site, request: StudyPropose) -> StudyKept:
     _keep(site, manifest, site.keys.site)
     write_durably(request.out, raw, mode=0o644)
     kept = _kept(manifest, roster, site.keys.site, request.out)
-    return replace(kept, warnings=_hindrances(site, manifest))
+    return replace(kept, warnings=(*_hindrances(site, manifest), *kept.warnings))
 
 
 def study_import(site: Site, request: StudyFile) -> StudyKept:
@@ -237,6 +238,7 @@ def _kept(manifest: Manifest, roster: Roster, proposer: SiteId, out: Path | None
         name=manifest.study.name,
         proposer=roster.member(proposer).name,
         proposal=out,
+        warnings=tuple(filter(None, [apart_words(manifest, roster).removesuffix(".")])),
     )
 
 

@@ -46,6 +46,8 @@ class StudySummary:
     privacy: str
     averaging: str
     robustness: str
+    apart: str
+    """Neighbours that cannot reach each other, in words; empty if all can."""
 
 
 def summary(manifest: Manifest, roster: Roster | None, past: StudyHistory | None) -> StudySummary:
@@ -80,7 +82,36 @@ def summary(manifest: Manifest, roster: Roster | None, past: StudyHistory | None
         privacy=privacy_words(manifest.privacy, study.rounds),
         averaging=averaging_words(manifest),
         robustness=robustness_words(manifest),
+        apart="" if roster is None else apart_words(manifest, roster),
     )
+
+
+def apart_words(manifest: Manifest, roster: Roster) -> str:
+    """Pairs of the study's neighbours of which neither can be dialled; empty if there are none.
+
+    Nothing travels between them, so each counts for the other as a neighbour that is silent."""
+    dialling = {card.site: card.name for card in roster.members if not card.addresses}
+    graphs = _graphs(manifest) if len(dialling) > 1 else ()
+    pairs = {
+        (dialling[site], dialling[other])
+        for graph in graphs
+        for site in dialling.keys() & graph.keys()
+        for other in dialling.keys() & set(graph[site])
+        if site < other
+    }
+    if not pairs:
+        return ""
+    told = ", ".join(f"{one} and {other}" for one, other in sorted(pairs))
+    return (
+        f"{told} only dial, so they cannot reach each other: neither averages with the other in "
+        "this study, which goes on as with a silent neighbour. It helps if one of each pair can "
+        "be dialled (`p2pfl roster set-address HOST:PORT`), or a topology without that pair."
+    )
+
+
+def _graphs(manifest: Manifest) -> tuple[topology.Graph, ...]:
+    """The study's graph, or the first drawings of one that is drawn anew."""
+    return tuple(study_graph(manifest, epoch) for epoch in range(_DRAWINGS_LOOKED_AT))
 
 
 def data_words(manifest: Manifest) -> str:
