@@ -81,13 +81,6 @@ def test_bad_lines_make_no_difference(seed: int) -> None:
     survives(seed, replace(SIX, network=BAD_LINES), 90.0)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(3))
-def test_a_hundred_sites_survive_it(seed: int) -> None:
-    terms = replace(TEN, sites=100, sites_min=100, rounds=8, topology="random-regular", degree=6)
-    survives(seed, terms, 60.0)
-
-
 def test_a_plan_happens_the_same_way_again() -> None:
     few = replace(SIX, sites=4, sites_min=4, rounds=6)
     assert survives(7, few, 25.0).world.digest() == survives(7, few, 25.0).world.digest()
