@@ -93,7 +93,7 @@ def apart_words(manifest: Manifest, roster: Roster) -> str:
     dialling = {card.site: card.name for card in roster.members if not card.addresses}
     graphs = _graphs(manifest) if len(dialling) > 1 else ()
     pairs = {
-        (dialling[site], dialling[other])
+        tuple(sorted((dialling[site], dialling[other])))
         for graph in graphs
         for site in dialling.keys() & graph.keys()
         for other in dialling.keys() & set(graph[site])
