@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from core_attackers import FIVE, Attacker
 from core_worlds import started
+from fuzz_invitations import invitations
 from gossip_people import CONSORTIUM, founded, people
 from gossip_votes import about_rosters, newer_card, vote
 from ops_manifests import rendered
@@ -372,13 +373,14 @@ _MAKING: Mapping[str, Callable[[], Target]] = {
     "manifest": lambda: Target("manifest", [rendered()], _manifest, (ManifestError,)),
     "core": lambda: _gossip("core", _core_messages(), _core()),
 }
-NAMES = tuple(_MAKING)
+NAMES = (*_MAKING, *invitations())
 
 
 @cache
 def target(name: str) -> Target:
     """One of them, with its good bytes."""
-    made = _MAKING[name]()
+    sealed = invitations().get(name)
+    made = _gossip(name, sealed.corpus, sealed.run) if sealed else _MAKING[name]()
     assert made.corpus, f"{name} has no good bytes"
     return made
 
