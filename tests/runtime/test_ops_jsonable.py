@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 
@@ -104,5 +104,8 @@ def test_every_command_has_arguments_and_a_result_that_cross_the_socket(name: st
     """Reading nothing names the missing fields, which takes resolving every type hint."""
     command = COMMANDS[name]
     for shape in (command.arguments, command.result):
+        if not fields(shape):  # a command without arguments
+            assert from_json(shape, {}) == shape()
+            continue
         with pytest.raises(NotThisShape, match="expected the fields"):
             from_json(shape, {})
