@@ -240,13 +240,11 @@ def _incident(record: Record, context: AuditContext) -> str:
 def _about_members(
     record: RosterChanged | RosterClosed | CardRenewed, context: AuditContext
 ) -> str:
-    match record:
-        case RosterChanged(version=version, members=members):
-            return f"roster version {version} with {members} members in force"
-        case RosterClosed(version=version, vote=vote):
-            return f"vote {vote} on roster version {version} was closed here"
-        case CardRenewed(site=site, serial=serial):
-            return f"{context.site_name(site)} has a new card (serial {serial})"
+    if isinstance(record, RosterChanged):
+        return f"roster version {record.version} with {record.members} members in force"
+    if isinstance(record, RosterClosed):
+        return f"vote {record.vote} on roster version {record.version} was closed here"
+    return f"{context.site_name(record.site)} has a new card (serial {record.serial})"
 
 
 def rejections(timeline: Timeline) -> tuple[Rejection, ...]:

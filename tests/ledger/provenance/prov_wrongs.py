@@ -23,6 +23,7 @@ from ledger.provenance.kinds import (
     RosterAccepted,
     RosterChanged,
     RosterClosed,
+    RosterProposed,
     RosterSigned,
     SpendingAccepted,
     SpendingUnknown,
@@ -323,6 +324,18 @@ WRONG: dict[str, Wrong] = {
     ),
     "signed in a vote that it had closed": Wrong(
         "roster.after_close", lambda s: s.add(RosterClosed(2, 1)).add(RosterSigned(2, 1, STUDY))
+    ),
+    "accepted two rosters in one vote": Wrong(
+        "roster.signed_twice",
+        lambda s: (
+            s.add(RosterProposed(2, STUDY, NOBODY))
+            .add(RosterAccepted(2, 1, STUDY, 4, (ME, *PEERS[:2])))
+            .add(RosterAccepted(2, 1, NOBODY, 4, (ME, *PEERS[:2])))
+        ),
+    ),
+    "accepted a roster in a vote that it had closed": Wrong(
+        "roster.after_close",
+        lambda s: s.add(RosterClosed(2, 1)).add(RosterAccepted(2, 1, STUDY, 4, (ME, *PEERS[:2]))),
     ),
     "accepted a roster that too few had signed": Wrong(
         "roster.accepted_without_quorum",
