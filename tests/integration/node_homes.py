@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,18 +17,7 @@ from gossip.roster import Roster, decode_roster
 from p2pfl.cli.demo_stage import command
 from p2pfl.core.manifest import Manifest, parse_manifest
 from p2pfl.runtime.home import Home
-
-COLUMNS = 8
-SCHEMA = """\
-[data]
-kind = "tabular"
-patients_min = 20
-holdout = 0.34
-target = { column = "ill", positive_above = 0.0 }
-""" + "".join(
-    f'[[data.columns]]\nname = "x{index}"\ntype = "number"\nrange = [-3.0, 3.0]\ntypical = 0.0\n'
-    for index in range(COLUMNS)
-)
+from simulations.chaos.patients import SCHEMA, write_patients
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +83,7 @@ def found(folder: Path, count: int, addresses: Sequence[str] = ()) -> Consortium
     schema = folder / "schema.toml"
     schema.write_text(SCHEMA)
     for index, home in enumerate(made.homes):
-        table = _table(folder / f"site{index}.csv", rows=60, seed=index)
+        table = write_patients(folder / f"site{index}.csv", rows=60, seed=index)
         said = ("--legal-basis", "test", "--dpia", "none", "--epsilon-cap", "8", "--delta", "1e-3")
         p2pfl(home, "data", "add", str(table), "--name", "patients", "--schema", str(schema), *said)
     return made
@@ -132,15 +120,3 @@ def entries(home: Home, kind: str = "") -> list[Any]:
         return [entry for entry in reader.entries() if kind in ("", entry.kind)]
     finally:
         reader.close()
-
-
-def _table(path: Path, *, rows: int, seed: int) -> Path:
-    """Patients whose illness depends on the first two columns."""
-    drawn = random.Random(seed)  # noqa: S311 - test data
-    lines = [",".join([*(f"x{index}" for index in range(COLUMNS)), "ill"])]
-    for _ in range(rows):
-        values = [round(drawn.gauss(0, 1), 3) for _ in range(COLUMNS)]
-        ill = int(values[0] + values[1] + drawn.gauss(0, 0.5) > 0)
-        lines.append(",".join(map(str, [*values, ill])))
-    path.write_text("\n".join(lines) + "\n")
-    return path
