@@ -75,6 +75,8 @@ class Roster:
     _by_site: Mapping[SiteId, Card] = field(init=False, repr=False, compare=False)
     _by_transport_key: Mapping[bytes, Card] = field(init=False, repr=False, compare=False)
     _body: bytes = field(init=False, repr=False, compare=False)
+    dial_only: frozenset[SiteId] = field(init=False, repr=False, compare=False)
+    """Members without an address: nobody can dial them, and two of them never meet."""
 
     def __post_init__(self) -> None:
         _check_terms(self)
@@ -83,6 +85,8 @@ class Roster:
         object.__setattr__(self, "_by_site", by_site)
         object.__setattr__(self, "_by_transport_key", {c.transport_pk: c for c in self.members})
         object.__setattr__(self, "_body", _roster_body(self))
+        mute = frozenset(card.site for card in self.members if not card.addresses)
+        object.__setattr__(self, "dial_only", mute)
         ordered = dict(sorted(self.signatures.items()))
         object.__setattr__(self, "signatures", MappingProxyType(ordered))
         for site, signature in ordered.items():

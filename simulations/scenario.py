@@ -64,6 +64,8 @@ class ScenarioTerms:
     redraw_rounds: int = 0
     staleness: int = 0
     patience: int = 0
+    dial_only: int = 0
+    """The last so many sites have no address."""
     duration_s: int = 1_000_000
     """From the start to the study's expiry."""
     network: NetworkTerms = field(default_factory=NetworkTerms)
@@ -97,7 +99,9 @@ def derived(seed: int, *what: object) -> bytes:
 def make_world(seed: int, terms: ScenarioTerms) -> tuple[World, Manifest]:
     """Sites with keys, data and one study proposed by the first of them; nobody is up yet."""
     sites = [_site(seed, number, terms) for number in range(terms.sites)]
-    drafted = draft_roster(CONSORTIUM, [site.card(n) for n, site in enumerate(sites)])
+    first_mute = terms.sites - terms.dial_only
+    cards = [site.card(n, dials_only=n >= first_mute) for n, site in enumerate(sites)]
+    drafted = draft_roster(CONSORTIUM, cards)
     roster: Roster = drafted
     for site in sites:
         roster = sign_roster(roster, site.keys.identity)

@@ -143,11 +143,11 @@ class SimulatedSite:
         """Stored models by digest."""
         return self.disk.blobs
 
-    def card(self, number: int) -> Card:
+    def card(self, number: int, *, dials_only: bool = False) -> Card:
         """The site's entry in the roster."""
         log_id = self.ledger.identity.log_id
-        address = f"10.0.{number // 250}.{number % 250 + 1}:7100"
-        return sign_card(self.keys, name=self.name, log_id=log_id, addresses=[address])
+        addresses = () if dials_only else (f"10.0.{number // 250}.{number % 250 + 1}:7100",)
+        return sign_card(self.keys, name=self.name, log_id=log_id, addresses=addresses)
 
     def record(self, *drafts: Draft, now_s: float) -> tuple[Entry, ...]:
         """What a person's command appends. A running node has to be told: `World.command`."""

@@ -65,8 +65,13 @@ class Gathering:
         """The earliest round whose updates are still of use."""
         return Round(current - self._manifest.averaging.staleness)
 
-    def sites_changed(self, current: Round, buckets: dict[SiteId, int]) -> list[fx.Effect]:
-        """Another site approved, revoked or left; `buckets` holds the others that approve.
+    def sites_changed(
+        self,
+        current: Round,
+        buckets: dict[SiteId, int],
+        dial_only: frozenset[SiteId] = frozenset(),
+    ) -> list[fx.Effect]:
+        """Another site approved, revoked, left or moved; `buckets` holds the others that approve.
 
         What a site announced before its approval arrived here is asked for now."""
         for gone in set(self.buckets) - set(buckets) - {self.me}:
@@ -74,7 +79,7 @@ class Gathering:
             self._left.add(gone)
             self._under_way = {k: h for k, h in self._under_way.items() if k[1] != gone}
         self._left -= set(buckets)
-        self._hoods.sites_changed(buckets)
+        self._hoods.sites_changed(buckets, dial_only)
         return self._obtain_near(current)
 
     # -- announcements ---------------------------------------------------------------------------

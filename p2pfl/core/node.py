@@ -239,7 +239,7 @@ class NodeCore:
         return {site: bucket for site, bucket in approving.items() if site not in accused}
 
     def _sites_changed(self, run: StudyRun) -> list[fx.Effect]:
-        return run.sites_changed(self._approving(run.id))
+        return run.sites_changed(self._approving(run.id), self._roster.dial_only)
 
     # -- own decisions ---------------------------------------------------------------------------
 
@@ -304,7 +304,7 @@ class NodeCore:
         run.steering.heard = self.steerings.of(proposal)
         run.gathering.connected = self.connected
         run.waits.name_of = lambda site: name_of(self._roster, site)
-        run.gathering.sites_changed(run.round, self._approving(study))
+        run.gathering.sites_changed(run.round, self._approving(study), self._roster.dial_only)
         return run.begin(now_s, self._own_head.note)
 
     # -- what others say -------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Who takes part in a study: proposals, other sites' decisions, neighbours and their weights."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -114,21 +114,31 @@ def _drawn(
 
 
 def neighbourhood(
-    manifest: Manifest, graph: topology.Graph, me: SiteId, buckets: Mapping[SiteId, int]
+    manifest: Manifest,
+    graph: topology.Graph,
+    me: SiteId,
+    buckets: Mapping[SiteId, int],
+    dial_only: Collection[bytes] = frozenset(),
 ) -> Neighbourhood:
     """The neighbours of `me` among the sites in `buckets` (which contains `me`).
 
     graph: drawn over all sites of the manifest, here thinned to those that take part: every site
-    computes the same one from public values."""
+    computes the same one from public values. dial_only: sites that nobody can dial; nothing
+    travels between two of them, so they are no neighbours, whatever was drawn."""
     terms = manifest.averaging
-    own = tuple(SiteId(site) for site in graph.get(me, ()) if site in buckets)
+
+    def near_to(site: bytes) -> tuple[bytes, ...]:
+        is_mute = site in dial_only
+        return tuple(
+            n for n in graph.get(site, ()) if n in buckets and not (is_mute and n in dial_only)
+        )
+
+    own = tuple(SiteId(site) for site in near_to(me))
     is_weighted = terms.weighting == "patients"
     counted = tuple(sorted((s, bucket if is_weighted else 1) for s, bucket in buckets.items()))
     shares_u = _shares_u(counted, terms.share_max)
     # Mixing weights look at the neighbours' neighbours, and no further.
-    near: dict[bytes, tuple[bytes, ...]] = {
-        site: tuple(n for n in graph[site] if n in buckets) for site in (me, *own) if site in graph
-    }
+    near = {bytes(site): near_to(site) for site in (me, *own) if site in graph}
     return Neighbourhood(near, own, shares_u)
 
 
@@ -144,6 +154,7 @@ class Neighbourhoods:
 
     def __init__(self, manifest: Manifest, me: SiteId, bucket: int) -> None:
         self.buckets: dict[SiteId, int] = {me: bucket}
+        self._dial_only: frozenset[SiteId] = frozenset()
         self._manifest = manifest
         self._me = me
         self._linked: dict[int, frozenset[bytes]] = {}
@@ -151,8 +162,11 @@ class Neighbourhoods:
         however often a peer names its rounds."""
         self._hoods: dict[int, Neighbourhood] = {}
 
-    def sites_changed(self, buckets: Mapping[SiteId, int]) -> None:
-        """`buckets` holds the other sites that approve."""
+    def sites_changed(
+        self, buckets: Mapping[SiteId, int], dial_only: frozenset[SiteId] = frozenset()
+    ) -> None:
+        """`buckets` holds the other sites that approve, `dial_only` those that nobody can dial."""
+        self._dial_only = dial_only
         self.buckets = {**buckets, self._me: self.buckets[self._me]}
         self._hoods.clear()
 
@@ -173,7 +187,9 @@ class Neighbourhoods:
             if len(self._hoods) >= HOODS_MAX:
                 self._hoods.pop(min(self._hoods))
             graph = study_graph(self._manifest, epoch)
-            self._hoods[epoch] = neighbourhood(self._manifest, graph, self._me, self.buckets)
+            self._hoods[epoch] = neighbourhood(
+                self._manifest, graph, self._me, self.buckets, self._dial_only
+            )
         return self._hoods[epoch]
 
 

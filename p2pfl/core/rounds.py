@@ -276,10 +276,10 @@ class StudyRun:
 
     # -- hearing ---------------------------------------------------------------------------------
 
-    def sites_changed(self, buckets: dict[SiteId, int]) -> list[fx.Effect]:
-        """Other sites approve or left: whoever is new gets the newest own updates."""
+    def sites_changed(self, buckets: dict[SiteId, int], mute: frozenset[SiteId]) -> list[fx.Effect]:
+        """Other sites approve, left or moved: whoever is new gets the newest own updates."""
         before = self.gathering.hood.neighbours
-        obtain = self.gathering.sites_changed(self.round, buckets)
+        obtain = self.gathering.sites_changed(self.round, buckets, mute)
         if self.phase in OVER:
             obtain = []
         is_same = self.gathering.hood.neighbours == before

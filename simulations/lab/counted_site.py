@@ -62,6 +62,8 @@ class CountedRoster(Roster):
         object.__setattr__(self, "_by_site", {card.site: card for card in self.members})
         object.__setattr__(self, "_by_transport_key", {})
         object.__setattr__(self, "_body", b"counted")
+        # Without addresses either: the virtual network connects them all.
+        object.__setattr__(self, "dial_only", frozenset())
 
 
 def counted_roster(names: Sequence[str]) -> CountedRoster:

@@ -33,7 +33,9 @@ def test_neighbours_of_which_neither_can_be_dialled_are_told_to_both(consortium:
     done("roster", "take-card", one / "site0.card", "--home", other)
     done("roster", "take-card", other / "site1.card", "--home", one)
     told = done("study", "propose", manifest, "--home", one)
-    assert "site0 and site1 only dial" in " ".join(told.out.split())
+    words = " ".join(told.out.split())
+    assert "site0 and site1 only dial" in words
+    assert "site0 has 0 and site1 has 0 of the 1 neighbours that each round needs" in words
     taken = done("study", "import", proposal, "--home", other, "--json").json
     assert any("site0 and site1 only dial" in warning for warning in taken["warnings"])
     for home in (one, other):

@@ -8,6 +8,7 @@ import pytest
 from core_worlds import FOUR, Story, begin, check, started
 
 from gossip.identifiers import SiteId
+from gossip.roster import draft_roster
 from ledger.provenance import kinds
 from p2pfl.core import events as ev
 from simulations.scenario import ScenarioTerms
@@ -195,3 +196,54 @@ def test_six_and_four_that_were_parted_for_a_minute_are_one_again_in_seconds(
     )
     for site in story.sites:
         assert site.core.history.study(story.study).standing.value == "approved"
+
+
+# -- sites that nobody can dial ----------------------------------------------------------------
+
+
+def apart(story: Story) -> tuple[SimulatedSite, SimulatedSite]:
+    """The last two sites, which only dial, and never meet."""
+    one, other = story.sites[-2:]
+    story.world.cut |= {frozenset((one.id, other.id))}
+    return one, other
+
+
+def averaged_with(story: Story, site: SimulatedSite) -> set[bytes]:
+    return {given.site for done in story.records(site, kinds.AggDone) for given in done.inputs}
+
+
+def test_two_sites_that_only_dial_are_no_neighbours_and_no_round_waits_for_them() -> None:
+    story = begin(terms=replace(STRICT, neighbours_min=2, deadline_s=600.0, dial_only=2))
+    one, other = apart(story)
+    story.approve(*story.sites)
+    began_s = story.world.now_s
+    story.boot(*story.sites)
+    assert story.completes()
+    assert story.world.now_s - began_s < 60.0, "nobody's deadline was waited for"
+    for site in story.sites:
+        everyone = {each.id for each in story.sites} - {site.id}
+        left_out = {one.id: {other.id}, other.id: {one.id}}.get(site.id, set())
+        assert averaged_with(story, site) == everyone - left_out
+        weights = [sum(g.weight_u for g in d.inputs) for d in story.records(site, kinds.AggDone)]
+        assert all(0 < total < 1_000_000 for total in weights)
+    check(story)
+
+
+def test_a_site_that_can_be_dialled_from_now_on_is_a_neighbour_from_now_on() -> None:
+    story = begin(terms=replace(STRICT, rounds=60, neighbours_min=2, dial_only=2))
+    one, other = apart(story)
+    for site in story.sites:
+        site.train_s = 1.0
+    story.approve(*story.sites)
+    story.boot(*story.sites)
+    assert story.runs_until(lambda: newest(story, story.sites[0]) >= 2)
+    moved = [
+        other.card(3) if card.site == other.id else card for card in story.world.roster.members
+    ]
+    roster = draft_roster(story.world.roster.consortium, moved)
+    story.world.cut.clear()
+    for site in story.sites:
+        story.world.submit(site, ev.MembersChanged(roster), 0.0)
+    assert story.completes()
+    assert other.id in averaged_with(story, one)
+    assert one.id in averaged_with(story, other)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gossip.identifiers import SiteId
 from gossip.roster import Roster
 from p2pfl.averaging import topology
 from p2pfl.averaging.hiding import noise_distance
@@ -89,7 +91,7 @@ def summary(manifest: Manifest, roster: Roster | None, past: StudyHistory | None
 def apart_words(manifest: Manifest, roster: Roster) -> str:
     """Pairs of the study's neighbours of which neither can be dialled; empty if there are none.
 
-    Nothing travels between them, so each counts for the other as a neighbour that is silent."""
+    Nothing travels between them, so they are left out of the topology at both."""
     dialling = {card.site: card.name for card in roster.members if not card.addresses}
     graphs = _graphs(manifest) if len(dialling) > 1 else ()
     pairs = {
@@ -102,11 +104,27 @@ def apart_words(manifest: Manifest, roster: Roster) -> str:
     if not pairs:
         return ""
     told = ", ".join(f"{one} and {other}" for one, other in sorted(pairs))
+    lonely = _lonely(manifest, dialling, graphs)
     return (
-        f"{told} only dial, so they cannot reach each other: neither averages with the other in "
-        "this study, which goes on as with a silent neighbour. It helps if one of each pair can "
+        f"{told} only dial, so they cannot reach each other: they are left out of each other's "
+        "neighbours in this study, and no round waits for them. It helps if one of each pair can "
         "be dialled (`p2pfl roster set-address HOST:PORT`), or a topology without that pair."
+        + (f" As it is, {lonely}." if lonely else "")
     )
+
+
+def _lonely(
+    manifest: Manifest, dialling: Mapping[SiteId, str], graphs: tuple[topology.Graph, ...]
+) -> str:
+    """Sites that are left with fewer neighbours than a round needs: it would wait for ever."""
+    needed = manifest.study.neighbours_min
+    left = {
+        name: min(sum(near not in dialling for near in graph[site]) for graph in graphs)
+        for site, name in dialling.items()
+        if all(site in graph for graph in graphs)
+    }
+    few = [f"{name} has {n}" for name, n in sorted(left.items()) if n < needed]
+    return f"{' and '.join(few)} of the {needed} neighbours that each round needs" if few else ""
 
 
 def _graphs(manifest: Manifest) -> tuple[topology.Graph, ...]:
