@@ -23,6 +23,7 @@ from gossip.limits import MANIFEST_BYTES_MAX, MEMBERS_MAX
 from p2pfl.averaging import AveragingError, resolve_parameters, topology
 from p2pfl.core.encoding import ENCODINGS, Encoding
 from p2pfl.core.errors import Inconsistent, MissingKey, OutOfRange
+from p2pfl.core.manifest_code import read_code
 from p2pfl.core.manifest_data import DATA_KEYS, read_data
 from p2pfl.core.manifest_materials import USES, check_materials, read_materials
 from p2pfl.core.manifest_rounds import check_patience, read_patience, read_staleness
@@ -95,7 +96,7 @@ _PLAIN_RULES: Final = (
 RULES: Final = (*_PLAIN_RULES, "nnm", *(f"nnm+{rule}" for rule in _PLAIN_RULES))
 TOPOLOGIES: Final = ("complete", "ring", "torus", "exponential", "random-regular", "custom")
 
-_SECTIONS: Final = ("study", "plan", "data", "privacy", "averaging", *USES)
+_SECTIONS: Final = ("study", "plan", "code", "data", "privacy", "averaging", *USES)
 _STUDY_KEYS: Final = (
     "name",
     "rounds",
@@ -161,6 +162,8 @@ def parse_manifest(raw: bytes) -> Manifest:
     materials = read_materials(root)
     check_materials(materials, study, plan, data)
     check_patience(study, plan, privacy, averaging)
+    by_patient = privacy.clips_patients
+    code = read_code(root, plan.name, study.parameters, needs_gradients=by_patient)
     return Manifest(
         study=study,
         plan=plan,
@@ -170,6 +173,7 @@ def parse_manifest(raw: bytes) -> Manifest:
         raw=raw,
         study_id=study_id_of(raw),
         materials=materials,
+        code=code,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final, Literal, NewType
 
 from gossip.identifiers import Digest, SiteId
 from p2pfl.core.encoding import Encoding
+from p2pfl.core.manifest_code import CodeTerms
 from p2pfl.core.manifest_table import Scalar
 
 StudyId = NewType("StudyId", bytes)
@@ -65,7 +66,7 @@ class StudyTerms:
 
 @dataclass(frozen=True, slots=True)
 class PlanTerms:
-    """[plan]: which shipped training plan runs, with which arguments."""
+    """[plan]: which shipped training plan runs, or "code", with which arguments."""
 
     name: str
     arguments: Mapping[str, Scalar]
@@ -241,6 +242,11 @@ class PrivacyTerms:
         return self.mechanism != "none"
 
     @property
+    def clips_patients(self) -> bool:
+        """Whether single patients' gradients are clipped and noised while training."""
+        return self.is_private and self.unit != "site"
+
+    @property
     def is_by_update(self) -> bool:
         """Whether the node protects a round's whole update, whatever training did."""
         return self.is_private and self.unit == "site"
@@ -347,6 +353,8 @@ class Manifest:
     study_id: StudyId
     materials: tuple[Material, ...] = ()
     """Released models it builds on, each use at most once."""
+    code: CodeTerms | None = None
+    """The plan's text, where it is not one that nodes are shipped with."""
 
     @property
     def is_counting(self) -> bool:

@@ -9,6 +9,7 @@ from typing import assert_never
 
 import tomli_w
 
+from p2pfl.core.manifest_code import CodeTerms
 from p2pfl.core.manifest_terms import (
     AveragingTerms,
     CategoryColumn,
@@ -32,8 +33,11 @@ def render_manifest(
     privacy: PrivacyTerms,
     averaging: AveragingTerms,
     materials: tuple[Material, ...] = (),
+    code: CodeTerms | None = None,
 ) -> bytes:
-    """The canonical TOML of a study. Free keys (arguments, ranges, parameters) are sorted."""
+    """The canonical TOML of a study. Free keys (arguments, ranges, parameters) are sorted.
+
+    A plan's text comes last, line by line as it was written, so that people can read it."""
     document: dict[str, object] = {
         "study": _study(study),
         "plan": {
@@ -46,7 +50,23 @@ def render_manifest(
         "averaging": _averaging(averaging, study),
         **{material.use: _material(material) for material in materials},
     }
-    return tomli_w.dumps(document).encode()
+    written = tomli_w.dumps(document)
+    return (written if code is None else f"{written}\n{_code(code)}").encode()
+
+
+def _code(code: CodeTerms) -> str:
+    values: dict[str, object] = {"sha256": code.sha256.hex()}
+    if code.gradients:
+        values["gradients"] = code.gradients
+    # One line each: a table of its own would put the text below a heading that is not its own.
+    packages = ", ".join(f'{name} = "{of}"' for name, of in sorted(code.packages.items()))
+    ranges = sorted(code.metrics.items())
+    metrics = ", ".join(f"{name} = [{low!r}, {high!r}]" for name, (low, high) in ranges)
+    lines = ["[code]", tomli_w.dumps(values).rstrip("\n"), f"packages = {{ {packages} }}"]
+    if metrics:
+        lines.append(f"metrics = {{ {metrics} }}")
+    # A literal string: what stands between the quotes is the text, without any escape.
+    return "\n".join([*lines, f"text = '''\n{code.text}'''", ""])
 
 
 def _material(material: Material) -> dict[str, object]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning.errors import ModelRefused, PlanRefused
-from p2pfl.learning.plans import plan_named
+from p2pfl.learning.plans import plan_of
 from p2pfl.learning.plans.arguments import Arguments
 from p2pfl.learning.vector import Schema, Vector, read_vector, write_vector
 
@@ -59,7 +59,7 @@ def used_here(model: Vector, manifest: Manifest, path: Path) -> Vector:
     """A study's model as this site uses it. model: float32[d]; path: of its own layers, or nothing.
 
     Raises PlanRefused, ModelRefused."""
-    plan = plan_named(manifest.plan.name)
+    plan = plan_of(manifest)
     arguments = plan.arguments(manifest.plan.arguments)
     if arguments.at_home == "none":
         return model

@@ -31,7 +31,7 @@ def converged(manifest: Manifest, train: Prepared, start: Vector) -> Vector:
 
     start: float32[d]. Returns float32[d]. Raises PlanRefused, ModelRefused.
     """
-    plan = plans.plan_named(manifest.plan.name)
+    plan = plans.plan_of(manifest)
     arguments = plan.arguments(manifest.plan.arguments)
     module = plan.module(manifest.data, arguments)
     model = FlatModel(module, schema_of(manifest))

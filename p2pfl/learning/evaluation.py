@@ -88,7 +88,7 @@ class Predictor:
 
     def __init__(self, manifest: Manifest, vector: Vector) -> None:
         """vector: float32[d]. Raises PlanRefused, ModelRefused."""
-        self._plan = plans.plan_named(manifest.plan.name)
+        self._plan = plans.plan_of(manifest)
         self._arguments = self._plan.arguments(manifest.plan.arguments)
         module = self._plan.module(manifest.data, self._arguments)
         self._model = FlatModel(module, schema_of(manifest))

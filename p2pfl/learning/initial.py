@@ -35,7 +35,7 @@ def initial_model(manifest: Manifest) -> Vector:
         tally = tally_of(manifest)
         tally.check(manifest)
         return np.zeros(tally_schema_of(tally, manifest).parameters, dtype=np.float32)
-    chosen = plans.plan_named(manifest.plan.name)
+    chosen = plans.plan_of(manifest)
     arguments = chosen.arguments(manifest.plan.arguments)
     chosen.check(manifest.data, arguments, manifest.privacy)
     return chosen.initial(manifest.data, arguments, manifest.study.seed)

@@ -8,7 +8,7 @@ import torch
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning.datasets.images import ImagePatients
 from p2pfl.learning.datasets.patients import Values
-from p2pfl.learning.plans import plan_named
+from p2pfl.learning.plans import plan_of
 from p2pfl.learning.plans.segmentation_score import Marks, hd95_of, volume_logits
 from p2pfl.learning.vector import Vector
 
@@ -19,7 +19,7 @@ class Marker:
     def __init__(self, manifest: Manifest) -> None:
         """Raises PlanRefused."""
         assert manifest.data.images is not None, "these are images"
-        plan = plan_named(manifest.plan.name)
+        plan = plan_of(manifest)
         self._terms = manifest.data.images
         self._module = plan.module(manifest.data, plan.arguments(manifest.plan.arguments)).eval()
 

@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--patient-column", default="")
     given = parser.parse_args(arguments)
     manifest = parse_manifest(given.manifest.read_bytes())
-    plan = plans.plan_named(manifest.plan.name)
+    plan = plans.plan_of(manifest)
     schema = plan.schema(manifest.data, plan.arguments(manifest.plan.arguments))
     prepared = prepare(given.dataset, manifest.data, patient_column=given.patient_column)
     _, holdout = split(prepared, manifest)

@@ -34,6 +34,8 @@ from p2pfl.learning.flat_model import FlatModel, LocalOptimizer
 from p2pfl.learning.frozen import frozen_positions
 from p2pfl.learning.local_work import LocalWork
 from p2pfl.learning.plans.arguments import Arguments, Scalar, steered
+from p2pfl.learning.plans.code import CodePlan
+from p2pfl.learning.plans.code_score import part_of
 from p2pfl.learning.scoring import Score
 from p2pfl.learning.vector import Schema, Vector
 from p2pfl.privacy.noise import KEY_BYTES, GaussianStream
@@ -51,7 +53,7 @@ _SMALL_WORK: Final = 50_000_000
 
 def schema_of(manifest: Manifest) -> Schema:
     """The model's tensors. Raises PlanRefused, ModelRefused if d is not the manifest's."""
-    plan = plans.plan_named(manifest.plan.name)
+    plan = plans.plan_of(manifest)
     schema = plan.schema(manifest.data, plan.arguments(manifest.plan.arguments))
     if schema.parameters != manifest.study.parameters:
         raise ModelRefused(
@@ -87,7 +89,7 @@ class Trainer:
         """
         self.schema = schema_of(manifest)
         self._manifest = manifest
-        self._plan = plans.plan_named(manifest.plan.name)
+        self._plan = plans.plan_of(manifest)
         self._arguments = self._plan.arguments(manifest.plan.arguments)
         self._plan.check(manifest.data, self._arguments, manifest.privacy)
         self._patients = train.augmented(augmentation_of(self._arguments))
@@ -214,7 +216,8 @@ class Trainer:
                 outputs, target = self._outputs(on.batch(rows, None))
                 for row in range(len(rows)):
                     one = slice(row, row + 1)
-                    loss = self._plan.loss_sum(outputs[one], target[one], self._arguments)
+                    said = part_of(outputs, one)
+                    loss = self._plan.loss_sum(said, target[one], self._arguments)
                     found[start + row] = float(loss)
         finally:
             self._model.module.train()
@@ -238,8 +241,7 @@ class Trainer:
             batch = self._patients.batch(rows, places)
             self._local.zero_grad()
             with mixed_precision(arguments, self._model.device):
-                outputs, target = self._outputs(batch)
-                loss = self._plan.loss_sum(outputs, target, arguments) / len(target)
+                loss = self._batch_loss(batch, arguments)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self._local.step()
             total += float(loss.detach())
@@ -261,11 +263,25 @@ class Trainer:
             yield order[:size]
             order = order[size:]
 
+    def _batch_loss(self, batch: Batch, arguments: Arguments) -> torch.Tensor:
+        """The mean loss of a batch, or what a researcher's own step makes of it."""
+        if isinstance(self._plan, CodePlan):
+            inputs, target = self._tensors(batch)
+            own = self._plan.step_loss(self._model.module, inputs, target, arguments)
+            if own is not None:
+                return own
+        outputs, target = self._outputs(batch)
+        return self._plan.loss_sum(outputs, target, arguments) / len(target)
+
+    def _tensors(self, batch: Batch) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        device = self._model.device
+        inputs = tuple(torch.from_numpy(part).to(device) for part in batch.inputs)
+        return inputs, torch.from_numpy(batch.target).to(device)
+
     def _outputs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """What the model says to a batch, and what it should say."""
-        device = self._model.device
-        inputs = [torch.from_numpy(part).to(device) for part in batch.inputs]
-        return self._model.module(*inputs), torch.from_numpy(batch.target).to(device)
+        inputs, target = self._tensors(batch)
+        return self._model.module(*inputs), target
 
     @torch.no_grad()
     def _mean_loss(self, arguments: Arguments) -> float:

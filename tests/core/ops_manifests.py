@@ -14,6 +14,7 @@ from p2pfl.core.manifest import (
     Target,
     render_manifest,
 )
+from p2pfl.core.manifest_code import CodeTerms
 
 SITES = tuple(SiteId(bytes([index]) * 32) for index in range(5))
 STUDY = StudyTerms(
@@ -73,5 +74,8 @@ def rendered(
     data: DataTerms = DATA,
     privacy: PrivacyTerms = PRIVACY,
     averaging: AveragingTerms = AVERAGING,
+    code: CodeTerms | None = None,
 ) -> bytes:
-    return render_manifest(study=study, plan=plan, data=data, privacy=privacy, averaging=averaging)
+    return render_manifest(
+        study=study, plan=plan, data=data, privacy=privacy, averaging=averaging, code=code
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from p2pfl.learning.errors import PlanRefused
@@ -103,6 +103,8 @@ class Arguments:
     """Survival: patients are followed up to this time, in the table's unit; agreed and public."""
     intervals: int = 10
     """Survival: equal parts of the horizon, each with a hazard of its own."""
+    own: Mapping[str, Scalar] = field(default_factory=dict)
+    """What a researcher's own plan knows beside these; each keeps the type of its default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +220,16 @@ def checked(
     known: the plan's own; another plan's argument would be approved and have no effect. words:
     of those that are words, what the plan takes, where it takes less than all.
     """
-    for name in written:
-        if name not in known:
-            raise PlanRefused(f'no argument "{name}"{_nearest(name, sorted(known))}')
-    return _replaced(
-        defaults, {name: _value(name, value, words) for name, value in written.items()}
-    )
+    own = defaults.own
+    values: dict[str, Scalar] = {}
+    for name, value in written.items():
+        if name in own:
+            values[name] = own_value(name, value, own[name])
+        elif name in known:
+            values[name] = _value(name, value, words)
+        else:
+            raise PlanRefused(f'no argument "{name}"{_nearest(name, sorted({*known, *own}))}')
+    return _replaced(defaults, values)
 
 
 def steered(
@@ -238,8 +244,9 @@ def steered(
     """
     values: dict[str, Scalar] = {}
     for name, change in changes.items():
-        value = _value(name, change)
-        if isinstance(value, str) or not ALLOWED[name].steerable:
+        is_own = name in base.own
+        value = own_value(name, change, base.own[name]) if is_own else _value(name, change)
+        if isinstance(value, str) or not (is_own or ALLOWED[name].steerable):
             raise PlanRefused(f'argument "{name}" shapes the model and cannot be steered')
         if name not in ranges:
             raise PlanRefused(f'argument "{name}" has no approved range in the manifest')
@@ -251,8 +258,23 @@ def steered(
 
 
 def _replaced(base: Arguments, values: Mapping[str, Scalar]) -> Arguments:
-    fields: dict[str, Any] = dict(values)  # each already has its field's type, see _value
-    return dataclasses.replace(base, **fields)
+    own = {**base.own, **{name: value for name, value in values.items() if name in base.own}}
+    # Each already has its field's type, see _value.
+    fields: dict[str, Any] = {name: values[name] for name in values if name not in base.own}
+    return dataclasses.replace(base, **fields, own=own)
+
+
+def own_value(name: str, value: Scalar, default: Scalar) -> Scalar:
+    """A plan's own argument in the type of its default. Raises PlanRefused."""
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float):
+        value = int(value) if value.is_integer() else value
+    if type(value) is not type(default):
+        raise PlanRefused(
+            f'argument "{name}" is {value!r}, expected {type(default).__name__}, as its default'
+        )
+    return value
 
 
 def _value(name: str, value: Scalar, words: Mapping[str, tuple[str, ...]] = _NO_WORDS) -> Scalar:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from p2pfl.runtime.confinement import landlock, seccomp
+from p2pfl.runtime.confinement import landlock, seccomp, standing
 from p2pfl.runtime.confinement.errors import ConfinementError
 from p2pfl.runtime.confinement.terms import Limits, Terms
 
@@ -34,6 +34,7 @@ def confine(terms: Terms) -> None:
     # Opened before the door closes: /proc/self means this process, and only now.
     landlock.restrict((*terms.read, Path("/proc/self")), terms.write)
     seccomp.load(terms.filter)
+    standing.note_confined()
 
 
 def _limit(limits: Limits) -> None:
