@@ -45,6 +45,7 @@ class Access:
         self._roster = roster
         self._sites: dict[bytes, SiteId] = {}
         self._peers: dict[SiteId, ID] = {}
+        self._learnt: dict[SiteId, tuple[str, ...]] = {}
         self.replace(roster)
 
     def replace(self, roster: Roster) -> None:
@@ -57,6 +58,7 @@ class Access:
         self._roster = roster
         self._peers = peers
         self._sites = {peer.to_bytes(): site for site, peer in peers.items()}
+        self._learnt = {site: told for site, told in self._learnt.items() if site in peers}
 
     @property
     def roster(self) -> Roster:
@@ -70,6 +72,19 @@ class Access:
     def peer_of(self, site: SiteId) -> ID | None:
         """The peer id of a member other than ourselves."""
         return self._peers.get(site)
+
+    def learn(self, site: SiteId, addresses: tuple[str, ...]) -> None:
+        """Where a member may be, too, by hearsay. The newest hearsay counts."""
+        if site in self._peers:
+            self._learnt[site] = addresses
+
+    def addresses_of(self, site: SiteId) -> tuple[str, ...]:
+        """Where to dial a member: what its card says, then hearsay. Empty for strangers."""
+        if site not in self._roster:
+            return ()
+        return tuple(
+            dict.fromkeys(self._roster.member(site).addresses + self._learnt.get(site, ()))
+        )
 
     def others(self) -> tuple[SiteId, ...]:
         """All members but ourselves, sorted."""

@@ -92,9 +92,7 @@ class Neighbour:
             await self._changed.wait()
 
     async def _dial(self) -> bool:
-        if self.site not in self._access.roster:
-            return False
-        for address in self._access.roster.member(self.site).addresses:
+        for address in self._access.addresses_of(self.site):
             with trio.move_on_after(self._limits.connect_s):
                 try:
                     for target in await resolve(address):
@@ -182,6 +180,12 @@ class Neighbourhood:
         swarm: Any = self._host.get_network()
         for conn in list(swarm.connections.get(peer, [])):
             await close_connection(conn)
+
+    def try_now(self, site: SiteId) -> None:
+        """There is another address to dial."""
+        neighbour = self._neighbours.get(site)
+        if neighbour is not None and not neighbour.connected:
+            neighbour.changed()
 
     def connection_changed(self, peer: ID) -> None:
         """Report the first connection with a site and the loss of the last one."""

@@ -153,6 +153,14 @@ class Libp2pTransport:
 
     # Beyond the protocol
 
+    def learn(self, site: SiteId, addresses: tuple[str, ...]) -> None:
+        """Dial a member at these "host:port", too, after what its card says.
+
+        Hearsay: the handshake proves who answers there."""
+        self._access.learn(site, addresses)
+        with contextlib.suppress(ThreadDown):
+            self._thread.soon(self._try_now, site)
+
     @property
     def listening(self) -> str:
         """ "host:port" of the socket; after `start`."""
@@ -310,6 +318,10 @@ class Libp2pTransport:
 
     async def _links(self) -> dict[SiteId, Link]:
         return {} if self._running is None else self._running.neighbours.links()
+
+    def _try_now(self, site: SiteId) -> None:
+        if self._running is not None:
+            self._running.neighbours.try_now(site)
 
     def _follow_roster(self) -> None:
         if self._running is not None:

@@ -19,7 +19,16 @@ from p2pfl.runtime.home import read_own
 
 CONFIG_BYTES_MAX: Final = 64 * 1024
 
-_KEYS: Final = ("name", "listen", "announce", "consortium", "metrics", "upload_mbit_s", "models_gb")
+_KEYS: Final = (
+    "name",
+    "listen",
+    "announce",
+    "consortium",
+    "metrics",
+    "mdns",
+    "upload_mbit_s",
+    "models_gb",
+)
 _LIMITS: Final = ("upload_mbit_s", "models_gb")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
 _CONSORTIUM: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
@@ -42,6 +51,8 @@ class Config:
     consortium: str
     metrics: str = ""
     """host:port where monitoring reads numbers; empty: nowhere."""
+    mdns: bool = False
+    """Whether the site is announced on the local network, and members are looked for there."""
     upload_mbit_s: float = 0.0
     """What models may take of the line out, in megabits a second; 0: all there is."""
     models_gb: float = 0.0
@@ -101,6 +112,8 @@ def render_config(config: Config) -> bytes:
     }
     if config.metrics:
         document["metrics"] = config.metrics
+    if config.mdns:
+        document["mdns"] = True
     for name in _LIMITS:
         if value := getattr(config, name):
             document[name] = value
@@ -149,6 +162,7 @@ def _config(table: Table) -> Config:
         announce=announce,
         consortium=table.text("consortium", _CONSORTIUM, "1 to 63 of a-z, 0-9, . and -"),
         metrics=metrics,
+        mdns=table.has("mdns") and table.boolean("mdns"),
         upload_mbit_s=_limit(table, "upload_mbit_s", 0.1),
         models_gb=_limit(table, "models_gb", 0.001),
     )

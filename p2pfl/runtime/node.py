@@ -49,6 +49,7 @@ from p2pfl.runtime.policy import read_policy
 from p2pfl.runtime.study_jobs import DatasetFile
 
 if TYPE_CHECKING:
+    from p2pfl.runtime.lan import LanDiscovery, Learn
     from p2pfl.runtime.metrics_page import Measured
 
 __all__ = ["run_node"]
@@ -138,6 +139,7 @@ async def _serve(
     commands = NodeCommands(home, keys, log, driver, admission, now_us=_now_us, status=told)
     page = None if measured is None else measured.page(driver, transport)
     control = ControlServer(home, commands.dispatch, observer.bug)
+    lan = _lan(config, driver, transport.learn)
     try:
         await control.start()
         if page is not None:
@@ -146,13 +148,14 @@ async def _serve(
         ready_s = time.perf_counter() - started_s
         observer.log.info("node_ready", site=keys.site.hex(), listen=config.listen)
         observer.started(config.name, config.listen, len(roster.members) - 1, ready_s)
-        await _open_admission(admission, observer)
+        await _open_doors(admission, lan, observer)
         await _until_stopped(stop, driver, keeper, observer)
     finally:
         commands.stop()
         await admission.stop()
-        if page is not None:
-            await page.stop()
+        for extra in (lan, page):
+            if extra is not None:
+                await extra.stop()
         await asyncio.gather(control.stop(), driver.stop())
         observer.log.info("node_stopped")
 
@@ -168,12 +171,30 @@ def _admission(home: Home, config: Config, driver: Driver, observer: NodeObserve
     )
 
 
-async def _open_admission(admission: Admission, observer: NodeObserver) -> None:
-    """Answer invited sites again. A node works without, so it does not end if it cannot."""
+async def _open_doors(
+    admission: Admission, lan: "LanDiscovery | None", observer: NodeObserver
+) -> None:
+    """Answer invited sites again, and look for members near by. A node works without either."""
     try:
         await admission.refresh()
     except OperatorError as error:
         observer.log.warning("admission_failed", sentence=error.message, fix=error.fix)
+    try:
+        if lan is not None:
+            await lan.start()
+            observer.log.info("mdns_started")
+    except OSError as error:
+        sentence = f"mdns = true, but this machine has no multicast: {error}"
+        observer.log.warning("mdns_failed", sentence=sentence)
+
+
+def _lan(config: Config, driver: Driver, learn: "Learn") -> "LanDiscovery | None":
+    """Who looks for members on the local network, if config.toml asks for it."""
+    if not config.mdns:
+        return None
+    from p2pfl.runtime.lan import LanDiscovery
+
+    return LanDiscovery(config, driver.core.me, lambda: driver.core.roster.sites, learn)
 
 
 async def _started(driver: Driver, manifests: list[Manifest]) -> None:

@@ -40,7 +40,10 @@ def trained(
     (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
     _show_metrics(made.home(0), address)
+    with made.home(0).config.open("a") as config:
+        config.write("mdns = true\n")
     with running(made.homes) as nodes:
+        nodes[0].wait("mdns_started")
         for node in nodes:
             node.wait("study_complete")
         yield made, _read(address)
