@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
+from operator import attrgetter
 from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
 
 INT_MAX = 2**63 - 1
@@ -16,6 +17,7 @@ MICRO = 1_000_000
 INPUTS_MAX = 256
 TABLE_MAX = 8192
 PARAMETERS_MAX = 64
+DIGEST_BYTES = 32
 
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/+()=-]{0,95}")
 _DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?")
@@ -152,8 +154,14 @@ class Many:
     def check(self, field: str, value: Any) -> None:
         if type(value) is not tuple or len(value) > self.count_max:
             raise FieldError(field, f"at most {self.count_max} items", value)
-        for position, item in enumerate(value):
-            self.item.check(f"{field}[{position}]", item)
+        check = self.item.check
+        try:
+            for item in value:
+                check(field, item)
+        except FieldError:
+            for position, item in enumerate(value):  # once more, for the place in the message
+                check(f"{field}[{position}]", item)
+            raise
 
     def pack(self, value: Any) -> Any:
         return [self.item.pack(item) for item in value]
@@ -188,7 +196,7 @@ class Key:
     name: str
 
 
-Digest = Annotated[bytes, Bytes(32)]
+Digest = Annotated[bytes, Bytes(DIGEST_BYTES)]
 Count = Annotated[int, Integer(0, INT_MAX)]
 Signed = Annotated[int, Integer(-INT_MAX, INT_MAX)]
 Round = Annotated[int, Integer(0, ROUNDS_MAX)]
@@ -216,7 +224,20 @@ _SLOTS: dict[type[Any], tuple[_Slot, ...]] = {}  # reading type hints is slow, r
 
 _KEYS: dict[type[Any], frozenset[str]] = {}
 
-_CHECKS: dict[type[Any], tuple[tuple[str, Callable[[str, Any], None]], ...]] = {}
+_Check = tuple[str, Callable[[str, Any], None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checks:
+    """How all fields of a class are looked at, quickly."""
+
+    every: tuple[_Check, ...]
+    """In their order: what is wrong is found again, and named, by these."""
+    digests: Callable[[Any], tuple[Any, ...]]
+    others: tuple[_Check, ...]
+
+
+_CHECKS: dict[type[Any], _Checks] = {}
 
 
 def _slots(of: type[Any]) -> tuple[_Slot, ...]:
@@ -246,11 +267,27 @@ def layout_of(of: type[Any]) -> dict[str, Spec]:
 
 def check_fields(record: Any) -> None:
     """Check every field of a dataclass instance. Raises FieldError."""
-    of = type(record)
-    if of not in _CHECKS:
-        _CHECKS[of] = tuple((slot.name, slot.spec.check) for slot in _slots(of))
-    for name, check in _CHECKS[of]:
+    checks = _CHECKS.get(type(record)) or _checks(type(record))
+    for value in checks.digests(record):
+        if type(value) is not bytes or len(value) != DIGEST_BYTES:
+            for name, check in checks.every:
+                check(name, getattr(record, name))
+    for name, check in checks.others:
         check(name, getattr(record, name))
+
+
+def _checks(of: type[Any]) -> _Checks:
+    digests = [slot.name for slot in _slots(of) if slot.spec == Bytes(DIGEST_BYTES)]
+    if len(digests) < 2:  # of one name `attrgetter` gives no tuple
+        digests = []
+    every = tuple((slot.name, slot.spec.check) for slot in _slots(of))
+    others = tuple(check for check in every if check[0] not in digests)
+    _CHECKS[of] = _Checks(every, attrgetter(*digests) if digests else _none, others)
+    return _CHECKS[of]
+
+
+def _none(_record: Any) -> tuple[Any, ...]:
+    return ()
 
 
 def pack_fields(record: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 from ledger.log import Draft, Value, encode
 from ledger.provenance import kinds
@@ -19,6 +20,8 @@ NOT_PUBLISHED = -1
 """Stands for "no entry": a consensus round has no training, a catch-up no own update."""
 GUARD_STEP = "guard_step"
 """Among an average's parameters: how much of the step the hold-out guard took, 0 to 1."""
+ARGUMENTS_KEPT = 64
+"""Plans with their arguments, hashed once: a study needs them in every round."""
 DISTANCE_MAX = 1e99
 """Stands for a distance that is unknown or not finite."""
 
@@ -35,9 +38,14 @@ def arguments_hash(manifest: Manifest, steered: tuple[tuple[str, str], ...]) -> 
     """SHA-256 over the plan's name and arguments: what `hp` in `train.done` stands for.
 
     steered: what differs from the manifest in the round."""
-    written = {name: str(value) for name, value in manifest.plan.arguments.items()}
-    arguments: Value = dict(sorted((written | dict(steered)).items()))
-    return hashlib.sha256(encode({"plan": manifest.plan.name, "arguments": arguments})).digest()
+    written = tuple((name, str(value)) for name, value in manifest.plan.arguments.items())
+    return _arguments_hash(manifest.plan.name, written + steered)
+
+
+@lru_cache(ARGUMENTS_KEPT)
+def _arguments_hash(plan: str, written: tuple[tuple[str, str], ...]) -> bytes:
+    arguments: Value = dict(sorted(dict(written).items()))
+    return hashlib.sha256(encode({"plan": plan, "arguments": arguments})).digest()
 
 
 def training_entries(

@@ -9,6 +9,7 @@ Source: the safetensors format, https://huggingface.co/docs/safetensors/index#fo
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Literal, get_args
 
 Encoding = Literal["float32", "bf16", "int8"]
@@ -49,6 +50,7 @@ def header_of(parameters: int, encoding: Encoding = "float32") -> bytes:
     return len(padded).to_bytes(8, "little") + padded
 
 
+@lru_cache(64)
 def blob_size_bytes(parameters: int, encoding: Encoding = "float32") -> int:
     """Size of the file of a model vector with that many values.
 

@@ -34,6 +34,9 @@ class Gathering:
         self._passed_over: set[SiteId] = set()
         self._left: set[SiteId] = set()
         self._under_way: dict[tuple[Round, SiteId], Heard] = {}
+        self._awaited_last: SiteId | None = None
+        """Whom this round waited for the last time that was asked: looked at first."""
+        self._value_max = manifest.value_max
         self._hoods = Neighbourhoods(manifest, me, bucket)
         self._round = Round(0)
 
@@ -79,6 +82,7 @@ class Gathering:
             self._left.add(gone)
             self._under_way = {k: h for k, h in self._under_way.items() if k[1] != gone}
         self._left -= set(buckets)
+        self._awaited_last = None
         self._hoods.sites_changed(buckets, dial_only)
         return self._obtain_near(current)
 
@@ -116,7 +120,7 @@ class Gathering:
 
     def enter(self, current: Round) -> list[fx.Effect]:
         """A round began: forget older ones, ask for what was announced for it before."""
-        self.is_overdue, self._round = False, current
+        self.is_overdue, self._round, self._awaited_last = False, current, None
         self._passed_over.clear()
         self._newer = self._stand_ins = frozenset()
         self._inbox.enter(current)
@@ -155,12 +159,13 @@ class Gathering:
         """What this round and the next can use; of what lies further ahead, one per neighbour.
 
         A neighbour that announces round after round must not fill the disk."""
-        near = [
-            self._inbox.held(round_, site)
+        find = self._inbox.held
+        held = [
+            heard
             for round_ in (current, Round(current + 1))
             for site in self.neighbours_at(round_)
+            if (heard := find(round_, site)) is not None
         ]
-        held = [heard for heard in near if heard is not None]
         if self._manifest.averaging.staleness:
             older = (self._inbox.older(current, site) for site in self.missing(current))
             held += [heard for heard in older if heard is not None]
@@ -186,7 +191,7 @@ class Gathering:
             heard.size_bytes,
             self._manifest.study.parameters,
             heard.inline,
-            self._manifest.value_max,
+            self._value_max,
             self._manifest.encoding_at(heard.round),
         )
 
@@ -213,6 +218,11 @@ class Gathering:
         is_ready = held is not None and held.holding is Holding.READY
         return held if is_ready else self._inbox.stale(round_, site)
 
+    @property
+    def may_stand_in(self) -> bool:
+        """Whether earlier updates may stand in for missing ones at all."""
+        return self._manifest.averaging.staleness > 0
+
     def has_stale(self, round_: Round, site: SiteId) -> bool:
         """Whether an earlier update of a neighbour can stand in for this round's."""
         return self._inbox.stale(round_, site) is not None
@@ -225,9 +235,14 @@ class Gathering:
         """Whether nothing more is worth waiting for, and somebody was heard."""
         if self.is_overdue:
             return True
-        hood = self.hood.neighbours
-        if any(self._is_awaited(round_, site) for site in hood):
+        last = self._awaited_last
+        if last is not None and self._is_awaited(round_, last):
             return False
+        hood = self.hood.neighbours
+        for site in hood:
+            if self._is_awaited(round_, site):
+                self._awaited_last = site
+                return False
         return any(self._is_in(round_, site) for site in hood)
 
     def awaited(self, round_: Round) -> tuple[SiteId, ...]:
@@ -252,11 +267,11 @@ class Gathering:
         return held is not None and held.holding in (Holding.READY, Holding.REJECTED)
 
     def _is_awaited(self, round_: Round, site: SiteId) -> bool:
-        if self._is_in(round_, site):
+        held = self._inbox.held(round_, site)
+        if held is not None and held.holding in (Holding.READY, Holding.REJECTED):
             return False
         if site in self._passed_over or self.patience.is_hopeless(site):
             return False
-        held = self._inbox.held(round_, site)
         if held is not None or not self._inbox.reaches(round_ + OFFERED_ROUNDS):
             return True
         newest = self._inbox.newest_of(site)

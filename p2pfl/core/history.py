@@ -127,7 +127,10 @@ class History:
 
     def study(self, study: StudyId) -> StudyHistory:
         """The history of a study; empty where nothing is recorded yet."""
-        return self.studies.setdefault(study, StudyHistory())
+        found = self.studies.get(study)
+        if found is None:
+            found = self.studies[study] = StudyHistory()
+        return found
 
     def apply(self, entry: Entry) -> None:
         """Take one more entry into account. Entries come in the log's order, each once."""

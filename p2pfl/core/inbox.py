@@ -88,7 +88,8 @@ class Inbox:
         if heard.round < current - self._staleness:
             raise StaleRound(f"round {heard.round} came while round {current} is under way")
         self._heard.setdefault(heard.sender, {})[heard.round] = heard
-        self._furthest = max(self._furthest, heard.round)
+        if heard.round > self._furthest:
+            self._furthest = heard.round
         self._trim(current, heard.sender)
 
     def _compare(self, known: Heard, heard: Heard) -> None:
@@ -103,7 +104,7 @@ class Inbox:
     def _of(self, sender: SiteId) -> list[Heard]:
         """Everything held of one sender, in the order of the rounds."""
         of_site = self._heard.get(sender, {})
-        held = [of_site[round_] for round_ in sorted(of_site)]
+        held = [of_site[round_] for round_ in (sorted(of_site) if len(of_site) > 1 else of_site)]
         stored = self._stored.get(sender)
         return held if stored is None else [*held, stored]
 
@@ -187,8 +188,9 @@ class Inbox:
 
     def enter(self, current: Round) -> None:
         """Forget rounds before `current`, and bring back what is on disk and was set aside."""
+        oldest = current - self._staleness
         for of_site in self._heard.values():
-            for round_ in [r for r in of_site if r < current - self._staleness]:
+            for round_ in [r for r in of_site if r < oldest]:
                 del of_site[round_]
         for site, heard in self._stored.items():
             if heard.round >= current:

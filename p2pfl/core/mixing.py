@@ -1,6 +1,6 @@
 """One averaging under way: what is asked for, and what goes on record when it has ended."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gossip.identifiers import SiteId
 from ledger.log import Draft
@@ -58,7 +58,7 @@ def round_mixing(
     weights = {s: weights[s] // (1 + max(0, round_ - h.round)) for s, h in ready.items()}
     inputs = tuple(fx.Input(s, heard.model, weights[s]) for s, heard in ready.items())
     guard_base = base if manifest.averaging.guard == "holdout" else None
-    effect = replace(_effect(manifest, round_, own, inputs), guard_base=guard_base)
+    effect = _effect(manifest, round_, own, inputs, guard_base)
     return Mixing(effect, tuple(ready.values()), range(0))
 
 
@@ -96,7 +96,11 @@ def repeated(done: kinds.AggDone, parameters: int) -> fx.Average:
 
 
 def _effect(
-    manifest: Manifest, round_: Round, own: ModelHash, inputs: tuple[fx.Input, ...]
+    manifest: Manifest,
+    round_: Round,
+    own: ModelHash,
+    inputs: tuple[fx.Input, ...],
+    guard_base: ModelHash | None = None,
 ) -> fx.Average:
     return fx.Average(
         StudyId(manifest.study_id),
@@ -106,4 +110,5 @@ def _effect(
         own,
         inputs,
         manifest.study.parameters,
+        guard_base,
     )

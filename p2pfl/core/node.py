@@ -123,14 +123,14 @@ class NodeCore:
 
     def _react(self, now_s: float, event: ev.Event) -> list[fx.Effect]:
         match event:
+            case ev.Delivered():
+                return self._deliver(now_s, event)
             case ev.Begin():
                 return self._begin(now_s, event)
             case ev.Connected(site=site):
                 return self._set_connected(now_s, self.connected | {site})
             case ev.Disconnected(site=site):
                 return self._set_connected(now_s, self.connected - {site})
-            case ev.Delivered():
-                return self._deliver(now_s, event)
             case ev.PeerRefused(site=site, rule=rule):
                 return self.conduct.count(self.roster, site, rule, "")
             case ev.Appended():
@@ -157,14 +157,14 @@ class NodeCore:
 
     def _react_in_study(self, now_s: float, run: StudyRun, event: ev.StudyEvent) -> list[fx.Effect]:
         match event:
+            case ev.Obtained(round=round_, sender=sender):
+                return run.hearing.obtained(now_s, round_, sender)
             case ev.TrainingOpened():
                 return run.opened(event)
             case ev.Trained():
                 return run.trained(now_s, event)
             case ev.TrainingFailed():
                 return run.training_failed(now_s, event)
-            case ev.Obtained(round=round_, sender=sender):
-                return run.hearing.obtained(now_s, round_, sender)
             case ev.ObtainFailed():
                 return run.obtain_failed(now_s, event)
             case ev.ModelReady(model=model):
@@ -377,7 +377,7 @@ class NodeCore:
     def _check_leaf(self, study: StudyId, heard: Heard) -> None:
         """One entry stands for one update: not for two rounds, nor for two studies."""
         meant = (study, heard.round, heard.sender)
-        others = (run for other, run in self.runs.items() if other != study)
+        others = [run for other, run in self.runs.items() if other != study]
         is_known = self.history.received_leaves.get(heard.leaf, meant) == meant
         if not is_known or any(run.gathering.holds_leaf(heard.leaf) for run in others):
             raise ReusedEntry(f"round {heard.round}: its entry stands for another update")

@@ -1,7 +1,7 @@
 """Who takes part in a study: proposals, other sites' decisions, neighbours and their weights."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from gossip.identifiers import SiteId
@@ -10,8 +10,11 @@ from ledger.provenance.records_round import STALENESS
 from p2pfl.averaging import resolve_parameters, topology
 from p2pfl.core.events import KnownDecision
 from p2pfl.core.manifest import Manifest
+from p2pfl.core.manifest_table import Scalar
 from p2pfl.core.names import Round, StudyId
 
+RULES_KEPT = 64
+"""Rules with their parameters, worked out once: a study needs them in every round."""
 GRAPHS_KEPT = 16
 """Graphs and shares follow from public values: they are worked out once and kept, the newest."""
 UNKNOWN_STUDIES_MAX = 32
@@ -91,6 +94,15 @@ class Neighbourhood:
     """Of this site and its neighbours, who averages with whom."""
     neighbours: tuple[SiteId, ...]
     shares_u: Mapping[bytes, int]
+    _weights_u: dict[SiteId, int] = field(default_factory=dict, repr=False, compare=False)
+    """Each neighbour's mixing weight, once somebody has asked."""
+
+    def weights_u(self, me: SiteId) -> Mapping[SiteId, int]:
+        """Mixing weight of each neighbour in millionths, rounded down. me: whose neighbourhood."""
+        if not self._weights_u:
+            mixed = topology.mixing_weights_u(self.graph, self.shares_u, me, self.neighbours)
+            self._weights_u.update((SiteId(s), weight) for s, weight in mixed.items() if s != me)
+        return self._weights_u
 
 
 def study_graph(manifest: Manifest, epoch: int = 0) -> topology.Graph:
@@ -157,6 +169,7 @@ class Neighbourhoods:
         self._dial_only: frozenset[SiteId] = frozenset()
         self._manifest = manifest
         self._me = me
+        self._rounds_total = manifest.study.rounds_total
         self._linked: dict[int, frozenset[bytes]] = {}
         """Epoch → who could be a neighbour: hardly any memory, and each graph is drawn once
         however often a peer names its rounds."""
@@ -172,37 +185,47 @@ class Neighbourhoods:
 
     def is_possible(self, round_: Round, site: SiteId) -> bool:
         """Whether a site may average with this one in a round, once it has approved."""
-        if not 0 <= round_ < self._manifest.study.rounds_total:
+        if not 0 <= round_ < self._rounds_total:
             round_ = Round(0)  # refused by its number, later and by name
         epoch = self._manifest.averaging.epoch_of(round_)
-        if epoch not in self._linked:
+        linked = self._linked.get(epoch)
+        if linked is None:
             graph = study_graph(self._manifest, epoch)
-            self._linked[epoch] = frozenset(graph.get(self._me, ()))
-        return site in self._linked[epoch] and site != self._me
+            linked = self._linked[epoch] = frozenset(graph.get(self._me, ()))
+        return site in linked and site != self._me
 
     def at(self, round_: Round) -> Neighbourhood:
         """Neighbours and shares in a round, among the sites that approve at present."""
         epoch = self._manifest.averaging.epoch_of(round_)
-        if epoch not in self._hoods:
+        hood = self._hoods.get(epoch)
+        if hood is None:
             if len(self._hoods) >= HOODS_MAX:
                 self._hoods.pop(min(self._hoods))
             graph = study_graph(self._manifest, epoch)
-            self._hoods[epoch] = neighbourhood(
-                self._manifest, graph, self._me, self.buckets, self._dial_only
-            )
-        return self._hoods[epoch]
+            hood = neighbourhood(self._manifest, graph, self._me, self.buckets, self._dial_only)
+            self._hoods[epoch] = hood
+        return hood
 
 
 def weights_u(hood: Neighbourhood, me: SiteId, alive: tuple[SiteId, ...]) -> dict[SiteId, int]:
     """Mixing weight of each neighbour that was heard, in millionths, rounded down."""
-    mixed = topology.mixing_weights_u(hood.graph, hood.shares_u, me, alive)
-    return {SiteId(site): weight for site, weight in mixed.items() if site != me}
+    return {site: weight for site, weight in hood.weights_u(me).items() if site in alive}
 
 
 def rule_parameters(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     """The averaging rule's parameters, defaults filled in, as they go on record."""
     terms = manifest.averaging
-    resolved = resolve_parameters(terms.rule, terms.parameters, byzantine=terms.byzantine)
+    # With their types: 1 and 1.0 are one key, and stand on record as two numbers.
+    given = tuple((name, value, type(value)) for name, value in terms.parameters.items())
+    return _rule_parameters(terms.rule, given, terms.byzantine, terms.staleness)
+
+
+@lru_cache(RULES_KEPT)
+def _rule_parameters(
+    rule: str, given: tuple[tuple[str, Scalar, type], ...], byzantine: float, staleness: int
+) -> tuple[tuple[str, str], ...]:
+    parameters = {name: value for name, value, _ in given}
+    resolved = resolve_parameters(rule, parameters, byzantine=byzantine)
     named = {name: repr(value) for name, value in resolved.items()}
-    stale = {STALENESS: str(terms.staleness)} if terms.staleness else {}
+    stale = {STALENESS: str(staleness)} if staleness else {}
     return tuple(sorted((named | stale).items()))

@@ -5,7 +5,6 @@ a neighbour says of its own times plays no part, and no wait exceeds the study's
 
 from collections import deque
 from collections.abc import Sequence
-from statistics import median
 
 from gossip.identifiers import SiteId
 from p2pfl.core.names import Round
@@ -33,9 +32,15 @@ def expected_s(lags_s: Sequence[float]) -> float:
     >>> expected_s([2.0, 2.0, 90.0, 2.1]), expected_s([1.0, 5.0, 9.0])
     (4.1, 29.0)
     """
-    usual_s = median(lags_s)
-    deviation_s = median(abs(lag_s - usual_s) for lag_s in lags_s)
+    usual_s = _median(lags_s)
+    deviation_s = _median([abs(lag_s - usual_s) for lag_s in lags_s])
     return usual_s + max(usual_s, SPREAD * deviation_s)
+
+
+def _median(values: Sequence[float]) -> float:
+    """What `statistics.median` says of a few numbers, several times as fast."""
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 class Patience:
@@ -54,8 +59,9 @@ class Patience:
     def begin(self, round_: Round, now_s: float) -> None:
         """The own round begins."""
         self._began_s[round_] = now_s
-        for old in sorted(self._began_s)[:-STARTS_KEPT]:
-            del self._began_s[old]
+        if len(self._began_s) > STARTS_KEPT:
+            for old in sorted(self._began_s)[:-STARTS_KEPT]:
+                del self._began_s[old]
 
     def arrived(self, site: SiteId, round_: Round, now_s: float) -> None:
         """A neighbour's update is here, and sound."""
@@ -92,8 +98,10 @@ class Patience:
         if len(lags_s) < LEARNT_MIN:
             return last_s
         longer = 2.0 ** self._misses.get(site, 0)
-        usual_s = began_s + longer * expected_s(tuple(lags_s))
-        return min(last_s, max(published_s + longer * self.shortest_s, usual_s))
+        shortest_s = published_s + longer * self.shortest_s
+        if shortest_s >= last_s:
+            return last_s
+        return min(last_s, max(shortest_s, began_s + longer * expected_s(tuple(lags_s))))
 
     def _learn(self, site: SiteId, round_: Round, now_s: float) -> None:
         # One that is here before the own round begins is never waited for.

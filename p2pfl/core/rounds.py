@@ -42,6 +42,7 @@ class StudyRun:
         """What the ledger says about this study."""
         self.steering = Following(self.past)
         self._mandate = fx.Mandate(self.id, self.past.approved_seq)
+        self._expires_s = float(manifest.study.expires_s)
         self._me = me
         self._history = history
         self._base = BaseModel(me, manifest, models)
@@ -74,11 +75,10 @@ class StudyRun:
         if past.standing is Standing.CLOSED:
             self.phase = Phase.ENDED
             return self.offer_updates()
-        expires_s = float(self.manifest.study.expires_s)
-        if now_s >= expires_s:
+        if now_s >= self._expires_s:
             return []  # `advance` leaves
         return [
-            fx.SetTimer(self.id, ev.Expiry(self.id), expires_s),
+            fx.SetTimer(self.id, ev.Expiry(self.id), self._expires_s),
             *self._open_training(),
             *self._base.fetch(),
             *self.gathering.enter(self.round),
@@ -99,14 +99,13 @@ class StudyRun:
         """Do whatever has become possible. Safe to call after any event."""
         effects: list[fx.Effect] = []
         while True:
-            before = (self.phase, self.round)
+            phase, round_ = self.phase, self.round
             effects += self._step(now_s)
-            if (self.phase, self.round) == before:
+            if self.phase is phase and self.round == round_:
                 return effects
 
     def _step(self, now_s: float) -> list[fx.Effect]:
-        is_expired = now_s >= self.manifest.study.expires_s
-        if is_expired and self.phase in MAY_EXPIRE and not self._is_through:
+        if now_s >= self._expires_s and self.phase in MAY_EXPIRE and not self._is_through:
             return self._leave("expired", "the study has expired; its proposer can propose it anew")
         match self.phase:
             case Phase.WAITING:

@@ -117,8 +117,12 @@ class Waits:
 
     def _next_look_s(self, round_: Round, now_s: float) -> float:
         """When somebody is late next, or people should know what takes so long."""
-        looks_s = [*(due_s for _, due_s in self.waited_for(round_)), self.until_s]
         told_s = self._published_s + TOLD_AFTER_S
+        if now_s < told_s <= self._published_s + self._patience.shortest_s and not (
+            self._gathering.may_stand_in
+        ):
+            return told_s  # nobody's time can be over before
+        looks_s = [*(due_s for _, due_s in self.waited_for(round_)), self.until_s]
         if now_s < told_s:
             looks_s.append(told_s)
         return max(now_s, min(looks_s))

@@ -6,7 +6,7 @@ processes there are: with one or with many, here or on a cluster, the numbers ar
 from dataclasses import dataclass
 from typing import Final
 
-SITES_MAX: Final = 125
+SITES_MAX: Final = 250
 """A larger batch would be hardly cheaper per site, and there would be fewer to spread."""
 SITES_FROM: Final = 16
 """With fewer sites than this a batch is not divided to keep several processes busy."""
@@ -46,7 +46,7 @@ def benches_for(sites: int, parameters: int) -> Benches:
     """The benches of a scenario. parameters: of its model.
 
     >>> benches_for(1000, 210).count, benches_for(12, 210).count, benches_for(12, 100_000).count
-    (8, 1, 6)
+    (4, 1, 6)
     """
     wanted = min(max(SITES_FROM, -(-sites // 4)), SITES_MAX)
     size = max(1, min(wanted, VALUES_MAX // parameters))

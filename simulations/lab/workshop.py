@@ -125,7 +125,7 @@ class Workshop:
         self._holdout = _Stack([(share.holdout_x, share.holdout_y) for share in self.shares])
         if self.arguments.consolidation:
             raise PlanRefused("consolidation is for a study that goes on: try it on a real node")
-        self._gradients = torch.func.vmap(torch.func.grad_and_value(self._loss))
+        self._losses = torch.func.vmap(self._loss)
 
     def do(self, task: Task) -> list[Answer]:
         """Work off a task; answers in its order."""
@@ -179,6 +179,17 @@ class Workshop:
             Trained(one, digest_of(one), float(value))
             for one, value in zip(leaving.numpy(), loss, strict=True)
         ]
+
+    def _gradients(
+        self, values: torch.Tensor, x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each site's gradient, float32[n, d], and loss, float32[n].
+
+        A site's loss depends on its own row alone, so the rows of the sum's gradient are theirs."""
+        moved = values.detach().requires_grad_()
+        losses = self._losses(moved, x, y, weights)
+        (gradient,) = torch.autograd.grad(losses.sum(), moved)
+        return gradient, losses.detach()
 
     def _loss(
         self, values: torch.Tensor, x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor
@@ -240,7 +251,7 @@ class Workshop:
             self._module, self._named(values), (one,)
         )
         outputs = torch.func.vmap(call)(models, x)
-        loss = torch.func.vmap(self._loss)(models, x, y, weights)
+        loss = self._losses(models, x, y, weights)
         if outputs.shape[2] == 1:
             predicted = (outputs[..., 0] > 0).to(y.dtype)
         else:

@@ -33,7 +33,10 @@ def binary_loss_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
     if logits.shape[1] == 1:
         return functional.binary_cross_entropy_with_logits(logits[:, 0], labels, reduction="sum")
-    return functional.cross_entropy(logits, labels.long(), reduction="sum")
+    # `cross_entropy` in its two steps: under vmap torch would take it apart in Python, and load its
+    # compiler for that, a second.
+    odds = functional.log_softmax(logits, dim=1)
+    return -odds.gather(1, labels.long()[:, None]).sum()
 
 
 def binary_log_odds(logits: torch.Tensor) -> torch.Tensor:
