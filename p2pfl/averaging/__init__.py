@@ -4,7 +4,7 @@ Pure mathematics: no I/O, no clock, no randomness that is not a public seed.
 """
 
 from p2pfl.averaging.errors import AveragingError
-from p2pfl.averaging.evidence import Averaged, Evidence, Verdict
+from p2pfl.averaging.evidence import Averaged, Evidence, Spread, Verdict
 from p2pfl.averaging.passes import prepare
 from p2pfl.averaging.registry import (
     DEFAULT_RULE,
@@ -14,7 +14,7 @@ from p2pfl.averaging.registry import (
     average,
     resolve_parameters,
 )
-from p2pfl.averaging.running import Spread, spread_of
+from p2pfl.averaging.running import spread_of
 
 __all__ = [
     "DEFAULT_RULE",

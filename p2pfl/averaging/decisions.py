@@ -178,7 +178,7 @@ def _quantile_radius(distances: Wide, weights: Wide, byzantine: float) -> float:
         return 0.0
     radius = weighted_quantile(distances, weights, 1.0 - 2.0 * byzantine)
     if byzantine > 0.0 and distances.size > 1:
-        radius = min(radius, float(np.sort(distances)[-2]))
+        radius = min(radius, sorted(distances.tolist())[-2])
     return radius
 
 

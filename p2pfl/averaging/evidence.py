@@ -32,11 +32,27 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """How far the neighbours' models lie from the own one; 0 without neighbours.
+
+    largest: in norms of the own model, or in units of the parameters where that is zero.
+    median: in units of the parameters.
+    """
+
+    largest: float
+    median: float
+
+
+@dataclass(frozen=True, slots=True)
 class Averaged:
-    """value: float32[d], the new own model. evidence: one entry per neighbour, in input order."""
+    """value: float32[d], the new own model. evidence: one entry per neighbour, in input order.
+
+    spread: what `spread_of` would say, where the rule had to know it anyway.
+    """
 
     value: Vector
     evidence: tuple[Evidence, ...]
+    spread: Spread | None = None
 
 
 def evidence_of(distances: Wide, factors: Wide) -> tuple[Evidence, ...]:

@@ -7,7 +7,7 @@ here; one with NaN or infinity is left out by `rules`, when the first pass has m
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,8 @@ class Inputs:
     own_weight: float
     places: tuple[int, ...]
     given: int
+    addresses: list[npt.NDArray[np.uintp]] = field(default_factory=list, repr=False, compare=False)
+    """Of the members' first values, as compiled code wants them, once it has asked: one array."""
 
     @property
     def members(self) -> int:

@@ -173,7 +173,10 @@ def _engine(
     kernels = _compiled() if is_worth_it else None
     if kernels is None:
         return reference, members
-    return kernels, np.array([_address(member) for member in members], dtype=np.uintp)
+    if not inputs.addresses:
+        found = [_address(member) for member in members]
+        inputs.addresses.append(np.array(found, dtype=np.uintp))
+    return kernels, inputs.addresses[0]
 
 
 def _address(vector: Vector) -> int:

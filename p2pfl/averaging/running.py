@@ -14,7 +14,7 @@ import numpy as np
 from p2pfl.averaging import decisions, passes
 from p2pfl.averaging.decisions import Decision
 from p2pfl.averaging.errors import NotFinite
-from p2pfl.averaging.evidence import REFUSAL, Averaged, Evidence, evidence_of
+from p2pfl.averaging.evidence import REFUSAL, Averaged, Evidence, Spread, evidence_of
 from p2pfl.averaging.inputs import Inputs, Neighbours, Vector, Wide, check_inputs
 from p2pfl.averaging.quantiles import WEIGHT_TOLERANCE
 from p2pfl.averaging.selection import mixed_products, pairwise_squares
@@ -65,18 +65,6 @@ def run_mixed(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How far the neighbours' models lie from the own one; 0 without neighbours.
-
-    largest: in norms of the own model, or in units of the parameters where that is zero.
-    median: in units of the parameters.
-    """
-
-    largest: float
-    median: float
-
-
 def spread_of(own: Vector, neighbours: Neighbours) -> Spread:
     """Distances of the neighbours' models; those that would be refused do not count.
 
@@ -91,6 +79,10 @@ def spread_of(own: Vector, neighbours: Neighbours) -> Spread:
             inputs = inputs.without(found.rows)
         else:
             break
+    return _spread(squares)
+
+
+def _spread(squares: Wide) -> Spread:
     norm, distances = float(np.sqrt(squares[0])), np.sqrt(squares[1:])
     largest = float(distances.max(initial=0.0))
     median = statistics.median(distances.tolist()) if distances.size else 0.0
@@ -113,7 +105,7 @@ def _accepting(
     evidence: list[Evidence] = [REFUSAL] * inputs.given
     for place, entry in zip(inputs.places, averaged.evidence, strict=True):
         evidence[place] = entry
-    return Averaged(averaged.value, tuple(evidence))
+    return Averaged(averaged.value, tuple(evidence), averaged.spread)
 
 
 def _alone(inputs: Inputs) -> Averaged:
@@ -126,8 +118,9 @@ def _average(method: Method, inputs: Inputs) -> Averaged:
     weights = inputs.member_weights
     match method:
         case ByDistance(decide=decide):
-            distances: Wide = np.sqrt(passes.squared_distances(inputs))
-            return _combined(inputs, decide(distances, weights))
+            squares = passes.squares(inputs)
+            averaged = _combined(inputs, decide(np.sqrt(squares[1:]), weights))
+            return Averaged(averaged.value, averaged.evidence, _spread(squares))
         case ByProducts(decide=decide):
             return _combined(inputs, decide(passes.gram_matrix(inputs), weights))
         case ByCoordinate(cut=cut, is_weighted=is_weighted):

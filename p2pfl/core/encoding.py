@@ -30,6 +30,7 @@ def scales_of(parameters: int) -> int:
     return -(-parameters // SCALED_TOGETHER)
 
 
+@lru_cache(64)
 def header_of(parameters: int, encoding: Encoding = "float32") -> bytes:
     """What precedes the values: the only header that a file of this kind may have.
 

@@ -62,7 +62,7 @@ def mix(
             raise NotFinite(count=int(vector.size - np.count_nonzero(np.isfinite(vector))))
     verdicts = tuple(str(evidence.verdict) for evidence in averaged.evidence)
     value = shortened(own_vector, averaged.value, step)
-    return Mixed(value, verdicts, spread_of(own_vector, vectors))
+    return Mixed(value, verdicts, averaged.spread or spread_of(own_vector, vectors))
 
 
 def shortened(

@@ -6,6 +6,7 @@ causes something, so the order does not depend on which process plays which site
 import heapq
 import math
 from collections.abc import Callable
+from typing import Final
 
 from gossip.card import Card
 from gossip.identifiers import SiteId
@@ -14,6 +15,9 @@ from simulations.lab.counted_site import CountedCard, CountedSite
 
 What = ev.Event | Callable[[], ev.Event | None]
 """An event, or what makes one when it is due."""
+_Due = tuple[float, int, CountedSite, int, What]
+SLOT_S: Final = 0.02
+"""What lies ahead is kept in slots of virtual time, in no order until one of them begins."""
 Handle = Callable[[CountedSite, ev.Event], None]
 
 
@@ -22,23 +26,45 @@ class Agenda:
 
     def __init__(self, start_s: float) -> None:
         self.now_s = start_s
-        self._queue: list[tuple[float, int, CountedSite, int, What]] = []
+        self._start_s = start_s
+        self._slot = 0
+        self._near: list[_Due] = []
+        """A heap of what is due in the slot under way: small, however much lies ahead."""
+        self._far: dict[int, list[_Due]] = {}
+        self._slots: list[int] = []
+        """A heap of the slots in `_far`."""
         self._rank = 0
 
     @property
     def next_s(self) -> float:
         """When something is due next; infinite if nothing is."""
-        return self._queue[0][0] if self._queue else math.inf
+        return self._near[0][0] if self._near or self._next_slot() else math.inf
 
     def submit(self, site: CountedSite, what: What, delay_s: float) -> int:
         """Let a site's core handle an event a little later, unless it has crashed until then."""
         site.rank = rank = site.rank + 1
-        heapq.heappush(self._queue, (self.now_s + delay_s, rank, site, site.incarnation, what))
+        self.put(self.now_s + delay_s, rank, site, what)
         return rank
 
     def put(self, due_s: float, rank: int, site: CountedSite, what: What) -> None:
         """The same for what another site caused."""
-        heapq.heappush(self._queue, (due_s, rank, site, site.incarnation, what))
+        slot = int((due_s - self._start_s) / SLOT_S)
+        if slot <= self._slot:
+            heapq.heappush(self._near, (due_s, rank, site, site.incarnation, what))
+        elif slot in self._far:
+            self._far[slot].append((due_s, rank, site, site.incarnation, what))
+        else:
+            self._far[slot] = [(due_s, rank, site, site.incarnation, what)]
+            heapq.heappush(self._slots, slot)
+
+    def _next_slot(self) -> bool:
+        """Go on to the next slot in which something is due; False if there is none."""
+        if not self._slots:
+            return False
+        self._slot = heapq.heappop(self._slots)
+        self._near = self._far.pop(self._slot)
+        heapq.heapify(self._near)
+        return True
 
     def at(self, delay_s: float, call: Callable[[], None]) -> None:
         """Do something to the world later, whatever has become of any site."""
@@ -47,13 +73,13 @@ class Agenda:
             call()
 
         self._rank += 1  # below every site's
-        heapq.heappush(self._queue, (self.now_s + delay_s, self._rank, _NOBODY, 0, happen))
+        self.put(self.now_s + delay_s, self._rank, _NOBODY, happen)
 
     def work_off(self, until_s: float, handle: Handle) -> None:
         """Handle what is due before a time."""
-        queue, pop = self._queue, heapq.heappop
-        while queue and queue[0][0] < until_s:
-            self.now_s, rank, site, incarnation, what = pop(queue)
+        pop = heapq.heappop
+        while (self._near or self._next_slot()) and self._near[0][0] < until_s:
+            self.now_s, rank, site, incarnation, what = pop(self._near)
             if site.incarnation != incarnation:
                 continue
             if isinstance(what, ev.TimerFired):

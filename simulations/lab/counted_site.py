@@ -5,9 +5,10 @@ they never become bytes. So a thousand sites fit on two cores, and a real roster
 members, which is one of the wire format, does not hold here."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from p2pfl.core.history import History
 from p2pfl.core.node import NodeCore
 
 Vector = NDArray[np.float32]
+T = TypeVar("T")
 RANKS_PER_SITE: Final = 1 << 40
 OWN_MODELS_KEPT = 8
 """Newest own models, trained and averaged: neighbours may be two rounds behind."""
@@ -99,23 +101,43 @@ class CountedLedger:
         self, drafts: Sequence[Draft], links: Sequence[SeqLink], now_us: int
     ) -> tuple[Entry, ...]:
         """One commit. Returns the new entries."""
-        first = self.size
-        linked = {link.draft: (link.field, first + link.names) for link in links}
-        made = []
-        for place, draft in enumerate(drafts):
-            body = draft.body
-            if place in linked:
-                name, seq = linked[place]
-                body = {**body, name: seq}
-            seq, leaf = self.size, self._prefix + self.size.to_bytes(8, "big")
-            entry = Entry(
-                self._log_id, seq, b"", now_us, draft.kind, draft.actor, body, b"", b"", b"", leaf
+        first, log_id, prefix = self.size, self._log_id, self._prefix
+        bodies = [draft.body for draft in drafts]
+        for link in links:
+            bodies[link.draft] = {**bodies[link.draft], link.field: first + link.names}
+        made = tuple(
+            Entry(
+                log_id,
+                seq,
+                b"",
+                now_us,
+                draft.kind,
+                draft.actor,
+                body,
+                b"",
+                b"",
+                b"",
+                prefix + seq.to_bytes(8, "big"),
             )
-            self.size += 1
-            made.append(entry)
+            for seq, (draft, body) in enumerate(zip(drafts, bodies, strict=True), first)
+        )
+        self.size = first + len(made)
         if self._keeps:
             self.entries += made
-        return tuple(made)
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A model on its way. is_finite: what each of its receivers would find of its values."""
+
+    model: Vector
+    is_finite: bool
+
+
+def payload_of(model: Vector) -> Payload:
+    """Quick where no square overflows: then a finite sum of squares says it."""
+    return Payload(model, math.isfinite(np.dot(model, model)) or bool(np.isfinite(model).all()))
 
 
 @dataclass(slots=True)
@@ -127,7 +149,7 @@ class CountedOffer:
     sites: frozenset[SiteId] | None
     told: set[SiteId] = field(default_factory=set)
     bytes_each: int = 0
-    model: Vector | None = None
+    payload: Payload | None = None
     """What goes with it, if it is small."""
 
 
@@ -159,7 +181,7 @@ class CountedSite:
         self.own: dict[bytes, Vector] = {}
         self.foreign: dict[bytes, Vector] = {}
         self.foreign_max = FOREIGN_ROUNDS_KEPT * neighbours + 2
-        self.inline: dict[bytes, Vector] = {}
+        self.inline: dict[bytes, Payload] = {}
         """Models that came with their announcements, in memory until they are asked for."""
         self.approved_seq = -1
         """The newest decision on record, if it is an approval."""
@@ -196,14 +218,18 @@ class CountedSite:
         lines = self._lines
         lines.append(line)
         if len(lines) >= _TRACED_AT_ONCE:
-            self._trace.update("".join(lines).encode())
-            lines.clear()
+            self._trace_lines()
 
     def digest(self) -> bytes:
         """SHA-256 over its trace so far."""
-        self._trace.update("".join(self._lines).encode())
-        self._lines.clear()
+        if self._lines:
+            self._trace_lines()
         return self._trace.digest()
+
+    def _trace_lines(self) -> None:
+        self._lines.append("")  # the last one ends, too
+        self._trace.update("\n".join(self._lines).encode())
+        self._lines.clear()
 
     def keep_own(self, digest: bytes, model: Vector) -> None:
         """Store an own model; the oldest make room."""
@@ -213,9 +239,9 @@ class CountedSite:
         """Store a neighbour's model; the oldest make room."""
         _keep(self.foreign, digest, model, self.foreign_max)
 
-    def keep_inline(self, digest: bytes, model: Vector) -> None:
+    def keep_inline(self, digest: bytes, payload: Payload) -> None:
         """Hold what came with an announcement; the oldest make room."""
-        _keep(self.inline, digest, model, self.foreign_max)
+        _keep(self.inline, digest, payload, self.foreign_max)
 
     def model(self, digest: bytes) -> Vector:
         """A stored model."""
@@ -223,7 +249,7 @@ class CountedSite:
         return self.foreign[digest] if found is None else found
 
 
-def _keep(models: dict[bytes, Vector], digest: bytes, model: Vector, most: int) -> None:
-    models[digest] = model
-    while len(models) > most:
-        del models[next(iter(models))]
+def _keep(kept: dict[bytes, T], digest: bytes, one: T, most: int) -> None:
+    kept[digest] = one
+    if len(kept) > most:
+        del kept[next(iter(kept))]

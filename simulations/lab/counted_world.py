@@ -13,11 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gossip.identifiers import SiteId
-from gossip.messages import Message, StudyDecision, UpdateAnnounced
+from gossip.messages import StudyDecision, UpdateAnnounced
 from gossip.roster import Roster
 from ledger.provenance import kinds
 from p2pfl.core import effects as fx
@@ -26,7 +23,7 @@ from p2pfl.core.encoding import blob_size_bytes
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import ModelHash, StudyId
 from simulations.lab.agenda import Agenda, What
-from simulations.lab.counted_site import CountedOffer, CountedSite
+from simulations.lab.counted_site import CountedOffer, CountedSite, Payload, payload_of
 from simulations.lab.exchange import Exchange, Parcel, Place, Standing
 from simulations.lab.labour import AVERAGE_S, SCORE_S, Labour
 from simulations.lab.terms import Network
@@ -44,7 +41,6 @@ ANNOUNCEMENT_BYTES: Final = 520
 MESSAGE_BYTES: Final = 260
 INLINE_BYTES_MAX: Final = 16 * 1024
 
-Vector = NDArray[np.float32]
 Look = Callable[[int], None]
 """Is told how many site-rounds were played."""
 
@@ -155,14 +151,15 @@ class CountedWorld:
         line = f"{self.agenda.now_s:.6f} {type(event).__name__}"
         if isinstance(event, ev.Trained | ev.Averaged):
             line += f" {event.round} {event.model.hex()}"
-        performers = self._perform
-        for effect in effects:
-            kind = type(effect)
-            line += f" {kind.__name__}"
-            perform = performers.get(kind)
-            if perform is not None:
-                perform(site, effect)
-        site.note(line + "\n")
+        if effects:
+            performers = self._perform
+            for effect in effects:
+                kind = type(effect)
+                line += f" {kind.__name__}"
+                perform = performers.get(kind)
+                if perform is not None:
+                    perform(site, effect)
+        site.note(line)
 
     def _performers(self) -> dict[type, Callable[[CountedSite, fx.Effect], None]]:
         """What is done about each kind of effect; people are not told and processes not killed."""
@@ -219,18 +216,18 @@ class CountedWorld:
         if effect.model in site.foreign:
             self.submit(site, ev.Obtained(*place), 0.0)
             return
-        model = self._payload(site, effect)
-        if model is None:
+        payload = self._payload(site, effect)
+        if payload is None:
             failed = ev.ObtainFailed(*place, "not-fetched", hostile=False)
             self.submit(site, failed, FETCH_S)
-        elif not _is_finite(model):
+        elif not payload.is_finite:
             failed = ev.ObtainFailed(*place, "NotFinite", hostile=True)
             self.submit(site, failed, FETCH_S)
         else:
-            site.keep_foreign(effect.model, model)
+            site.keep_foreign(effect.model, payload.model)
             self.submit(site, ev.Obtained(*place), FETCH_S)
 
-    def _payload(self, site: CountedSite, effect: fx.Obtain) -> Vector | None:
+    def _payload(self, site: CountedSite, effect: fx.Obtain) -> Payload | None:
         """A small model came with its announcement, a larger one is fetched from its maker."""
         if self._is_inline:
             return site.inline.get(effect.model)
@@ -240,7 +237,7 @@ class CountedWorld:
             return None
         holder.bytes_out += self._blob_bytes
         site.bytes_in += self._blob_bytes
-        return model
+        return payload_of(model)
 
     def _do_fetch(self, site: CountedSite, effect: fx.FetchModel) -> None:
         self.submit(site, ev.ModelReady(effect.study, effect.model), FETCH_S)
@@ -256,7 +253,8 @@ class CountedWorld:
         if isinstance(message, UpdateAnnounced):
             offer = CountedOffer(effect.key, message, effect.sites)
             offer.bytes_each = ANNOUNCEMENT_BYTES + (self._blob_bytes if self._is_inline else 0)
-            offer.model = site.own.get(message.hash) if self._is_inline else None
+            model = site.own.get(message.hash) if self._is_inline else None
+            offer.payload = None if model is None else payload_of(model)
         elif isinstance(message, StudyDecision):
             if self._is_known(site, message):
                 return
@@ -304,48 +302,45 @@ class CountedWorld:
         delay_s = terms.delay_min_s + (terms.delay_max_s - terms.delay_min_s) * source.random()
         source.rank = rank = source.rank + 1
         if target.is_here:
-            self._arrive(
-                source, target, offer.message, offer.model, self.agenda.now_s + delay_s, rank
-            )
+            event = ev.Delivered(source.id, offer.message)
+            self._arrive(target, event, offer.payload, self.agenda.now_s + delay_s, rank)
         else:
             self._hand_over(source, offer, (self.agenda.now_s + delay_s, rank, target.number))
 
     def _arrive(
         self,
-        source: CountedSite,
         target: CountedSite,
-        message: Message,
-        model: Vector | None,
+        event: ev.Delivered,
+        payload: Payload | None,
         due_s: float,
         rank: int,
     ) -> None:
-        event = ev.Delivered(source.id, message)
         what: What = event
-        if model is not None:
-            what = partial(self._with_model, target, event, model)
+        if payload is not None:
+            what = partial(self._with_payload, target, event, payload)
         self.agenda.put(due_s, rank, target, what)
 
     @staticmethod
-    def _with_model(target: CountedSite, event: ev.Delivered, model: Vector) -> ev.Event:
+    def _with_payload(target: CountedSite, event: ev.Delivered, payload: Payload) -> ev.Event:
         assert isinstance(event.message, UpdateAnnounced)
-        target.keep_inline(event.message.hash, model)
+        target.keep_inline(event.message.hash, payload)
         return event
 
     def _hand_over(self, source: CountedSite, offer: CountedOffer, place: Place) -> None:
         """To a site of another part: at the end of the window, long before it is due."""
         assert isinstance(offer.message, UpdateAnnounced), "nothing else crosses a split world"
-        assert offer.model is not None, "only worlds with small models are split"
+        assert offer.payload is not None, "only worlds with small models are split"
         newest = self._parcels[-1] if self._parcels else None
         if newest is None or newest.message is not offer.message:
-            newest = Parcel(source.number, offer.message, offer.model, [])
+            newest = Parcel(source.number, offer.message, offer.payload.model, [])
             self._parcels.append(newest)
         newest.places.append(place)
 
     def _unpack(self, parcel: Parcel) -> None:
-        source = self.sites[parcel.source]
+        event = ev.Delivered(self.sites[parcel.source].id, parcel.message)
+        payload = payload_of(parcel.model)
         for due_s, rank, number in parcel.places:
-            target = self.sites[number]
-            self._arrive(source, target, parcel.message, parcel.model, due_s, rank)
+            self._arrive(self.sites[number], event, payload, due_s, rank)
 
     def _carry_again(self, source: CountedSite, target: CountedSite, offer: CountedOffer) -> None:
         if source.offers.get(offer.key) is offer and target.id not in offer.told:
@@ -361,11 +356,6 @@ class CountedWorld:
             here = (site for site in self.sites if site.is_here and site.is_up)
             self._complete = sum(site.core.history.study(study).is_complete for site in here)
         return self._complete
-
-
-def _is_finite(model: Vector) -> bool:
-    """Quick where no square overflows: then a finite sum of squares says it."""
-    return math.isfinite(np.dot(model, model)) or bool(np.isfinite(model).all())
 
 
 _EFFECTS: Final[dict[str, type]] = {

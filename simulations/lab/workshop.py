@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from p2pfl.averaging import average, spread_of
+from p2pfl.core.encoding import header_of
 from p2pfl.core.manifest_terms import NO_PRIVACY, DataTerms, NumberColumn, Target
 from p2pfl.learning.at_home import home_positions
 from p2pfl.learning.corrections import Memory
@@ -274,7 +275,7 @@ class Workshop:
         own, others = task.models[at][0], task.models[at][1:]
         mixed = average(task.rule, own, others, task.weights[at], **dict(task.parameters))
         verdicts = tuple(str(evidence.verdict) for evidence in mixed.evidence)
-        spread = spread_of(own, others)
+        spread = mixed.spread or spread_of(own, others)
         digest = digest_of(mixed.value)
         return Mixed(mixed.value, digest, verdicts, spread.largest, spread.median)
 
@@ -325,7 +326,4 @@ def digest_of(model: Matrix) -> bytes:
 
 def file_of(model: Matrix) -> bytes:
     """The bytes that a node would store; those of a hostile model may hold NaN."""
-    d = len(model)
-    text = f'{{"vector":{{"dtype":"F32","shape":[{d}],"data_offsets":[0,{4 * d}]}}}}'.encode()
-    header = text.ljust(-(-len(text) // 8) * 8)
-    return len(header).to_bytes(8, "little") + header + model.tobytes()
+    return header_of(len(model)) + model.tobytes()
