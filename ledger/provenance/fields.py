@@ -154,14 +154,12 @@ class Many:
     def check(self, field: str, value: Any) -> None:
         if type(value) is not tuple or len(value) > self.count_max:
             raise FieldError(field, f"at most {self.count_max} items", value)
-        check = self.item.check
-        try:
-            for item in value:
-                check(field, item)
-        except FieldError:
-            for position, item in enumerate(value):  # once more, for the place in the message
-                check(f"{field}[{position}]", item)
-            raise
+        for position, item in enumerate(value):
+            try:
+                self.item.check(field, item)
+            except FieldError as error:
+                place = f"{field}[{position}]{error.field.removeprefix(field)}"
+                raise FieldError(place, error.expected, error.actual) from None
 
     def pack(self, value: Any) -> Any:
         return [self.item.pack(item) for item in value]
@@ -268,11 +266,12 @@ def layout_of(of: type[Any]) -> dict[str, Spec]:
 def check_fields(record: Any) -> None:
     """Check every field of a dataclass instance. Raises FieldError."""
     checks = _CHECKS.get(type(record)) or _checks(type(record))
+    left = checks.others
     for value in checks.digests(record):
         if type(value) is not bytes or len(value) != DIGEST_BYTES:
-            for name, check in checks.every:
-                check(name, getattr(record, name))
-    for name, check in checks.others:
+            left = checks.every
+            break
+    for name, check in left:
         check(name, getattr(record, name))
 
 
