@@ -44,6 +44,7 @@ from ledger.provenance.records_site import (
     SpendingUnknown,
 )
 from ledger.provenance.records_study import (
+    CodeApproved,
     DatasetRegistered,
     DatasetRevoked,
     ModelAdopted,
@@ -71,6 +72,7 @@ __all__ = [
     "AuditRun",
     "CardRenewed",
     "ClockAnomaly",
+    "CodeApproved",
     "DatasetRegistered",
     "DatasetRevoked",
     "DpTerms",
@@ -119,6 +121,7 @@ Record = (
     | DatasetRevoked
     | StudyProposed
     | StudyApproved
+    | CodeApproved
     | ModelAdopted
     | StudyRefused
     | StudyRevoked

@@ -92,6 +92,21 @@ class StudyApproved(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class CodeApproved(Kind):
+    """The approval before it is of code that a researcher wrote; recorded in the same commit.
+
+    text: SHA-256 of the plan's text, which every training's code_hash repeats. kept_by: who keeps
+    the privacy terms: the node, the approved code itself, or nobody, where there are none.
+    versions: the third-party packages it imports, as they were installed here."""
+
+    KIND: ClassVar[str] = "code.approved"
+    study: Digest
+    text: Digest
+    kept_by: Annotated[str, OneOf(("node", "code", "nobody"))]
+    versions: CodeTable
+
+
+@dataclass(frozen=True, slots=True)
 class ModelAdopted(Kind):
     """A study builds on a model that another study released; recorded with the approval.
 

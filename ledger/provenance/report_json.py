@@ -12,7 +12,8 @@ not be computed; times are microseconds UTC; a `seq` is an entry's number in the
     datasets     [{ds, name, delta, cap_u, declared_u, reserved_u, left_u, epsilon_recomputed,
                    trainings, unreleased, unprotected, recomputed_at: [{seq, declared_u, epsilon}],
                    studies: [{study, name, trainings, planned, declared_u, epsilon_recomputed,
-                              mechanism, sigma, q, steps, clip, delta}]}]
+                              mechanism, sigma, q, steps, clip, delta,
+                              by_code (no node enforced its terms)}]}]
     decisions    [{seq, time_us, actor, sentence, kind, study, ds}]       "": concerns none
     releases     [{seq, time_us, study, name, round, hash, distance,
                    contributors: [{site, name, kept, clipped, dropped,
@@ -174,6 +175,7 @@ def _study(spending: StudySpending, context: AuditContext) -> Json:
         "steps": terms.steps,
         "clip": terms.clip,
         "delta": terms.delta,
+        "by_code": spending.by_code,
     }
 
 

@@ -124,6 +124,9 @@ def _budget(budget: DatasetSpending, context: AuditContext, width: int) -> Itera
         [_study(spending, context) for spending in budget.studies],
         width,
     )
+    for spending in budget.studies:
+        if spending.by_code:
+            yield from _wrapped(by_code_words(spending, context), width, "  ", "  ")
 
 
 def _study(spending: StudySpending, context: AuditContext) -> tuple[str, ...]:
@@ -137,6 +140,14 @@ def _study(spending: StudySpending, context: AuditContext) -> tuple[str, ...]:
         terms.q if private else "–",
         _epsilon(spending.declared_u),
         _computed(spending.epsilon),
+    )
+
+
+def by_code_words(spending: StudySpending, context: AuditContext) -> str:
+    """What has to be said of an ε that no node enforced."""
+    return (
+        f"{context.study_name(spending.study)}: by approved code. Its ε holds only if the "
+        "researcher's code clipped and noised as it says; the node did not see it done."
     )
 
 

@@ -15,6 +15,7 @@ from ledger.provenance.kinds import (
     AggDone,
     CardRenewed,
     ClockAnomaly,
+    CodeApproved,
     DatasetRegistered,
     DatasetRevoked,
     ForkFound,
@@ -41,6 +42,13 @@ from ledger.provenance.kinds import (
     UpdateReceived,
 )
 from ledger.provenance.timeline import Logged, Timeline
+
+KEPT_BY = {
+    "node": "the node itself keeps its privacy terms",
+    "code": "its ε is by approved code: it holds only if that code does what it says",
+    "nobody": "it has no privacy terms",
+}
+"""Who keeps the privacy terms of a study with code of a researcher's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +172,12 @@ def _decision(record: Record, context: AuditContext) -> str:
                 f"{context.study_name(study)} approved for {context.dataset_name(ds)} by "
                 f"{role or 'nobody named'} ({meaning or 'no meaning stated'}): {planned} rounds, "
                 f"{privacy}"
+            )
+        case CodeApproved(study=study, text=text, kept_by=kept_by, versions=versions):
+            packages = ", ".join(f"{name} {versions[name]}" for name in sorted(versions))
+            return (
+                f"{context.study_name(study)} runs approved code {text.hex()[:16]} with "
+                f"{packages or 'no packages'}; {KEPT_BY[kept_by]}"
             )
         case ModelAdopted(study=study, use=use, hash=digest, of_site=site, of_seq=seq):
             return (

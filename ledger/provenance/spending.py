@@ -17,6 +17,7 @@ from typing import TypeAlias
 from ledger.provenance.fields import MICRO
 from ledger.provenance.findings import AuditContext, DpEvent, EpsilonOf
 from ledger.provenance.kinds import (
+    CodeApproved,
     DatasetRegistered,
     DpTerms,
     PrivacySpent,
@@ -51,7 +52,9 @@ class Recomputed:
 
 @dataclass(frozen=True, slots=True)
 class StudySpending:
-    """One study's part of a dataset's ε. epsilon: recomputed as if it were the only one."""
+    """One study's part of a dataset's ε. epsilon: recomputed as if it were the only one.
+
+    by_code: some of it was kept by approved code alone, not by a node."""
 
     study: bytes
     trainings: int
@@ -59,6 +62,7 @@ class StudySpending:
     terms: DpTerms
     declared_u: int
     epsilon: float | None
+    by_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +183,8 @@ class _Accounts:
         for logged in self.spent:
             by_study.setdefault(logged.record.study, []).append(logged)
         most = self._recomputed_max()
+        approved = [logged.record for logged in self.timeline.of(CodeApproved)]
+        by_code = {record.study for record in approved if record.kept_by == "code"}
         for place, (study, spent) in enumerate(by_study.items()):
             trained = [x.record for x in spent if isinstance(x.record, TrainDone)]
             approval = self.timeline.approval_before(study, self.timeline.size)
@@ -190,6 +196,7 @@ class _Accounts:
                 terms=spent[-1].record.dp,
                 declared_u=max((record.eps_u for record in trained), default=0),
                 epsilon=self._epsilon(spent)[0] if few else None,
+                by_code=study in by_code,
             )
 
     def _epsilon(self, spent: list[Logged[Spent]]) -> tuple[float | None, str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from p2pfl.core.manifest import Scalar
     from p2pfl.core.manifest_terms import Unit
     from p2pfl.runtime.commands.study_drafting import StudyDrafted
+    from p2pfl.runtime.commands.study_request import Clipped
 
 
 def new(
@@ -34,6 +35,13 @@ def new(
         typer.Option(help="TOML with [data] [default: the dataset's].", show_default=False),
     ] = None,
     plan: Annotated[str, typer.Option(help="See `p2pfl study plans`.")] = "tabular-logistic",
+    text: Annotated[
+        Path | None,
+        typer.Option("--from", help="A plan of your own, a Python file.", show_default=False),
+    ] = None,
+    gradients: Annotated[
+        str, typer.Option(help="With --from, clipped outside or inside your code.")
+    ] = "outside",
     argument: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the plan, repeatable.")
     ] = None,
@@ -126,6 +134,7 @@ def new(
     from p2pfl.cli.progress import working
     from p2pfl.core.encoding import ENCODINGS
     from p2pfl.core.manifest import RULES, TOPOLOGIES
+    from p2pfl.core.manifest_code import CODE_PLAN
     from p2pfl.runtime.commands import study_drafting, study_request
     from p2pfl.runtime.commands.opening import read_history
     from p2pfl.runtime.policy import PLANS
@@ -138,7 +147,9 @@ def new(
         data=data,
         name=name,
         schema=schema.absolute() if schema else None,
-        plan=plan,
+        plan=plan if text is None else CODE_PLAN,
+        text=text.absolute() if text else None,
+        gradients=cast("Clipped", _one_of("--gradients", gradients, "outside inside")),
         arguments=_pairs("--argument", argument),
         rounds=rounds,
         consensus_rounds=consensus_rounds,

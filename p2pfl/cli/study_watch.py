@@ -166,6 +166,9 @@ def dry_run(
         ),
     ] = "",
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds to try.")] = 2,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="On patients that do not exist, by its schema.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Try a study's local work here: time, loss, ε. Nothing is recorded or released."""
@@ -173,8 +176,9 @@ def dry_run(
     from p2pfl.runtime.commands.study_rehearsing import DryRun, study_dry_run
 
     home = opened_home(context)
-    with working("Trying the study on this site's data …"):
-        seen = study_dry_run(home, DryRun(manifest, data, rounds))
+    on = "patients that do not exist" if synthetic else "this site's data"
+    with working(f"Trying the study on {on} …"):
+        seen = study_dry_run(home, DryRun(manifest, data, rounds, synthetic))
     if json:
         say_json({**_as_fields(seen), "recorded": False})
         return
@@ -187,7 +191,8 @@ def _as_fields(seen: DryRunSeen) -> dict[str, object]:
 
 def _tell_dry_run(seen: DryRunSeen) -> None:
     tried = seen.tried
-    say(f'{seen.name} on "{seen.data}", alone, {len(tried.rounds)} rounds:')
+    on = f'"{seen.data}"' if seen.data else "patients that do not exist"
+    say(f"{seen.name} on {on}, alone, {len(tried.rounds)} rounds:")
     say_table(
         ("round", "time", "steps", "loss", "AUC", "ε of the study"),
         [
@@ -204,8 +209,11 @@ def _tell_dry_run(seen: DryRunSeen) -> None:
             )
         ],
     )
+    last = tried.rounds[-1].measures if tried.rounds else {}
+    measured = ", ".join(f"{name} {value:.3f}" for name, value in sorted(last.items()))
     say_fields(
         [
+            *([("measures", measured)] if measured else []),
             ("parameters", str(tried.parameters)),
             ("patients", f"{tried.patients_train} to train on, {tried.patients_holdout} held out"),
             *[("note", note) for note in tried.notes],
@@ -220,6 +228,8 @@ def _tell_dry_run(seen: DryRunSeen) -> None:
 def _privacy_words(seen: DryRunSeen) -> str:
     if not seen.is_private:
         return "NONE: the study's updates would be computed from patients without protection"
+    if not seen.data:
+        return f"ε of the study is {seen.epsilon_study:.3f} after all {seen.rounds_planned} rounds"
     verdict = "fits" if seen.epsilon_after <= seen.epsilon_cap else "DOES NOT FIT"
     return (
         f"ε of the study is {seen.epsilon_study:.3f} after all {seen.rounds_planned} rounds; the "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gossip.identifiers import SiteId
 from gossip.messages import Message
 from ledger.log import Draft
+from ledger.provenance import kinds
 from p2pfl.core.encoding import Encoding
 from p2pfl.core.events import TimerKey
 from p2pfl.core.manifest import Manifest
@@ -115,12 +116,16 @@ class FetchModel:
 
 @dataclass(frozen=True, slots=True)
 class OpenTraining:
-    """Start the study's training process on a registered dataset."""
+    """Start the study's training process on a registered dataset.
+
+    code: which text of a researcher was approved here, with which packages; None: a shipped plan.
+    """
 
     study: StudyId
     manifest: Manifest
     dataset: DatasetId
     denominator: int
+    code: kinds.CodeApproved | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class StudyHistory:
     standing: Standing = Standing.UNDECIDED
     proposer: bytes = b""
     approval: kinds.StudyApproved | None = None
+    code: kinds.CodeApproved | None = None
+    """Beside the approval, where the study runs a researcher's own code."""
     approved_seq: int = -1
     approved_leaf: bytes = b""
     decision_seq: int = -1
@@ -158,6 +160,8 @@ class History:
     def _advance(self, record: kinds.Record, entry: Entry) -> None:
         """What a study's rounds leave behind; other kinds change neither budgets nor studies."""
         match record:
+            case kinds.CodeApproved(study=study):
+                self.study(StudyId(study)).code = record
             case kinds.StudyProposed(study=study, proposer=proposer):
                 self.study(StudyId(study)).proposer = proposer
             case kinds.TrainDone():
@@ -216,6 +220,7 @@ class History:
         match record:
             case kinds.StudyApproved():
                 study.standing, study.approval = Standing.APPROVED, record
+                study.code = None  # what an earlier approval read is approved no more
                 study.approved_us = entry.time_us
                 study.approved_seq, study.approved_leaf = entry.seq, entry.leaf
                 study.closed_reason, study.released = "", None  # whoever approves again goes on

@@ -22,6 +22,8 @@ CODE_PLAN: Final = "code"
 TEXT_BYTES_MAX: Final = 24 * 1024
 LINE_CHARACTERS_MAX: Final = 120
 """What lies further to the right is not seen in an editor that does not wrap."""
+LINES_MAX: Final = 1000
+"""Nobody reads more with care, and differences are found in time."""
 PACKAGES_MAX: Final = 32
 METRICS_MAX: Final = 16
 OUTSIDE_PARAMETERS_MAX: Final = 1_000_000
@@ -41,7 +43,7 @@ _PRINTABLE: Final = re.compile(r"[\x20-\x7e]*")
 class CodeTerms:
     """[code]: the text every site runs, confined, and what it may say of itself.
 
-    text: ASCII, at most 24 KiB, lines of at most 120 characters, each ended by a line feed.
+    text: ASCII, at most 24 KiB in 1,000 lines of 120 characters, each ended by a line feed.
     """
 
     text: str
@@ -71,6 +73,8 @@ def text_problem(text: str) -> str:
         return "line 1: the text is empty"
     if len(text) > TEXT_BYTES_MAX:
         return f"line 1: the text has {len(text)} characters, at most {TEXT_BYTES_MAX} are allowed"
+    if text.count("\n") > LINES_MAX:
+        return f"line {LINES_MAX + 1}: the text has more than {LINES_MAX} lines"
     for number, line in enumerate(text.split("\n"), start=1):
         problem = _line_problem(line)
         if problem:

@@ -230,7 +230,7 @@ class StudyRun:
 
     def _open_training(self) -> list[fx.Effect]:
         ds = DatasetId(self.dataset.terms.ds)
-        return self._training.open(ds) if self._base.has_materials else []
+        return self._training.open(ds, self.past.code) if self._base.has_materials else []
 
     # -- after an append -------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ the dataset's budget, and a process that did not keep to the approved terms."""
 
 from enum import Enum
 
+from ledger.provenance import kinds
 from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
@@ -41,13 +42,15 @@ class Training:
         """Whether it is open, or will not be."""
         return self.process in (Process.OPEN, Process.GIVEN_UP)
 
-    def open(self, dataset: DatasetId) -> list[fx.Effect]:
-        """Start the process unless it is under way: opening takes seconds, a second time kills."""
+    def open(self, dataset: DatasetId, code: kinds.CodeApproved | None) -> list[fx.Effect]:
+        """Start the process unless it is under way: opening takes seconds, a second time kills.
+
+        code: what was approved of a researcher's own text."""
         if self.process is not Process.CLOSED:
             return []
         self.process = Process.OPENING
         study = StudyId(self._manifest.study_id)
-        return [fx.OpenTraining(study, self._manifest, dataset, self._bucket)]
+        return [fx.OpenTraining(study, self._manifest, dataset, self._bucket, code)]
 
     def opened(self, event: ev.TrainingOpened) -> str:
         """The process is ready. Returns what is wrong with it, or nothing."""
@@ -57,7 +60,10 @@ class Training:
         if {len(event.code_hash), len(event.env_hash)} != {DIGEST_BYTES}:
             return "the training process did not say what code it runs"
         self.process = Process.OPEN
-        self.environment = drafts.Environment(event.code_hash, event.env_hash)
+        # A researcher's text is named by the node: in its process nobody's word counts.
+        text = self._manifest.code
+        code_hash = event.code_hash if text is None else text.sha256
+        self.environment = drafts.Environment(code_hash, event.env_hash)
         return ""
 
     def entries(

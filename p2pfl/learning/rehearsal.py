@@ -5,9 +5,10 @@ on one site's data, and for saying how long they took. The models are thrown awa
 nothing is written, recorded or released. Loss and scores are computed from patients without
 paying for it, so they are for the people at the site alone.
 
-In:  {manifest: path, dataset: path, patient_column, denominator, rounds, materials: use → path}
+In:  {manifest: path, dataset: path ("": patients that do not exist, drawn by the schema),
+      patient_column, denominator, rounds, materials: use → path}
 Out: {parameters, patients_train, patients_holdout, notes, prepare_s,
-      rounds: [{seconds, steps, loss, auc (null: one label only)}]}
+      rounds: [{seconds, steps, loss, auc (null: one label only), measures: {name: value}}]}
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning.datasets.holdout import split
 from p2pfl.learning.datasets.opening import open_patients
 from p2pfl.learning.datasets.patients import Patients
+from p2pfl.learning.datasets.synthetic import synthetic_patients
 from p2pfl.learning.errors import RequestRefused
 from p2pfl.learning.initial import initial_model
 from p2pfl.learning.json_request import answer_request
@@ -35,6 +37,8 @@ from p2pfl.learning.vector import Vector
 from p2pfl.runtime.update_privacy import protected_model
 
 ROUNDS_MAX: Final = 100
+SYNTHETIC: Final = 40
+"""Patients drawn where nobody's are given."""
 
 
 def rehearse(
@@ -63,8 +67,9 @@ def rehearse(
         if manifest.privacy.is_by_update:  # as the node does it
             trained = protected_model(trained, model, manifest.privacy, random_bytes)
         model = trained
-        auc = trainer.score(model, holdout).auc
-        done.append({"seconds": seconds, "steps": work.steps, "loss": work.loss, "auc": auc})
+        found = trainer.score(model, holdout)
+        said = {"steps": work.steps, "loss": work.loss, "auc": found.auc}
+        done.append({"seconds": seconds, **said, "measures": dict(found.measures)})
     return done
 
 
@@ -87,12 +92,16 @@ def _answered(request: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(paths, Mapping):
         raise RequestRefused('"materials" is no map')
     materials = Materials.open(manifest, paths)
-    prepared = open_patients(
-        Path(str(request["dataset"])),
-        manifest.data,
-        patient_column=column,
-        standards=materials.standards,
-    )
+    prepared: Patients
+    if request["dataset"]:
+        prepared = open_patients(
+            Path(str(request["dataset"])),
+            manifest.data,
+            patient_column=column,
+            standards=materials.standards,
+        )
+    else:
+        prepared = synthetic_patients(manifest.data, SYNTHETIC, manifest.study.seed)
     train, holdout = split(prepared, manifest)
     prepare_s = time.perf_counter() - started_s
     done = rehearse(

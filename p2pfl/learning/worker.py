@@ -36,6 +36,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from p2pfl.core.errors import ManifestError
+from p2pfl.learning.code_lines import line_in_text
 from p2pfl.learning.errors import LearningError, RequestRefused
 from p2pfl.learning.frames import Body, FrameTooLarge, StreamEnded, read_frame, write_frame
 
@@ -72,8 +73,12 @@ class Worker:
         except Exception as error:
             # The node must learn of our bug, but not its traceback: that may quote data. What the
             # bug left behind in model and optimizer is not trained on.
-            traceback.print_exc(file=sys.stderr)
             self._study = None
+            line = line_in_text(error)
+            if line:  # a researcher's code failed; what it says of it may be about patients
+                kind = type(error).__name__
+                return _failed(echoed, "code", f"plan.py line {line} failed with {kind[:40]}")
+            traceback.print_exc(file=sys.stderr)
             return _failed(echoed, "internal", f"unexpected {type(error).__name__}, see the log")
 
     def _perform(self, request: Body) -> Body:

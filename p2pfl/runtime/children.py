@@ -61,7 +61,7 @@ def run_module(
             fix="Run `p2pfl version` to see whether the installation is whole.",
             exit_code=EXIT_UNAVAILABLE,
         )
-    return Finished(done.returncode, done.stdout, _last_line(done.stderr))
+    return Finished(done.returncode, done.stdout, last_line(done.stderr))
 
 
 def output_of(finished: Finished, purpose: str) -> bytes:
@@ -75,6 +75,13 @@ def output_of(finished: Finished, purpose: str) -> bytes:
     return finished.output
 
 
-def _last_line(stderr: bytes) -> str:
+def last_line(stderr: bytes) -> str:
+    """The last line of what a process complained, for a terminal or a log."""
     lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1][:500] if lines else "it said nothing about why."
+    return printable(lines[-1][:500]) if lines else "it said nothing about why."
+
+
+def printable(said: str) -> str:
+    """What a process said, which a researcher's code may have written: no sign that a terminal
+    obeys."""
+    return "".join(sign if sign.isprintable() else "?" for sign in said)

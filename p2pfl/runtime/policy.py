@@ -14,6 +14,7 @@ import tomli_w
 
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import RULES, Manifest, checked_delta
+from p2pfl.core.manifest_code import CODE_PLAN
 from p2pfl.core.manifest_table import Table, parse_toml
 from p2pfl.runtime.errors import EXIT_CONFIG, OperatorError, as_sentence
 from p2pfl.runtime.home import read_own
@@ -33,6 +34,7 @@ PLANS: Final = (
 
 _KEYS: Final = (
     "allow_no_privacy",
+    "allow_privacy_by_code",
     "epsilon_cap",
     "delta",
     "patients_min",
@@ -52,6 +54,8 @@ class Policy:
 
     allow_no_privacy: bool = False
     """Whether a study with mechanism "none" may be approved here."""
+    allow_privacy_by_code: bool = False
+    """Whether a researcher's own code may be what keeps a study's ε: no node could enforce it."""
     epsilon_cap: float = 8.0
     """Cap of a dataset over all studies, unless `data add --epsilon-cap` says less."""
     delta: str = "1e-3"
@@ -61,7 +65,8 @@ class Policy:
     """Units of privacy that are protection enough."""
     rules: tuple[str, ...] = RULES
     plans: tuple[str, ...] = PLANS
-    """Training plans whose code was shipped with the node."""
+    """Training plans: those whose code was shipped with the node, and "code" where researchers'
+    own may run, confined, once somebody here has approved its text."""
     roles: tuple[str, ...] = ("data-owner",)
     """Roles that may approve; the first is the default of `study approve`."""
     faulty_witnesses: int | None = None
@@ -75,6 +80,7 @@ def render_policy(policy: Policy) -> bytes:
     """The TOML of a policy."""
     document: dict[str, object] = {
         "allow_no_privacy": policy.allow_no_privacy,
+        "allow_privacy_by_code": policy.allow_privacy_by_code,
         "epsilon_cap": policy.epsilon_cap,
         "delta": policy.delta,
         "patients_min": policy.patients_min,
@@ -124,6 +130,9 @@ def _policy(table: Table) -> Policy:
         allow_no_privacy=table.boolean("allow_no_privacy")
         if table.has("allow_no_privacy")
         else default.allow_no_privacy,
+        allow_privacy_by_code=table.boolean("allow_privacy_by_code")
+        if table.has("allow_privacy_by_code")
+        else default.allow_privacy_by_code,
         epsilon_cap=table.number("epsilon_cap", 0.001, 100.0)
         if table.has("epsilon_cap")
         else default.epsilon_cap,
@@ -133,7 +142,7 @@ def _policy(table: Table) -> Policy:
         else default.patients_min,
         units=_codes(table, "units", default.units, ("patient", "record", "site")),
         rules=_codes(table, "rules", default.rules, RULES),
-        plans=_codes(table, "plans", default.plans, PLANS),
+        plans=_codes(table, "plans", default.plans, (*PLANS, CODE_PLAN)),
         roles=_codes(table, "roles", default.roles, ()),
         faulty_witnesses=table.integer("faulty_witnesses", 0, 255)
         if table.has("faulty_witnesses")
@@ -194,10 +203,29 @@ def objections(
             )
     if manifest.averaging.rule not in policy.rules:
         yield Objection("rule", f"policy.toml does not allow the rule {manifest.averaging.rule}")
-    if manifest.plan.name not in policy.plans:
-        yield Objection("plan", f"policy.toml does not allow the plan {manifest.plan.name}")
+    yield from _against_plan(policy, manifest)
     needed = max(policy.patients_min, manifest.data.patients_min)
     if patients < needed:
         yield Objection(
             "patients", f"the dataset counts {patients} patients publicly, {needed} are needed"
+        )
+
+
+def _against_plan(policy: Policy, manifest: Manifest) -> Iterator[Objection]:
+    code = manifest.code
+    if manifest.plan.name not in policy.plans and code is None:
+        yield Objection("plan", f"policy.toml does not allow the plan {manifest.plan.name}")
+    if code is None:
+        return
+    if CODE_PLAN not in policy.plans:
+        yield Objection(
+            "code",
+            "the study runs code that a researcher wrote, and policy.toml does not name "
+            f'"{CODE_PLAN}" in plans',
+        )
+    if not code.is_enforced and not policy.allow_privacy_by_code:
+        yield Objection(
+            "privacy-by-code",
+            'the study\'s ε would be by approved code ([code] gradients = "inside"): no node could '
+            "enforce it, and policy.toml has allow_privacy_by_code = false",
         )

@@ -26,6 +26,7 @@ from p2pfl.runtime.encoding import Rounding
 from p2pfl.runtime.errors import BlobError, NotAVector, OperatorError
 from p2pfl.runtime.guarding import Compared
 from p2pfl.runtime.home import Home
+from p2pfl.runtime.plan_code import check_startable
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_process import TrainingProcess
 from p2pfl.runtime.update_privacy import protected_model
@@ -89,6 +90,7 @@ class TrainingJobs:
     async def _opened(self, effect: fx.OpenTraining) -> ev.TrainingOpened:
         study = effect.study
         await self.kill(study)
+        await asyncio.to_thread(check_startable, effect.manifest, effect.code, self._confinement)
         data = await asyncio.to_thread(self._dataset_file, effect.dataset)
         scratch = await asyncio.to_thread(self._fresh_scratch, study)
         log = self._home.logs / f"training-{study.hex()[:12]}.log"

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from p2pfl.runtime.confinement.terms import Terms
+from p2pfl.runtime.children import printable
+from p2pfl.runtime.confinement.terms import LAUNCHER, Terms
 from p2pfl.runtime.frames import FrameError, encode_frame, read_frame
 from p2pfl.runtime.training_answers import TrainingError
 
 WORKER: Final = (sys.executable, "-m", "p2pfl.learning.worker")
-LAUNCHER: Final = "p2pfl.runtime.confinement.launch"
 STOP_S: Final = 5.0
 PIPES_S: Final = 1.0
 LOG_BYTES_MAX: Final = 1 << 20
@@ -147,8 +147,12 @@ class TrainingProcess:
         if answer is None or answer.done():
             return
         if message.get("op") == "failed":
-            code, text = str(message.get("code", "failed")), str(message.get("message", ""))
-            answer.set_exception(TrainingError(code[:40], text[:1000]))
+            # A researcher's code may have said it: nothing that a terminal obeys gets through.
+            code, text = (
+                printable(str(message.get(key, default))[:length])
+                for key, default, length in (("code", "failed", 40), ("message", "", 1000))
+            )
+            answer.set_exception(TrainingError(code, text))
         else:
             answer.set_result(message)
 

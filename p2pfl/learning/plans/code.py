@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from p2pfl.core.manifest_code import CODE_PLAN
 from p2pfl.core.manifest_terms import DataTerms, PrivacyTerms
+from p2pfl.learning.code_lines import FILE
 from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.errors import PlanRefused, PrivacyRefused
 from p2pfl.learning.plans.arguments import TRAINING, Arguments, Scalar, checked
-from p2pfl.learning.plans.code_declared import FILE, Declared, declared_in, refused_at
+from p2pfl.learning.plans.code_declared import Declared, declared_in, refused_at
 from p2pfl.learning.plans.options import check_options
 from p2pfl.learning.scoring import Score
 from p2pfl.learning.vector import Schema, Vector
@@ -54,6 +55,20 @@ class CodePlan:
         return self._declared.steerable
 
     @property
+    def own_arguments(self) -> Mapping[str, Scalar]:
+        """The text's own arguments and their defaults."""
+        return self._declared.arguments
+
+    @property
+    def has_step(self) -> bool:
+        """Whether it has a training_step of its own."""
+        return self._declared.has("training_step")
+
+    def line(self, method: str) -> int:
+        """Where a method stands in the text."""
+        return self._declared.line(method)
+
+    @property
     def predicts(self) -> bool:
         """Whether it says how likely something is, so that a score has an AUC."""
         return self._declared.has("log_odds")
@@ -65,7 +80,7 @@ class CodePlan:
     def check(self, data: DataTerms, arguments: Arguments, privacy: PrivacyTerms) -> None:
         """Raises PlanRefused, PrivacyRefused."""
         check_options(self.name, arguments, privacy)
-        if privacy.clips_patients and self._declared.has("training_step"):
+        if privacy.clips_patients and self.has_step:
             raise PrivacyRefused(
                 f"{FILE} has a training_step of its own, in which no single patient's share can be "
                 'clipped: write loss instead, or protect whole updates with unit = "site"'
@@ -136,7 +151,7 @@ class CodePlan:
         """A batch's loss by the text's own training_step, or None where it has none."""
         from p2pfl.learning.plans.code_model import checked_step
 
-        if not self._declared.has("training_step"):
+        if not self.has_step:
             return None
         self._tell(arguments)
         loss = self._declared.call("training_step", module, inputs, target)

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import math
 import re
-import traceback
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from p2pfl.core.manifest_code import METRICS_MAX
+from p2pfl.learning.code_lines import FILE, line_in_text
 from p2pfl.learning.errors import PlanRefused
 from p2pfl.learning.plans.arguments import Scalar
 
-FILE: Final = "plan.py"
-"""What the text is called in every message, whatever file it came from."""
 REQUIRED: Final = ("model", "loss")
 OPTIONAL: Final = ("transform", "metrics", "training_step", "log_odds")
 ARGUMENTS_MAX: Final = 16
@@ -159,13 +157,6 @@ def _line_of(cls: type) -> int:
     codes = (getattr(found, "__code__", None) for found in vars(cls).values())
     lines = [code.co_firstlineno for code in codes if isinstance(code, types.CodeType)]
     return min(lines, default=1)
-
-
-def line_in_text(error: BaseException) -> int:
-    """The deepest line of the text that an error came through; 0: none of it."""
-    frames = traceback.walk_tb(error.__traceback__)
-    lines = [line for frame, line in frames if frame.f_code.co_filename == FILE]
-    return lines[-1] if lines else 0
 
 
 def refused_at(error: BaseException, what: str) -> PlanRefused:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from p2pfl.learning.code_lines import FILE
 from p2pfl.learning.errors import PlanRefused
-from p2pfl.learning.plans.code_declared import FILE
 from p2pfl.learning.plans.networks import without_sharing
 
 

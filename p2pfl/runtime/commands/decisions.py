@@ -21,6 +21,7 @@ from p2pfl.runtime.commands.budgets import (
     reserved,
 )
 from p2pfl.runtime.commands.clock import check_clock, moment
+from p2pfl.runtime.commands.code_seen import code_drafts, require_approvable
 from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.data_images import check_fits
 from p2pfl.runtime.commands.datasets import usable_dataset
@@ -92,6 +93,7 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
     terms = recorded.terms
     _check_open(site, manifest)
     _check_policy(site, manifest, terms)
+    require_approvable(manifest)
     require_room(site.home.blobs, manifest, keep_of(site.home))
     check_unchanged(site.home, dataset)
     # The study's own terms may differ from those the data was registered with.
@@ -121,9 +123,9 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
         eps_table_u=tables.total_u,
         eps_study_u=tables.study_u,
     )
-    # The approval comes first; what it builds on is recorded in the same commit.
-    written = site.record(approved.draft(role), *adoptions(manifest))
-    entry = written[-1 - len(manifest.materials)]
+    # The approval comes first; its code and what it builds on are recorded in the same commit.
+    beside = (*code_drafts(manifest), *adoptions(manifest))
+    entry = site.record(approved.draft(role), *beside)[-1 - len(beside)]
     site.ledger.put_secret(entry.seq, APPROVER_FIELD, salt, approver)
     return Decided(
         study=study,

@@ -16,7 +16,9 @@ from p2pfl.core.history import History, Standing
 from p2pfl.core.manifest import MANIFEST_BYTES_MAX, Manifest, StudyId, parse_manifest
 from p2pfl.runtime.blobs import vector_of
 from p2pfl.runtime.commands.clock import moment
+from p2pfl.runtime.commands.code_seen import code_seen
 from p2pfl.runtime.commands.opening import Site, installed_roster, read_history, required_roster
+from p2pfl.runtime.commands.plan_texts import require_readable, try_text
 from p2pfl.runtime.commands.study_drafting import hindrances, make_initial_model
 from p2pfl.runtime.commands.study_lookup import find_study, kept_manifests, read_manifest
 from p2pfl.runtime.commands.study_words import StudySummary, apart_words, summary
@@ -88,7 +90,8 @@ def study_validate(home: Home, request: StudyFile) -> StudySummary:
     """
     manifest = parse_manifest(read_bounded(request.file, MANIFEST_BYTES_MAX))
     _check_plan(manifest)
-    return summary(manifest, installed_roster(home), None)
+    _check_text(manifest)
+    return summary(manifest, installed_roster(home), None, code_seen(None, None, manifest))
 
 
 def study_propose(site: Site, request: StudyPropose) -> StudyKept:
@@ -150,7 +153,8 @@ def study_show(home: Home, prefix: str) -> StudySummary:
     """One study in words. Raises OperatorError."""
     history = read_history(home)
     manifest = read_manifest(home, find_study(home, history, prefix))
-    return summary(manifest, installed_roster(home), history.study(manifest.study_id))
+    seen = code_seen(home, history, manifest)
+    return summary(manifest, installed_roster(home), history.study(manifest.study_id), seen)
 
 
 def _check_for_us(manifest: Manifest, roster: Roster, me: SiteId, now_us: int) -> None:
@@ -181,7 +185,7 @@ def _check_for_us(manifest: Manifest, roster: Roster, me: SiteId, now_us: int) -
 def _check_plan(manifest: Manifest) -> None:
     """A plan that no node has would be approved and then fail everywhere."""
     name = manifest.plan.name
-    if name not in PLANS:
+    if name not in PLANS and manifest.code is None:
         nearest = difflib.get_close_matches(name, PLANS, n=1)
         hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
         raise OperatorError(
@@ -189,6 +193,36 @@ def _check_plan(manifest: Manifest) -> None:
                 f'The manifest is refused: plan.name is "{name}", no plan of this node{hint}'
             ),
             fix=f"Name one of {', '.join(PLANS)}.",
+            exit_code=EXIT_DATA,
+        )
+
+
+def _check_text(manifest: Manifest) -> None:
+    """A researcher's text is read, then tried on patients who do not exist, confined.
+
+    Raises OperatorError with the line of a mistake."""
+    code = manifest.code
+    if code is None:
+        return
+    unnamed = sorted(set(require_readable(code.text).packages) - code.packages.keys())
+    if unnamed:
+        raise OperatorError(
+            f"plan.py imports {unnamed[0]}, which [code] packages does not name.",
+            fix="Make the manifest anew with `p2pfl study new --from`.",
+            exit_code=EXIT_DATA,
+        )
+    tried = try_text(manifest)
+    if tried.parameters != manifest.study.parameters:
+        raise OperatorError(
+            f"The plan's model has {tried.parameters} parameters, the manifest says "
+            f"{manifest.study.parameters}.",
+            fix="Make the manifest anew with `p2pfl study new --from`.",
+            exit_code=EXIT_DATA,
+        )
+    if dict(tried.measures) != dict(code.metrics):
+        raise OperatorError(
+            "The plan measures other things than [code] metrics says.",
+            fix="Make the manifest anew with `p2pfl study new --from`.",
             exit_code=EXIT_DATA,
         )
 

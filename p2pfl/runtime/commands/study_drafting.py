@@ -25,8 +25,6 @@ from p2pfl.core.manifest import (
     StudyId,
     StudyTerms,
     parse_data_section,
-    parse_manifest,
-    render_manifest,
 )
 from p2pfl.core.manifest_terms import COUNTING_PLANS
 from p2pfl.core.names import DatasetId
@@ -36,7 +34,9 @@ from p2pfl.runtime.commands.budgets import ask_accountant
 from p2pfl.runtime.commands.datasets import usable_dataset
 from p2pfl.runtime.commands.opening import required_roster
 from p2pfl.runtime.commands.plan_recipes import recipe_arguments
+from p2pfl.runtime.commands.study_code import make_coded_model, with_text
 from p2pfl.runtime.commands.study_counting import bounded, counting, with_materials
+from p2pfl.runtime.commands.study_rendering import rendered
 from p2pfl.runtime.commands.study_request import StudyNew
 from p2pfl.runtime.datasets import schema_of
 from p2pfl.runtime.errors import (
@@ -97,6 +97,8 @@ def study_new(home: Home, history: History, request: StudyNew, *, now_s: int) ->
         study_id=StudyId(bytes(32)),
         materials=materials,
     )
+    if request.text is not None:
+        draft = with_text(draft, request.text, request.gradients)
     manifest = _completed(home, draft)
     if not request.round_deadline_s:
         manifest = _with_deadline(manifest)
@@ -127,32 +129,19 @@ def _completed(home: Home, draft: Manifest) -> Manifest:
     start = draft.material("start")
     if start is not None:
         terms = replace(draft.study, initial_model=start.model, parameters=start.parameters)
-        return _rendered(replace(draft, study=terms))
+        return rendered(replace(draft, study=terms))
     if draft.is_counting and draft.privacy.is_private:
         # The plan knows the norm; a larger one never hurts while it is asked.
-        asked = _rendered(replace(draft, privacy=replace(draft.privacy, clip_norm=CLIP_NORM_MAX)))
+        asked = rendered(replace(draft, privacy=replace(draft.privacy, clip_norm=CLIP_NORM_MAX)))
         made = make_initial_model(home, asked)
         draft = replace(draft, privacy=replace(draft.privacy, clip_norm=made.clip_norm))
     if draft.is_counting:
         privacy = draft.privacy
         arguments = bounded(dict(draft.plan.arguments), privacy.noise_multiplier, privacy.clip_norm)
         draft = replace(draft, plan=replace(draft.plan, arguments=arguments))
-    made = make_initial_model(home, _rendered(draft))
+    made = make_initial_model(home, rendered(draft))
     terms = replace(draft.study, initial_model=made.digest, parameters=made.parameters)
-    return _rendered(replace(draft, study=terms))
-
-
-def _rendered(draft: Manifest) -> Manifest:
-    return parse_manifest(
-        render_manifest(
-            study=draft.study,
-            plan=draft.plan,
-            data=draft.data,
-            privacy=draft.privacy,
-            averaging=draft.averaging,
-            materials=draft.materials,
-        )
-    )
+    return rendered(replace(draft, study=terms))
 
 
 def hindrances(
@@ -181,6 +170,8 @@ def make_initial_model(home: Home, manifest: Manifest) -> InitialModel:
 
     Raises OperatorError, with the plan's own complaint about its arguments.
     """
+    if manifest.code is not None:
+        return InitialModel(*make_coded_model(home, manifest), 0.0)
     with tempfile.TemporaryDirectory(prefix=".initial-", dir=home.blobs) as directory:
         path = Path(directory) / "model"
         draft = Path(directory) / "study.toml"
@@ -297,7 +288,7 @@ def _with_deadline(manifest: Manifest) -> Manifest:
     """The study whose longest wait leaves a slow line the time to carry its model."""
     carried_s = 8 * blob_size_bytes(manifest.study.parameters) // SLOW_LINE_BITS_PER_S
     terms = replace(manifest.study, round_deadline_s=DEADLINE_S + carried_s)
-    return _rendered(replace(manifest, study=terms))
+    return rendered(replace(manifest, study=terms))
 
 
 def _study(request: StudyNew, roster: Roster, now_s: int) -> StudyTerms:

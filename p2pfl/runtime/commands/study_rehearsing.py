@@ -7,44 +7,61 @@ what the dataset has spent; no budget is touched because nothing leaves the mach
 from __future__ import annotations
 
 import json
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ledger.log import LogReader
-from p2pfl.core.history import History
+from p2pfl.core.history import History, Standing
 from p2pfl.core.manifest import MANIFEST_BYTES_MAX, Manifest, parse_manifest
 from p2pfl.core.names import DatasetId
-from p2pfl.runtime.children import output_of, run_module
+from p2pfl.runtime.children import output_of, printable, run_module
 from p2pfl.runtime.commands.budgets import MICRO, epsilon_tables, released, reserved
 from p2pfl.runtime.commands.datasets import dataset_meant
 from p2pfl.runtime.commands.models import material_paths
+from p2pfl.runtime.commands.plan_texts import answer_of, confined_folders
 from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
-from p2pfl.runtime.datasets import check_unchanged
-from p2pfl.runtime.errors import EXIT_NO_INPUT, EXIT_USAGE, BlobMissing, OperatorError
+from p2pfl.runtime.confined_child import run_confined
+from p2pfl.runtime.datasets import LocalDataset, check_unchanged, reached_by_training
+from p2pfl.runtime.errors import (
+    EXIT_DATA,
+    EXIT_NO_INPUT,
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    BlobMissing,
+    OperatorError,
+)
 from p2pfl.runtime.home import Home, read_bounded
-from p2pfl.runtime.jsonable import from_json
+from p2pfl.runtime.jsonable import NotThisShape, from_json
 
 DEADLINE_S = 900.0
+_MODULE = "p2pfl.learning.rehearsal"
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """manifest: a file, or the beginning of a known study's id; data "": the one meant."""
+    """manifest: a file, or the beginning of a known study's id; data "": the one meant.
+
+    synthetic: on patients that do not exist, drawn by the study's schema; then data is not used.
+    """
 
     manifest: str
     data: str = ""
     rounds: int = 2
+    synthetic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RoundTried:
-    """One round of local work. auc None: the hold-out has one outcome only."""
+    """One round of local work. auc None: the hold-out has one outcome only, or none is predicted.
+
+    measures: by name, whatever else the plan measures on the hold-out."""
 
     seconds: float
     steps: int
     loss: float
     auc: float | None
+    measures: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +112,16 @@ def study_dry_run(home: Home, request: DryRun) -> DryRunSeen:
             fix="`p2pfl study show` says what it counts and what that costs.",
             exit_code=EXIT_USAGE,
         )
+    rounds = min(request.rounds, manifest.study.rounds)
+    if request.synthetic:
+        return _without_data(home, manifest, rounds)
+    _check_own(history, manifest)
     dataset = dataset_meant(home, history, request.data, manifest.study_id)
     check_unchanged(home, dataset)
     recorded = history.datasets[DatasetId(dataset.ds)]
-    rounds = min(request.rounds, manifest.study.rounds)
-    materials = _materials(home, manifest)
-    tried = _rehearse(
-        materials,
-        manifest,
-        dataset.file,
-        dataset.patient_column,
-        recorded.terms.patients_bucket,
-        rounds,
-    )
-    study_u: tuple[int, ...] = (0,) * (manifest.study.rounds + 1)
+    tried = _rehearse(home, manifest, dataset, recorded.terms.patients_bucket, rounds)
     total_u: tuple[int, ...] = (recorded.spent_u,)
+    study_u = _nothing(manifest)
     if manifest.privacy.is_private:
         before = released(entries, dataset.ds) + reserved(
             history, DatasetId(dataset.ds), besides=manifest.study_id
@@ -117,20 +129,69 @@ def study_dry_run(home: Home, request: DryRun) -> DryRunSeen:
         own = released(entries, dataset.ds, study=manifest.study_id)
         tables = epsilon_tables(manifest, before, own, recorded.terms.delta)
         study_u, total_u = tables.study_u, tables.total_u
+    return _seen(
+        manifest,
+        dataset.name,
+        tried,
+        (study_u, total_u),
+        cap_u=recorded.terms.cap_u,
+        delta=recorded.terms.delta,
+    )
+
+
+def _without_data(home: Home, manifest: Manifest, rounds: int) -> DryRunSeen:
+    tried = _rehearse(home, manifest, None, manifest.data.patients_min, rounds)
+    delta, study_u = manifest.privacy.delta, _nothing(manifest)
+    if manifest.privacy.is_private:
+        study_u = epsilon_tables(manifest, [], [], delta).study_u
+    return _seen(manifest, "", tried, (study_u, study_u), cap_u=0, delta=delta)
+
+
+def _nothing(manifest: Manifest) -> tuple[int, ...]:
+    return (0,) * (manifest.study.rounds + 1)
+
+
+def _seen(
+    manifest: Manifest,
+    data: str,
+    tried: Tried,
+    spent_u: tuple[tuple[int, ...], tuple[int, ...]],
+    *,
+    cap_u: int,
+    delta: str,
+) -> DryRunSeen:
+    """spent_u: the study's ε after each round, and the dataset's."""
+    study_u, total_u = spent_u
     return DryRunSeen(
         study=manifest.study_id,
         name=manifest.study.name,
-        data=dataset.name,
+        data=data,
         rounds_planned=manifest.study.rounds,
         tried=tried,
         is_private=manifest.privacy.is_private,
-        epsilon_rounds=tuple(value / MICRO for value in study_u[1 : rounds + 1]),
+        epsilon_rounds=tuple(value / MICRO for value in study_u[1 : len(tried.rounds) + 1]),
         epsilon_study=study_u[-1] / MICRO,
         epsilon_before=total_u[0] / MICRO,
         epsilon_after=total_u[-1] / MICRO,
-        epsilon_cap=recorded.terms.cap_u / MICRO,
-        delta=recorded.terms.delta,
+        epsilon_cap=cap_u / MICRO,
+        delta=delta,
     )
+
+
+def _check_own(history: History, manifest: Manifest) -> None:
+    """Another site's code meets patients only once it is approved here. Raises OperatorError."""
+    past = history.studies.get(manifest.study_id)
+    if manifest.code is None or past is None or not past.proposer:
+        return  # a shipped plan, or a manifest that nobody proposed: a researcher's own
+    is_approved = past.standing is Standing.APPROVED and past.code is not None
+    if not is_approved:
+        raise OperatorError(
+            f"{manifest.study.name} runs code that is not approved here: it is not tried on "
+            "patients.",
+            fix="Read it with `p2pfl study show`; `p2pfl study dry-run --synthetic` tries it on "
+            "patients that do not exist.",
+            exit_code=EXIT_REFUSED,
+        )
 
 
 def manifest_of(home: Home, history: History, given: str) -> Manifest:
@@ -160,30 +221,57 @@ def _materials(home: Home, manifest: Manifest) -> dict[str, str]:
 
 
 def _rehearse(
-    materials: dict[str, str],
-    manifest: Manifest,
-    data: Path,
-    patient_column: str,
-    denominator: int,
-    rounds: int,
+    home: Home, manifest: Manifest, dataset: LocalDataset | None, denominator: int, rounds: int
 ) -> Tried:
+    """dataset None: on patients that do not exist."""
+    materials = _materials(home, manifest)
+    request: dict[str, object] = {
+        "dataset": "" if dataset is None else str(dataset.file),
+        "patient_column": "" if dataset is None else dataset.patient_column,
+        "denominator": denominator,
+        "rounds": rounds,
+        "materials": materials,
+    }
     purpose = "The dry run"
-    with tempfile.TemporaryDirectory(prefix="p2pfl-dry-run-") as scratch:
-        path = Path(scratch) / "manifest.toml"
-        path.write_bytes(manifest.raw)
-        request = {
-            "manifest": str(path),
-            "dataset": str(data),
-            "patient_column": patient_column,
-            "denominator": denominator,
-            "rounds": rounds,
-            "materials": dict(materials),
-        }
-        finished = run_module(
-            "p2pfl.learning.rehearsal",
-            (),
-            given=json.dumps(request).encode(),
-            deadline_s=DEADLINE_S,
-            purpose=purpose,
-        )
-    return from_json(Tried, json.loads(output_of(finished, purpose)))
+    with confined_folders(manifest) as (given, work):
+        request["manifest"] = str(given / "study.toml")
+        raw = json.dumps(request).encode()
+        if manifest.code is None:
+            finished = run_module(_MODULE, (), given=raw, deadline_s=DEADLINE_S, purpose=purpose)
+        else:
+            read, write = ((), ()) if dataset is None else reached_by_training(dataset)
+            own = () if dataset is None else (dataset.file,)
+            finished = run_confined(
+                _MODULE,
+                given=raw,
+                # What was prepared of images before is read; nothing is prepared for the next one.
+                read=(given, *own, *read, *write, *map(Path, materials.values())),
+                work=work,
+                deadline_s=DEADLINE_S,
+                purpose=purpose,
+            )
+    try:
+        tried = from_json(Tried, answer_of(output_of(finished, purpose), purpose))
+    except NotThisShape as error:
+        raise OperatorError(
+            f"The dry run gave an answer that makes no sense: {error}.",
+            fix="The plan writes where only an answer belongs, to standard output: leave that out.",
+            exit_code=EXIT_DATA,
+        ) from None
+    notes = tuple(printable(note) for note in tried.notes)
+    return replace(
+        tried, notes=notes, rounds=tuple(_as_declared(manifest, one) for one in tried.rounds)
+    )
+
+
+def _as_declared(manifest: Manifest, tried: RoundTried) -> RoundTried:
+    """Of a researcher's measures, those that its manifest names, in their ranges."""
+    if manifest.code is None:
+        return tried
+    ranges = manifest.code.metrics
+    kept = {
+        name: round(value, 4)
+        for name, value in tried.measures.items()
+        if name in ranges and ranges[name][0] <= value <= ranges[name][1]
+    }
+    return replace(tried, measures=kept)

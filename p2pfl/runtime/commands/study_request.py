@@ -11,6 +11,8 @@ from p2pfl.core.encoding import Encoding
 from p2pfl.core.manifest import Guard, Scalar
 
 Privacy = Literal["gaussian", "none"]
+Clipped = Literal["outside", "inside"]
+"""Where a patient's gradient is clipped, seen from a researcher's code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,9 @@ class StudyNew:
     name: str = "study"
     schema: Path | None = None
     plan: str = "tabular-logistic"
+    text: Path | None = None
+    """A researcher's own plan, with plan "code"."""
+    gradients: Clipped = "outside"
     arguments: Mapping[str, Scalar] | None = None
     rounds: int = 30
     consensus_rounds: int = 3

@@ -15,6 +15,7 @@ from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest, PrivacyTerms, Target
 from p2pfl.core.participants import study_graph
 from p2pfl.core.watch import noise_deviation
+from p2pfl.runtime.commands.code_seen import CodeSeen
 
 _CLAIMS = (topology.Claim.NONE, topology.Claim.LIMIT, topology.Claim.YES)
 """The weakest first."""
@@ -50,9 +51,16 @@ class StudySummary:
     robustness: str
     apart: str
     """Neighbours that cannot reach each other, in words; empty if all can."""
+    code: CodeSeen | None = None
+    """A researcher's own text, where the plan is one."""
 
 
-def summary(manifest: Manifest, roster: Roster | None, past: StudyHistory | None) -> StudySummary:
+def summary(
+    manifest: Manifest,
+    roster: Roster | None,
+    past: StudyHistory | None,
+    code: CodeSeen | None = None,
+) -> StudySummary:
     """Describe a study; `past` is what this site recorded about it, if anything."""
     study = manifest.study
 
@@ -81,10 +89,11 @@ def summary(manifest: Manifest, roster: Roster | None, past: StudyHistory | None
         ),
         parameters=study.parameters,
         data=data_words(manifest),
-        privacy=privacy_words(manifest.privacy, study.rounds),
+        privacy=privacy_words(manifest.privacy, study.rounds) + by_code_words(manifest),
         averaging=averaging_words(manifest),
         robustness=robustness_words(manifest),
         apart="" if roster is None else apart_words(manifest, roster),
+        code=code,
     )
 
 
@@ -176,6 +185,22 @@ def privacy_words(privacy: PrivacyTerms, rounds: int) -> str:
         f"the probability of anything that leaves the site by a factor of at most {factor:.3g} "
         f"(except with probability δ). Each contribution is clipped to {privacy.clip_norm:g} and "
         f"drowned in noise of {privacy.noise_multiplier:g} times that; {sampled}."
+    )
+
+
+def by_code_words(manifest: Manifest) -> str:
+    """What has to be added where a researcher's own code keeps the promise, or a node does."""
+    code = manifest.code
+    if code is None or not code.gradients:
+        return ""
+    if code.is_enforced:
+        return (
+            " The plan's own code computes one patient's gradient at a time; the node clips it "
+            "and adds the noise where that code cannot reach."
+        )
+    return (
+        " BY APPROVED CODE: the process that runs the researcher's code does the clipping and "
+        "the noise. Code that cheats voids this promise, and no node would notice."
     )
 
 

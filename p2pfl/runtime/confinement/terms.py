@@ -13,6 +13,8 @@ from p2pfl.runtime.confinement import landlock, seccomp
 from p2pfl.runtime.confinement.errors import ConfinementError
 
 MIB: Final = 1 << 20
+LAUNCHER: Final = "p2pfl.runtime.confinement.launch"
+"""The module that confines a process and becomes the program in it."""
 
 
 class Level(Enum):

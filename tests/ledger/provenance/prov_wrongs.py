@@ -11,6 +11,7 @@ from ledger.log import ExitCode
 from ledger.provenance.kinds import (
     AggDone,
     CardRenewed,
+    CodeApproved,
     DatasetRegistered,
     DatasetRevoked,
     ForkFound,
@@ -62,6 +63,11 @@ def steered(from_seq: int, round_: int = 1) -> StudySteered:
 
 def adopted(use: str, site: bytes, seq: int) -> ModelAdopted:
     return ModelAdopted(STUDY, use, NOBODY, digest("study", 7), site, seq)
+
+
+def coded(text: str = "code", kept_by: str = "node") -> CodeApproved:
+    """What stands beside an approval; trainings of the plain story ran digest("code")."""
+    return CodeApproved(STUDY, digest(text), kept_by, {"torch": "2.13.0"})
 
 
 def _input(story: Story, nth: int = 0, **changes: Any) -> Story:
@@ -118,6 +124,17 @@ WRONG: dict[str, Wrong] = {
     ),
     "trained without any noise": Wrong(
         "approval.terms", lambda s: s.change(TrainDone, 1, dp=NO_PRIVACY)
+    ),
+    # -- researchers' code ------------------------------------------------------------------
+    "ran other code than what was approved": Wrong(
+        "code.other_text",
+        lambda s: s.insert(s.place(StudyApproved) + 1, coded("one byte less")),
+    ),
+    "approved code after it had run": Wrong(
+        "code.unread", lambda s: s.insert(s.place(TrainDone) + 1, coded())
+    ),
+    "approved code before anybody approved the study": Wrong(
+        "code.unapproved", lambda s: s.insert(s.place(StudyApproved), coded())
     ),
     # -- models of other studies ------------------------------------------------------------
     "scales columns by statistics that this site never released": Wrong(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prov_stories import DAY_US, PEERS, START_US, Story, audited, codes, is_clean
 from prov_teller import NO_PRIVACY, plain_story
-from prov_wrongs import DS, NOBODY, STUDY, WRONG, adopted, before_round_1, steered, stood_in
+from prov_wrongs import DS, NOBODY, STUDY, WRONG, adopted, before_round_1, coded, steered, stood_in
 
 from ledger.log import ExitCode
 from ledger.provenance import rules
@@ -46,6 +46,18 @@ def test_a_wrong_history_is_found_by_name(tmp_path: Path, name: str) -> None:
     found = next(found for found in report.findings if found.code == wrong.code)
     assert found.action.endswith(".")
     assert found.sentence.endswith(".")
+
+
+def test_approved_code_is_told_and_whose_promise_its_privacy_is(tmp_path: Path) -> None:
+    story, at = plain_story(), plain_story().place(StudyApproved) + 1
+    enforced = audited(tmp_path / "node", story.insert(at, coded()))
+    assert is_clean(enforced)
+    assert "the node itself keeps its privacy terms" in " ".join(to_text(enforced).split())
+    by_code = audited(tmp_path / "code", story.insert(at, coded(kept_by="code")))
+    assert is_clean(by_code)
+    told = " ".join(to_text(by_code).split())
+    assert "by approved code. Its ε holds only if the researcher's code" in told
+    assert [each.by_code for budget in by_code.budgets for each in budget.studies] == [True]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""A researcher's own plan on the screen: what reading finds, what changed, and the whole text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from p2pfl.cli.context import say, say_fields, say_table, say_wrapped
+
+if TYPE_CHECKING:
+    from p2pfl.runtime.commands.code_seen import CodeSeen
+
+KEPT_BY: Final = {
+    "node": "kept by the node itself, whatever this code does",
+    "code": "BY APPROVED CODE: kept by this very code, if it does what it says",
+    "nobody": "NONE: the study has no privacy terms",
+}
+
+
+def tell_code(seen: CodeSeen) -> None:
+    """Everything there is to read before somebody approves it."""
+    say()
+    say_fields([("code", f"SHA-256 {seen.sha256.hex()}"), ("privacy", KEPT_BY[seen.kept_by])])
+    _tell_packages(seen)
+    _tell_report(seen)
+    _tell_diff(seen)
+    say()
+    lines = seen.text.splitlines()
+    say(f"The whole text, {len(lines)} lines; this is what runs, confined, at every site:")
+    for number, line in enumerate(lines, 1):
+        say(f"{number:>4}  {line}")
+
+
+def _tell_packages(seen: CodeSeen) -> None:
+    if seen.packages:
+        say_table(
+            ("package", "proposer has", "here", ""),
+            [
+                (one.name, one.proposed, one.here or "-", _compared(one.proposed, one.here))
+                for one in seen.packages
+            ],
+        )
+    if seen.measures:
+        say_wrapped(f"It may report, to people at the site alone: {'; '.join(seen.measures)}.")
+
+
+def _compared(proposed: str, here: str) -> str:
+    if not here:
+        return "NOT INSTALLED"
+    return "" if proposed == here else "differs"
+
+
+def _tell_report(seen: CodeSeen) -> None:
+    report = seen.report
+    if report.problem:
+        say(f"It is no Python: plan.py {report.problem}.")
+        return
+    say_wrapped(
+        f"It imports {', '.join(sorted({one.name for one in report.imports})) or 'nothing'}."
+    )
+    if report.calls:
+        say("Reading it finds, for you to look at:")
+        say_table(
+            ("line", "what", "has to do with"),
+            [(str(call.line), call.what, call.kind) for call in report.calls],
+        )
+    else:
+        say("Reading it finds no files, network, processes or native code.")
+    if report.left_out:
+        say(f"{report.left_out} more are not listed.")
+    say_wrapped(
+        "Reading finds what is written plainly, and no more. What the code can reach is limited "
+        "by confinement, whatever it tries."
+    )
+
+
+def _tell_diff(seen: CodeSeen) -> None:
+    if not seen.compared_with:
+        say("No code was approved at this site before.")
+    elif not seen.diff:
+        say(f"It is the very text that was approved here for {seen.compared_with}.")
+    else:
+        say()
+        say(f"What differs from the text that was approved here for {seen.compared_with}:")
+        for line in seen.diff:
+            say(f"  {line}")

@@ -1,0 +1,88 @@
+"""A researcher's text as this site handles it: which packages are here, and what may be started.
+
+Responsible for the last look before a process gets the text. Never runs, compiles or parses it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable, Mapping
+
+from ledger.provenance.kinds import CodeApproved
+from p2pfl.core.manifest import Manifest
+from p2pfl.core.manifest_code import text_digest
+from p2pfl.runtime.confinement.errors import ConfinementError
+from p2pfl.runtime.confinement.terms import Limits, Terms, terms_here
+from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
+from p2pfl.runtime.training_answers import TrainingError
+
+ABSENT = ""
+"""The version of a package that is not installed."""
+
+
+def versions_here(packages: Iterable[str]) -> dict[str, str]:
+    """The installed version of each package, by the name it is imported with; "" if it is not."""
+    return {name: _version(name) for name in sorted(packages)}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    # PIL is imported, pillow is installed: asking all of them takes a moment.
+    owners = importlib.metadata.packages_distributions().get(package, [])
+    return importlib.metadata.version(sorted(owners)[0]) if owners else ABSENT
+
+
+def recorded_versions(versions: Mapping[str, str]) -> dict[str, str]:
+    """Versions as an entry of the ledger holds them: its keys are lower-case."""
+    return {name.lower(): version for name, version in versions.items()}
+
+
+def check_startable(
+    manifest: Manifest, approved: CodeApproved | None, confinement: Terms | None
+) -> None:
+    """Whether the study's own text may be started here, now. Raises TrainingError.
+
+    approved: what the present approval read of it."""
+    code = manifest.code
+    if code is None:
+        return
+    if confinement is None:
+        raise TrainingError(
+            "not-confined",
+            "this machine cannot confine the study's code, so it was not started: "
+            "`p2pfl doctor` says what is missing",
+        )
+    if approved is None or {approved.text, code.sha256} != {text_digest(code.text)}:
+        raise TrainingError(
+            "other-code",
+            "the study's code is not what was approved here, so it was not started: revoke the "
+            "study, read it with `p2pfl study show` and approve it again",
+        )
+    now = recorded_versions(versions_here(code.packages))
+    if now != approved.versions:
+        names = sorted(now.keys() | approved.versions.keys())
+        name = next(one for one in names if now.get(one) != approved.versions.get(one))
+        raise TrainingError(
+            "other-packages",
+            f"{name} is {now.get(name) or 'not installed'} here, approved was "
+            f"{approved.versions.get(name) or 'none'}: revoke the study and approve it again, or "
+            "install what was approved",
+        )
+
+
+def confinement_for_code(limits: Limits | None = None) -> Terms:
+    """What a process with a researcher's code may reach on this machine, before any file of ours.
+
+    Raises OperatorError where this machine cannot confine it: then it must not run."""
+    try:
+        return terms_here(limits)
+    except ConfinementError as error:
+        raise OperatorError(
+            f"This machine cannot confine code that a researcher wrote: {error}.",
+            fix="Nothing of it was run. `p2pfl doctor` says what is missing; docs/confinement.md "
+            "says how to get it.",
+            exit_code=EXIT_REFUSED,
+        ) from error
