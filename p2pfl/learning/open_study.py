@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +27,8 @@ from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.datasets.tabular import Prepared
 from p2pfl.learning.errors import PrivacyRefused, RequestRefused
 from p2pfl.learning.frames import Body
+from p2pfl.learning.gradient_cells.asking import Cells
+from p2pfl.learning.gradient_cells.trainer import CellTrainer
 from p2pfl.learning.materials import Materials
 from p2pfl.learning.plans.arguments import Scalar
 from p2pfl.learning.tallies.counting import Counter
@@ -40,20 +43,21 @@ class OpenStudy:
     """A study with its data prepared and its trainer built."""
 
     manifest: Manifest
-    trainer: Trainer | Counter
+    trainer: Trainer | CellTrainer | Counter
     training_set: Patients
     holdout: Patients
     latest: dict[str, Vector] = field(default_factory=dict)
     """The model that was read last, by its path: what is scored is then trained from."""
 
     @classmethod
-    def open(cls, body: Body, *, random_bytes: RandomBytes) -> Self:
+    def open(cls, body: Body, *, random_bytes: RandomBytes, cells: int | None = None) -> Self:
         """Prepare data and model.
 
         body: manifest (TOML bytes), dataset (path), patient_column, denominator, threads,
         materials (use → path; may be missing); where layers may stay at home, home_layers (path
-        of a file); initial (path of the initial model). Raises RequestRefused, ManifestError,
-        DataRefused, PlanRefused, PrivacyRefused, StatisticsRefused.
+        of a file); initial (path of the initial model). cells: descriptor of the socket to gradient
+        cells. Raises RequestRefused, ManifestError, DataRefused, PlanRefused, PrivacyRefused,
+        StatisticsRefused, CellsGone.
         """
         torch.set_num_threads(_integer(body, "threads", 1, THREADS_MAX))
         manifest = parse_manifest(_bytes(body, "manifest"))
@@ -82,6 +86,15 @@ class OpenStudy:
             nobody = prepared.rows(np.zeros(prepared.size, dtype=np.bool_))
             return cls(manifest, counter, chosen, nobody)
         training_set, holdout = split(prepared, manifest)
+        if manifest.code is not None and manifest.code.gradients == "outside":
+            outside = CellTrainer(
+                manifest,
+                training_set,
+                _cells(cells, manifest),
+                denominator=denominator,
+                random_bytes=random_bytes,
+            )
+            return cls(manifest, outside, training_set, holdout)
         trainer = Trainer(
             manifest,
             training_set,
@@ -171,6 +184,13 @@ def _mechanism(privacy: PrivacyTerms) -> Body:
         "q": repr(privacy.sampling_rate),
         "clip": repr(privacy.clip_norm),
     }
+
+
+def _cells(descriptor: int | None, manifest: Manifest) -> Cells:
+    if descriptor is None:
+        raise RequestRefused("the study's gradients come from cells, and nobody keeps any")
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptor)
+    return Cells(control, manifest.raw)
 
 
 def _path(body: Body, key: str) -> Path | None:

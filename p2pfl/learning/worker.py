@@ -39,6 +39,7 @@ from p2pfl.core.errors import ManifestError
 from p2pfl.learning.code_lines import line_in_text
 from p2pfl.learning.errors import LearningError, RequestRefused
 from p2pfl.learning.frames import Body, FrameTooLarge, StreamEnded, read_frame, write_frame
+from p2pfl.runtime.confinement.standing import keep_text_out
 
 if TYPE_CHECKING:
     from p2pfl.learning.open_study import OpenStudy
@@ -49,8 +50,11 @@ _PR_SET_PDEATHSIG: Final = 1
 class Worker:
     """Answers requests one after the other."""
 
-    def __init__(self, *, torch_s: float) -> None:
-        """torch_s: how long loading torch took, reported once to the node."""
+    def __init__(self, *, torch_s: float, cells: int | None = None) -> None:
+        """torch_s: how long loading torch took, reported once to the node.
+
+        cells: descriptor of the socket to the keeper of gradient cells, where there is one."""
+        self._cells = cells
         self._study: OpenStudy | None = None
         self._torch_s = torch_s
 
@@ -106,7 +110,7 @@ class Worker:
 
         if self._study is not None:
             raise RequestRefused("a study is already open in this process")
-        self._study = OpenStudy.open(request, random_bytes=os.urandom)
+        self._study = OpenStudy.open(request, random_bytes=os.urandom, cells=self._cells)
         return {"op": "opened", **self._study.opened(), "torch_s": self._torch_s}
 
     def _opened(self) -> OpenStudy:
@@ -138,7 +142,9 @@ def main(arguments: Sequence[str]) -> int:
     """Become a child that cannot outlive its node, load torch, and serve."""
     parser = argparse.ArgumentParser(prog="p2pfl.learning.worker")
     parser.add_argument("--parent", type=int, default=0, help="pid of the node")
-    parent = parser.parse_args(arguments).parent
+    parser.add_argument("--cells", type=int, help="descriptor of the socket to gradient cells")
+    given = parser.parse_args(arguments)
+    parent = given.parent
     die_with_parent()
     if parent and os.getppid() != parent:
         return 3  # the node died before the kernel knew that we go with it
@@ -147,7 +153,9 @@ def main(arguments: Sequence[str]) -> int:
     started_s = time.perf_counter()
     import p2pfl.learning.training  # noqa: F401 - the time is measured here, for the node to show
 
-    worker = Worker(torch_s=time.perf_counter() - started_s)
+    if given.cells is not None:
+        keep_text_out()
+    worker = Worker(torch_s=time.perf_counter() - started_s, cells=given.cells)
     try:
         return serve(worker, requests, answers)
     except BrokenPipeError:

@@ -24,6 +24,7 @@ from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.encoding import Rounding
 from p2pfl.runtime.errors import BlobError, NotAVector, OperatorError
+from p2pfl.runtime.gradient_keeper import start_with_cells
 from p2pfl.runtime.guarding import Compared
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.plan_code import check_startable
@@ -95,7 +96,7 @@ class TrainingJobs:
         scratch = await asyncio.to_thread(self._fresh_scratch, study)
         log = self._home.logs / f"training-{study.hex()[:12]}.log"
         terms = await asyncio.to_thread(self._terms, study, data)
-        process = await TrainingProcess.start(log, scratch, self._program, terms)
+        process = await self._started(log, scratch, terms, effect.manifest)
         earlier, self._processes[study] = self._processes.get(study), process
         if earlier is not None:  # two were asked for at once: one process per study
             await earlier.kill()
@@ -115,6 +116,20 @@ class TrainingJobs:
         opened = answers.opened(answer)
         self._manifests[study] = effect.manifest
         return ev.TrainingOpened(study, opened.parameters, opened.code_hash, opened.env_hash)
+
+    async def _started(
+        self, log: Path, scratch: Path, terms: Terms | None, manifest: Manifest
+    ) -> TrainingProcess:
+        """The process, with gradient cells beside it where the study asks for them."""
+        if manifest.code is None:
+            return await TrainingProcess.start(log, scratch, self._program, terms)
+        if terms is None:
+            raise TrainingError(
+                "confinement", "code that a researcher wrote runs only where it can be confined"
+            )
+        if manifest.code.gradients == "outside":
+            return await start_with_cells(log, scratch, self._program, terms)
+        return await TrainingProcess.start(log, scratch, self._program, terms)
 
     async def train(self, effect: fx.Train) -> None:
         """One round of local work."""

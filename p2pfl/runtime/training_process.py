@@ -39,8 +39,15 @@ _KEPT_VARIABLES: Final = (
 class TrainingProcess:
     """One long-lived child. Requests are answered in order; `kill` may come at any time."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        log: Path,
+        companion: "TrainingProcess | None" = None,
+    ) -> None:
+        """companion: ends with this one."""
         self._process = process
+        self._companion = companion
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._reader = asyncio.create_task(self._read(), name="training-reader")
@@ -53,11 +60,15 @@ class TrainingProcess:
         scratch: Path,
         program: Sequence[str] = WORKER,
         confinement: Terms | None = None,
+        *,
+        inherited: tuple[int, ...] = (),
+        companion: "TrainingProcess | None" = None,
     ) -> "TrainingProcess":
         """Start a process with a clean environment; it answers nothing until `open`.
 
         log: gets what it says on standard error. scratch: its working directory.
         program: the command line; the node's pid is added. confinement: what it may reach.
+        inherited: open descriptors that it gets. companion: a process that ends with it.
         Raises OSError."""
         environment = _environment()
         if confinement is not None:
@@ -74,13 +85,19 @@ class TrainingProcess:
             env=environment,
             cwd=scratch,
             start_new_session=True,
+            pass_fds=inherited,
         )
-        return cls(process, log)
+        return cls(process, log, companion)
 
     @property
     def pid(self) -> int:
         """Process id, for status and for tests."""
         return self._process.pid
+
+    @property
+    def companion(self) -> "TrainingProcess | None":
+        """The process that ends with this one."""
+        return self._companion
 
     async def ask(self, request: str, **fields: Any) -> dict[str, Any]:
         """Send one request and wait for its answer. Raises TrainingError."""
@@ -109,6 +126,8 @@ class TrainingProcess:
     async def kill(self) -> None:
         """End the process and everything it started, at once."""
         self._kill_group()
+        if self._companion is not None:
+            await self._companion.kill()
         tasks = {self._reader, self._listener}
         # Something it started may have left its group and still hold the pipes: not waited for.
         _, holding = await asyncio.wait(tasks, timeout=PIPES_S)

@@ -19,7 +19,7 @@ from p2pfl.learning.plans.plan import Plan
 from p2pfl.learning.plans.segmentation import SEGMENTATION
 from p2pfl.learning.plans.survival import COX
 from p2pfl.learning.plans.tabular import LOGISTIC, MLP
-from p2pfl.runtime.confinement.standing import is_confined
+from p2pfl.runtime.confinement.standing import is_confined, keeps_text_out
 
 PLANS: Final[Mapping[str, Plan]] = {
     plan.name: plan for plan in (LOGISTIC, MLP, COX, VAE, SEGMENTATION, IMAGES, FUSION)
@@ -46,6 +46,8 @@ def plan_of(manifest: Manifest) -> Plan:
         raise PlanRefused(
             "code that a researcher wrote runs only in a confined process, and this one is not"
         )
+    if keeps_text_out():
+        raise PlanRefused("this study's code runs in gradient cells, and this process is none")
     plan = same_code_plan(manifest.code.text, manifest.data.images is not None)
     plan.check_ranges(manifest.plan.ranges)
     return plan

@@ -7,6 +7,7 @@ Imports torch only when a model is asked for; what the text itself imports is lo
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 import types
@@ -214,6 +215,7 @@ def inputs_of(data: DataTerms) -> Inputs:
     )
 
 
+@functools.lru_cache(maxsize=1)
 def compiled(text: str) -> types.CodeType:
     """A text as code that was not run. Raises PlanRefused with the line of a mistake.
 

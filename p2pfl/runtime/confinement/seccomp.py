@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import struct
+from enum import Enum
 from typing import Final
 
 from p2pfl.runtime.confinement.errors import ConfinementError
@@ -71,7 +72,18 @@ def is_known_machine() -> bool:
     return os.uname().machine in _SECCOMP
 
 
-def program(*, signals_are_scoped: bool) -> bytes:
+class Children(Enum):
+    """Whether a confined process may have any."""
+
+    NONE = "none"
+    FORKED = "forked"
+    """Under the same filter, for a process of ours that starts others; no other program."""
+
+
+_FORKING: Final = ("fork", "vfork")
+
+
+def program(*, signals_are_scoped: bool, children: Children = Children.NONE) -> bytes:
     """The filter as the kernel wants it: 8 bytes for each instruction.
 
     signals_are_scoped: Landlock already keeps signals inside, so that a thread may still be
@@ -83,7 +95,9 @@ def program(*, signals_are_scoped: bool) -> bytes:
         raise ConfinementError(f"libseccomp is missing ({error}): install libseccomp2") from error
     made = seccomp.SyscallFilter(seccomp.ALLOW)
     refused, absent = seccomp.ERRNO(errno.EPERM), seccomp.ERRNO(errno.ENOSYS)
-    known = [name for name in DENIED if _number(seccomp, name) >= 0]
+    welcome = () if children is Children.NONE else _FORKING
+    denied = [name for name in DENIED if name not in welcome]
+    known = [name for name in denied if number_of(seccomp, name) >= 0]
     for name in known:
         made.add_rule(refused, name)
     for name in ("clone3", "openat2"):  # their flags lie in memory, where no filter sees them
@@ -96,21 +110,23 @@ def program(*, signals_are_scoped: bool) -> bytes:
     for flag in _CLONE_NEW.values():
         made.add_rule(refused, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
     # A thread is welcome, another process is not: it would outlive limits that count per process.
-    made.add_rule(refused, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
+    if children is Children.NONE:
+        made.add_rule(refused, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
     if not signals_are_scoped:
         made.add_rule(refused, "tgkill")
-    return _refuse_unknown() + _exported(made)
+    return _refuse_unknown() + exported(made)
 
 
-def _number(seccomp: object, name: str) -> int:
-    """Its number here; −1 for one that this processor never had, like vfork on some."""
+def number_of(seccomp: object, name: str) -> int:
+    """A system call's number here; −1 for one that this processor never had, like vfork on some."""
     found: int = seccomp.resolve_syscall(seccomp.Arch.NATIVE, name)  # type: ignore[attr-defined]
     if found == -1:
         raise ConfinementError(f'libseccomp does not know the system call "{name}"')
     return found
 
 
-def _exported(made: object) -> bytes:
+def exported(made: object) -> bytes:
+    """A filter of libseccomp's as the kernel takes it. Raises ConfinementError."""
     reader, writer = os.pipe()
     try:
         with os.fdopen(writer, "wb") as file:

@@ -15,6 +15,18 @@ def note_confined() -> None:
     _standing.append("confined")
 
 
+def keep_text_out() -> None:
+    """From now on this process runs no text that a researcher wrote: it holds what cells may not.
+
+    It cannot be undone."""
+    _standing.append("no-text")
+
+
+def keeps_text_out() -> bool:
+    """Whether text that a researcher wrote must not run here, confined or not."""
+    return "no-text" in _standing
+
+
 def is_confined() -> bool:
     """Whether this process gave up what it does not need."""
-    return bool(_standing)
+    return "confined" in _standing

@@ -90,7 +90,21 @@ def python_paths() -> tuple[Path, ...]:
     return _existing(*code, *system)
 
 
-def terms_here(limits: Limits | None = None) -> Terms:
+KEEPER_BYTES: Final = 8_192 * MIB
+"""Addresses of the process that forks gradient cells, and of each cell."""
+
+
+def keeper_terms_here() -> Terms:
+    """What the process that forks gradient cells gets: libraries to read, nothing to write.
+
+    Raises ConfinementError."""
+    limits = Limits(KEEPER_BYTES, file_bytes=0, open_files=64)
+    return terms_here(limits, seccomp.Children.FORKED)
+
+
+def terms_here(
+    limits: Limits | None = None, children: seccomp.Children = seccomp.Children.NONE
+) -> Terms:
     """What every confined Python process of this machine gets.
 
     Raises ConfinementError where a layer is missing: see `Level.D`."""
@@ -100,7 +114,7 @@ def terms_here(limits: Limits | None = None) -> Terms:
     if not seccomp.is_known_machine():
         raise ConfinementError(f"no filter of system calls for {os.uname().machine} processors")
     scoped = version >= landlock.SCOPES_SINCE
-    program = seccomp.program(signals_are_scoped=scoped)
+    program = seccomp.program(signals_are_scoped=scoped, children=children)
     return Terms(python_paths(), _existing("/dev/null"), limits or Limits(), program)
 
 
