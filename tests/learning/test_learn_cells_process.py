@@ -1,4 +1,4 @@
-"""The node's end of gradient cells: two confined processes for one study, started and ended as one."""
+"""The node's end of gradient cells: two confined processes for one study, ended as one."""
 
 from __future__ import annotations
 
