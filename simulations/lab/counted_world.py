@@ -248,9 +248,12 @@ class CountedWorld:
     # -- wires -----------------------------------------------------------------------------------
 
     def _do_offer(self, site: CountedSite, effect: fx.Offer) -> None:
-        message = effect.message
+        message, before = effect.message, site.offers.get(effect.key)
         self.counts["signatures_made"] += 1
-        if isinstance(message, UpdateAnnounced):
+        if before is not None and before.message == message:
+            before.sites = effect.sites  # who was told is not told again
+            offer = before
+        elif isinstance(message, UpdateAnnounced):
             offer = CountedOffer(effect.key, message, effect.sites)
             offer.bytes_each = ANNOUNCEMENT_BYTES + (self._blob_bytes if self._is_inline else 0)
             model = site.own.get(message.hash) if self._is_inline else None
@@ -262,10 +265,6 @@ class CountedWorld:
         else:
             self.counts["messages"] += len(self.sites) - 1
             return
-        before = site.offers.get(effect.key)
-        if before is not None and before.message == message:
-            before.sites = offer.sites
-            offer = before  # who was told is not told again
         site.offers[effect.key] = offer
         for target in self.sites if offer.sites is None else self._sorted(offer.sites):
             if target is not site and target.id not in offer.told:

@@ -196,8 +196,16 @@ class Workshop:
         self, values: torch.Tensor, x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor
     ) -> torch.Tensor:
         """Mean loss of one site. values: float32[d]; x: float32[r, p]; weights: 0 for padding."""
-        outputs = torch.func.functional_call(self._module, self._named(values), (x,))
+        return self._loss_of(self._outputs(values, x), y, weights)
 
+    def _outputs(self, values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """What one site's model says of its patients, float32[r, outputs]."""
+        found: torch.Tensor = torch.func.functional_call(self._module, self._named(values), (x,))
+        return found
+
+    def _loss_of(
+        self, outputs: torch.Tensor, y: torch.Tensor, weights: torch.Tensor
+    ) -> torch.Tensor:
         def one(output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
             return self._plan.loss_sum(output[None], label[None], self.arguments)
 
@@ -248,11 +256,8 @@ class Workshop:
         rows = torch.from_numpy(task.sites)
         models = self._with_home(rows, torch.from_numpy(task.models))
         x, y, weights = self._holdout.of(rows)
-        call = lambda values, one: torch.func.functional_call(  # noqa: E731 - vmap wants a function
-            self._module, self._named(values), (one,)
-        )
-        outputs = torch.func.vmap(call)(models, x)
-        loss = self._losses(models, x, y, weights)
+        outputs = torch.func.vmap(self._outputs)(models, x)
+        loss = torch.func.vmap(self._loss_of)(outputs, y, weights)
         if outputs.shape[2] == 1:
             predicted = (outputs[..., 0] > 0).to(y.dtype)
         else:
