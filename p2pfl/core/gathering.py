@@ -39,6 +39,8 @@ class Gathering:
         self._value_max = manifest.value_max
         self._hoods = Neighbourhoods(manifest, me, bucket)
         self._round = Round(0)
+        self.unused: list[Heard] = []
+        """On disk, and their round is over; whoever puts them on record empties it."""
 
     @property
     def buckets(self) -> Mapping[SiteId, int]:
@@ -123,14 +125,15 @@ class Gathering:
         self.is_overdue, self._round, self._awaited_last = False, current, None
         self._passed_over.clear()
         self._newer = self._stand_ins = frozenset()
-        self._inbox.enter(current)
+        self.unused += self._inbox.enter(current)
         return self._obtain_near(current)
 
     def obtained(self, round_: Round, sender: SiteId) -> bool:
         """A neighbour's update is stored and sound. Returns whether it was asked for."""
         heard = self._under_way.pop((round_, sender), None)
         if heard is not None:
-            self._inbox.mark(heard, Holding.READY)
+            ready = self._inbox.mark(heard, Holding.READY)
+            self.unused += [ready] if self._inbox.is_over(self._round, round_) else []
         return heard is not None
 
     def failed(self, round_: Round, sender: SiteId) -> None:

@@ -9,7 +9,7 @@ from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.gathering import Gathering
-from p2pfl.core.history import StudyHistory
+from p2pfl.core.history import Standing, StudyHistory
 from p2pfl.core.inbox import Heard, Holding
 from p2pfl.core.names import ModelHash, Round, StudyId
 from p2pfl.core.refusals import Equivocation, Replayed, StaleRound
@@ -51,11 +51,23 @@ class Hearing:
             self._gathering.patience.late(heard.sender, heard.round, now_s)
             return self._judge(heard, "late", "after-the-round")
 
+    def enter(self, current: Round) -> list[fx.Effect]:
+        """A round began: what came for earlier ones and was not averaged goes on record."""
+        asked = self._gathering.enter(current)
+        return [*self._judge_unused(), *asked]
+
     def obtained(self, now_s: float, round_: Round, sender: SiteId) -> list[fx.Effect]:
-        """A neighbour's update is stored and sound."""
+        """A neighbour's update is stored and sound, perhaps too late for its round."""
         if self._gathering.obtained(round_, sender):
             self._gathering.patience.arrived(sender, round_, now_s)
-        return []
+        return self._judge_unused()
+
+    def _judge_unused(self) -> list[fx.Effect]:
+        """Else a model would stay on disk that no entry of the own ledger names."""
+        unused, self._gathering.unused = self._gathering.unused, []
+        if self._past.standing not in (Standing.APPROVED, Standing.CLOSED):
+            return []
+        return [e for heard in unused for e in self._judge(heard, "late", "after-the-round")]
 
     def obtain_failed(self, now_s: float, event: ev.ObtainFailed) -> list[fx.Effect]:
         """A broken promise is recorded as a rejection; a broken line is tried again."""

@@ -85,7 +85,7 @@ class Inbox:
             )
         for known in self._of(heard.sender):
             self._compare(known, heard)
-        if heard.round < current - self._staleness:
+        if self.is_over(current, heard.round):
             raise StaleRound(f"round {heard.round} came while round {current} is under way")
         self._heard.setdefault(heard.sender, {})[heard.round] = heard
         if heard.round > self._furthest:
@@ -186,15 +186,22 @@ class Inbox:
         """Each neighbour's newest update that is on disk and sound."""
         return dict(sorted(self._stored.items()))
 
-    def enter(self, current: Round) -> None:
-        """Forget rounds before `current`, and bring back what is on disk and was set aside."""
-        oldest = current - self._staleness
+    def enter(self, current: Round) -> list[Heard]:
+        """Forget rounds before `current`, and bring back what is on disk and was set aside.
+
+        Returns what is forgotten though it is on disk: nothing can use it any more."""
+        forgotten, oldest = list[Heard](), current - self._staleness
         for of_site in self._heard.values():
             for round_ in [r for r in of_site if r < oldest]:
-                del of_site[round_]
+                forgotten.append(of_site.pop(round_))
         for site, heard in self._stored.items():
             if heard.round >= current:
                 self._heard.setdefault(site, {}).setdefault(heard.round, heard)
+        return [heard for heard in forgotten if heard.holding is Holding.READY]
+
+    def is_over(self, current: Round, round_: Round) -> bool:
+        """Whether no round from `current` on can use an update of this one."""
+        return round_ < current - self._staleness
 
     def forget(self, sender: SiteId) -> None:
         """Drop everything of a site that left the study."""

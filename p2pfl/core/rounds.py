@@ -81,7 +81,7 @@ class StudyRun:
             fx.SetTimer(self.id, ev.Expiry(self.id), self._expires_s),
             *self._open_training(),
             *self._base.fetch(),
-            *self.gathering.enter(self.round),
+            *self.hearing.enter(self.round),
         ]
 
     def stop(self, reason: str) -> list[fx.Effect]:
@@ -253,7 +253,7 @@ class StudyRun:
         self._watch.now.published_s = now_s
         return [
             *self.offer_updates(),
-            *self.gathering.enter(self.round),
+            *self.hearing.enter(self.round),
             self.waits.gather(self.round, now_s),
         ]
 
@@ -266,7 +266,7 @@ class StudyRun:
         done = self.round
         self.round = Round(done + 1)
         self.phase = Phase.WAITING
-        entered = self.gathering.enter(self.round)
+        entered = self.hearing.enter(self.round)
         if done not in self.past.averaged:
             return entered
         self._watch.close(now_s)

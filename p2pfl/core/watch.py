@@ -61,13 +61,14 @@ class Stopwatch:
     heard: int = 0
 
     def phases(self) -> fx.PhaseTimes:
-        """The time between one phase's end and the next one's."""
+        """The time between one phase's end and the next one's; 0 if the clock was set back by
+        hours in between."""
         return fx.PhaseTimes(
-            train=self.trained_s - self.started_s,
-            record=self.published_s - self.trained_s,
-            gather=self.gathered_s - self.published_s,
-            average=self.averaged_s - self.gathered_s,
-            close=self.closed_s - self.averaged_s,
+            train=max(0.0, self.trained_s - self.started_s),
+            record=max(0.0, self.published_s - self.trained_s),
+            gather=max(0.0, self.gathered_s - self.published_s),
+            average=max(0.0, self.averaged_s - self.gathered_s),
+            close=max(0.0, self.closed_s - self.averaged_s),
         )
 
 

@@ -37,6 +37,7 @@ from p2pfl.runtime.keeping import EVERYTHING, Keep
 from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded, Unless, in_force_of
 from p2pfl.runtime.membership import MembershipRunner
 from p2pfl.runtime.membership_surface import NodeSurface
+from p2pfl.runtime.node_clock import LEAP_US, NodeClock
 from p2pfl.runtime.study_jobs import DatasetFile, StudyJobs
 from p2pfl.runtime.training_process import WORKER
 from p2pfl.runtime.witnessing import WitnessGiven, WitnessThread
@@ -98,17 +99,19 @@ class Driver:
         self._tasks: list[asyncio.Task[None]] = []
         self._timers: dict[ev.TimerKey, asyncio.TimerHandle] = {}
         self._failure: asyncio.Future[None] = self._loop.create_future()
+        self.clock = NodeClock(given.clock_s)
+        self._timing = NodeClock(given.clock_s, jump_us=LEAP_US)
         members = given.membership.members
         self.core = NodeCore(given.site, members, History(given.log.entries()))
         self.writer = LedgerWriter(
-            given.log, self._now_us, self._recorded, in_force_of(self.core.history)
+            given.log, self.clock, self._recorded, in_force_of(self.core.history)
         )
         self.witness = WitnessThread(self._witness_given(), self._perform_witness, self._fail)
         self.membership = MembershipRunner(
             given.home,
             given.membership,
             NodeSurface(self, given.membership, given.observer),
-            clock_s=given.clock_s,
+            clock_s=self.clock.now_s,
             may_speak=lambda: self.core.own_log is ev.OwnLog.CONFIRMED,
         )
         self.exchange = Exchange(
@@ -116,7 +119,7 @@ class Driver:
             transport_seed=given.transport_seed,
             roster=members,
             transport=given.transport,
-            clock=given.clock_s,
+            clock=self._timing.timing_s,
             random=given.random,
             submit=self.submit,
             may_read=self.core.may_read,
@@ -206,7 +209,7 @@ class Driver:
         while True:
             event = await self._events.get()
             try:
-                effects = self.core.handle(self._given.clock_s(), event)
+                effects = self.core.handle(self._timing.timing_s(), event)
             except Exception as error:
                 self._fail(error)
                 raise
@@ -339,7 +342,7 @@ class Driver:
             witness=given.witness,
             identity_pk=given.log.identity.identity_pk,
             study_sites=self._study_sites,
-            clock_s=given.clock_s,
+            clock_s=self.clock.now_s,
             must_ask=given.own_log is ev.OwnLog.UNCONFIRMED,
             offline_ok=given.offline_ok,
             faulty=given.faulty_witnesses,
@@ -357,7 +360,7 @@ class Driver:
                     self.exchange.tell(site, message)
                 case terms.TellEveryone(message=message):
                     key = f"fork/{message.digest.hex()}/{message.part}"
-                    until_s = self._given.clock_s() + FORK_TOLD_S
+                    until_s = self._timing.timing_s() + FORK_TOLD_S
                     self.exchange.offer(key, message, None, until_s)
                 case terms.Learned(event=event):
                     self.submit(event)
@@ -379,7 +382,7 @@ class Driver:
         earlier = self._timers.pop(effect.key, None)
         if earlier is not None:
             earlier.cancel()
-        delay_s = max(0.0, effect.at_s - self._given.clock_s())
+        delay_s = max(0.0, effect.at_s - self._timing.timing_s())
         self._timers[effect.key] = self._loop.call_later(delay_s, self._fire, effect.key)
 
     def _fire(self, key: ev.TimerKey) -> None:
@@ -388,6 +391,3 @@ class Driver:
 
     def _blob_path(self, digest: Digest) -> Path | None:
         return self._given.blobs.path(digest) if self._given.blobs.has(digest) else None
-
-    def _now_us(self) -> int:
-        return int(self._given.clock_s() * 1_000_000)

@@ -61,6 +61,11 @@ class Home:
         return self.path / "blobs"
 
     @property
+    def incoming(self) -> Path:
+        """Models that are being fetched, by study and neighbour."""
+        return self.path / "incoming"
+
+    @property
     def models(self) -> Path:
         """Readable copies of results, one directory per study."""
         return self.path / "models"

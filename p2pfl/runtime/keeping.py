@@ -11,20 +11,21 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from p2pfl.core import effects as fx
 from p2pfl.core.encoding import blob_size_bytes
-from p2pfl.core.history import History, StudyHistory
+from p2pfl.core.history import History, Standing, StudyHistory
 from p2pfl.core.manifest import Manifest
-from p2pfl.core.names import StudyId
+from p2pfl.core.names import ModelHash, StudyId
 from p2pfl.core.node import NodeCore
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.jsonable import Json
+from p2pfl.runtime.leftovers import Parts, unnamed
 
 LIVE_ROUNDS: Final = 4
 """Newest rounds that always stay: updates still offered, late neighbours, a resumption."""
@@ -158,8 +159,13 @@ class Keeper:
     blobs: BlobStore
     keep: Keep
     show: Callable[[StudyId | None, fx.Notice], None]
+    parts: Parts
+    busy: Callable[[], frozenset[StudyId]]
+    """Studies with a transfer under way."""
+    now_s: Callable[[], float]
     removed: int = 0
     removed_bytes: int = 0
+    parts_removed: int = 0
     _seen: int = field(default=-1, init=False)
 
     async def run(self) -> None:
@@ -178,22 +184,40 @@ class Keeper:
             "keep_rounds": self.keep.rounds,
             "removed": self.removed,
             "removed_bytes": self.removed_bytes,
+            "parts_removed": self.parts_removed,
         }
 
     async def sweep(self) -> None:
-        """Remove what nothing on record needs any more; nothing where nothing was recorded."""
-        if self.keep.rounds is None or self.core.history.size == self._seen:
-            return
-        self._seen = self.core.history.size
+        """Remove what nothing needs any more."""
+        held = {s: run.gathering.models for s, run in self.core.runs.items()}
+        await self._sweep_parts(held)
+        if self.core.history.size == self._seen:
+            return  # nothing was recorded since
+        is_first, self._seen = self._seen < 0, self.core.history.size
         manifests = [proposal.manifest for proposal in self.core.proposals.values()]
-        held = {m for run in self.core.runs.values() for m in run.gathering.models}
-        old = disused(self.core.history, self.keep, manifests, held)
+        needed = frozenset(m for models in held.values() for m in models)
+        old = disused(self.core.history, self.keep, manifests, needed)
+        if is_first:
+            named = needed.union(*(manifest.named_models for manifest in manifests))
+            files = await asyncio.to_thread(lambda: list(self.blobs.directory.iterdir()))
+            old |= unnamed(files, self.core.history, named, self.now_s())
         count, size = await asyncio.to_thread(_remove, self.blobs, old)
         if count:
             self.removed, self.removed_bytes = self.removed + count, self.removed_bytes + size
             sentence = f"{count} models of earlier rounds are not kept any more: {_gb(size)}"
             fields = (("models", str(count)), ("bytes", str(size)))
             self.show(None, fx.Happened("models_removed", sentence, fields))
+
+    async def _sweep_parts(self, held: Mapping[StudyId, frozenset[ModelHash]]) -> None:
+        """Half-fetched models that no running study will ask for again."""
+        proposals, wanted = self.core.proposals, dict[StudyId, frozenset[bytes] | None]()
+        for study, past in self.core.history.studies.items():
+            if past.standing is Standing.APPROVED:
+                # Not running yet, after a start: everything may be resumed.
+                wanted[study] = None
+                if study in held and study in proposals:
+                    wanted[study] = held[study] | proposals[study].manifest.named_models
+        self.parts_removed += await asyncio.to_thread(self.parts.sweep, wanted, self.busy())
 
 
 def _remove(blobs: BlobStore, old: frozenset[bytes]) -> tuple[int, int]:

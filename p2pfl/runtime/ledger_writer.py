@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -15,17 +14,15 @@ from typing import Final
 from ledger.log import Committed, Draft, Entry, Log, Value
 from ledger.log.errors import LedgerError, LogStopped, StoreError
 from ledger.provenance import kinds
-from ledger.provenance.fields import MICRO
 from ledger.provenance.kinds import ClockAnomaly
-from ledger.provenance.peers import TOLERANCE_US
 from p2pfl.core.effects import SeqLink
 from p2pfl.core.history import History, Standing
 from p2pfl.core.names import StudyId
+from p2pfl.runtime.node_clock import JUMP_US, NodeClock
 
 BATCH_ENTRIES_MAX: Final = 512
 CLOCK_S: Final = 10.0
 """How often the clock is looked at while nothing is written."""
-_STEADY: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _DECISIONS: Final = frozenset(
     kind.KIND
     for kind in (kinds.StudyApproved, kinds.StudyRefused, kinds.StudyRevoked, kinds.StudyClosed)
@@ -89,28 +86,20 @@ class _Request:
     work: Callable[[Log, int], Committed | None] | None = None
 
 
-def steady_s() -> float:
-    """A clock that nobody sets. It goes on while the machine sleeps, where the system has one."""
-    return time.clock_gettime(_STEADY)
-
-
 class LedgerWriter:
     """Appends in the order of the calls; `on_recorded` runs on the loop, in the log's order.
 
-    in_force: as the log is opened; steady_s: a clock that nobody sets."""
+    in_force: as the log is opened; clock: what it says only this writer lets jump."""
 
     def __init__(
         self,
         log: Log,
-        now_us: Callable[[], int],
+        clock: NodeClock,
         on_recorded: Callable[[Recorded], None],
         in_force: InForce,
-        steady_s: Callable[[], float] = steady_s,
     ) -> None:
         self._log = log
-        self._now_us = now_us
-        self._steady_s = steady_s
-        self._ahead_us = now_us() - int(steady_s() * MICRO)
+        self._clock = clock
         self._on_recorded = on_recorded
         self._in_force = in_force
         self._newest_us = max((entry.time_us for entry in _last(log)), default=0)
@@ -257,21 +246,25 @@ class LedgerWriter:
         return in_force, written, dropped
 
     def _note_clock(self) -> None:
-        """Put on record that the clock was set: back, else the next time contradicts the last; or
-        either way, else what was dated while it was wrong contradicts what others saw."""
-        now_us = self._now_us()
-        ahead_us = now_us - int(self._steady_s() * MICRO)
-        set_by_us = ahead_us - self._ahead_us
-        if set_by_us <= TOLERANCE_US:
-            set_by_us = min(set_by_us, now_us - self._newest_us)
-        self._ahead_us = ahead_us
-        if abs(set_by_us) <= TOLERANCE_US:
+        """Put on record that the clock was set; only then does the node claim the new time.
+
+        Else the next entry contradicts the last one, or what other sites saw meanwhile."""
+        set_by_us = self._clock.set_by_us()
+        now_us = self._clock.now_us() + set_by_us
+        delta_us = min(set_by_us, now_us - self._newest_us)
+        if not set_by_us and delta_us >= -JUMP_US:
             return
-        anomaly = ClockAnomaly(set_by_us).draft("node")
-        committed = self._log.append([anomaly], now_us)
+        anomaly = ClockAnomaly(delta_us if delta_us < -JUMP_US else set_by_us)
+        committed = self._log.append([anomaly.draft("node")], now_us)
+        if set_by_us:
+            self._clock.follow()
         self._newest_us = now_us
         recorded = Recorded(committed.entries, committed.note)
         self._loop.call_soon_threadsafe(self._on_recorded, recorded)
+
+    def _now_us(self) -> int:
+        """No entry is dated before the one before it: a clock that is a little behind waits."""
+        return max(self._clock.now_us(), self._newest_us)
 
     def _stands(self, request: _Request, in_force: InForce, before: Sequence[_Request]) -> bool:
         """Whether a request may be written after the log and these requests."""

@@ -58,7 +58,7 @@ class ModelJobs:
         keep: Keep,
         show: Callable[[StudyId, fx.Notice], None],
     ) -> None:
-        self._incoming = home.path / "incoming"
+        self._incoming = home.incoming
         self._blobs = blobs
         self._transport = transport
         self._submit = submit

@@ -40,6 +40,7 @@ from p2pfl.runtime.home import Home, read_own, write_durably
 from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.keeping import Keeper
 from p2pfl.runtime.keeping_terms import keep_of
+from p2pfl.runtime.leftovers import Parts
 from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.membership_files import load_membership, settle_roster
 from p2pfl.runtime.node_commands import NodeCommands
@@ -129,7 +130,8 @@ async def _serve(
             keep=keep,
         )
     )
-    keeper = Keeper(driver.core, blobs, keep, observer.show)
+    parts = Parts(home.incoming)
+    keeper = Keeper(driver.core, blobs, keep, observer.show, parts, driver.jobs.fetching, now_s)
 
     async def told() -> Json:
         links = await transport.links()

@@ -82,6 +82,10 @@ class StudyJobs:
         """Models that are being fetched."""
         return self._models.transfers()
 
+    def fetching(self) -> frozenset[StudyId]:
+        """Studies of which a model is being fetched."""
+        return frozenset(transfer.study for transfer in self._models.transfers())
+
     def start(self, effect: fx.StudyJob) -> None:
         """Start a job; its end comes back as an event."""
         task = asyncio.get_running_loop().create_task(self._job(effect))

@@ -84,3 +84,19 @@ def test_bad_lines_make_no_difference(seed: int) -> None:
 def test_a_plan_happens_the_same_way_again() -> None:
     few = replace(SIX, sites=4, sites_min=4, rounds=6)
     assert survives(7, few, 25.0).world.digest() == survives(7, few, 25.0).world.digest()
+
+
+def test_every_update_on_disk_is_on_record() -> None:
+    """Also one that came when its round was over: what no entry names would never be removed."""
+    story = started(6, replace(SIX, rounds=8))
+    for number, site in enumerate(story.sites):
+        site.train_s = TRAIN_S * (1 + number / 6)
+    planned = draw_plan(seed=6, lasts_s=40.0, places=6, kinds=("pause", "partition"), warm_up_s=2.0)
+    VirtualChaos(story.world, planned)
+    assert story.completes()
+    check(story)
+    for site in story.sites:
+        named = {record.hash for record in story.records(site, kinds.UpdateReceived)}
+        named |= {record.hash for record in story.records(site, kinds.UpdatePublished)}
+        named |= {record.out_hash for record in story.records(site, kinds.AggDone)}
+        assert set(site.blobs) - named <= {story.manifest.study.initial_model}, site.name

@@ -15,6 +15,7 @@ from ledger.provenance import kinds
 from p2pfl.core.effects import SeqLink
 from p2pfl.core.names import StudyId
 from p2pfl.runtime.ledger_writer import Approval, InForce, LedgerWriter, Recorded, Unless
+from p2pfl.runtime.node_clock import NodeClock
 
 STUDY = StudyId(b"\x05" * 32)
 DRAFT = kinds.PeerMisbehaved(bytes(32), "Garbled", 1).draft("node")
@@ -28,7 +29,8 @@ class Desk:
         self.log = WatchedLog(log, lambda: None)
         self.recorded: list[Recorded] = []
         approved = InForce({APPROVED.study: APPROVED.seq})
-        self.writer = LedgerWriter(self.log, lambda: 2 * 10**15, self.recorded.append, approved)  # type: ignore[arg-type]
+        clock = NodeClock(lambda: 2e9)
+        self.writer = LedgerWriter(self.log, clock, self.recorded.append, approved)  # type: ignore[arg-type]
 
     def hold(self) -> tuple[asyncio.Event, Callable[[], None]]:
         """Hold the next commit up. Returns when it began, and how to let it go."""
@@ -123,13 +125,8 @@ async def test_a_clock_that_was_wrong_for_a_while_is_on_record(log: Log, ahead_s
     """What was dated meanwhile contradicts the others' clocks, though the own times hardly do."""
     steady_s, off_s = 0.0, 0.0
     start_us = max(entry.time_us for entry in log.entries()) + 10**12
-    writer = LedgerWriter(
-        log,
-        lambda: start_us + int((steady_s + off_s) * 1e6),
-        lambda _: None,
-        InForce({}),
-        lambda: steady_s,
-    )
+    clock = NodeClock(lambda: start_us / 1e6 + steady_s + off_s, lambda: steady_s)
+    writer = LedgerWriter(log, clock, lambda _: None, InForce({}))
     size = log.checkpoint.size
     off_s = ahead_s
     await writer.append([DRAFT])
@@ -153,9 +150,8 @@ async def test_a_clock_that_is_set_while_nothing_is_written_is_on_record(log: Lo
         assert log.checkpoint.size == size, "as long as it may not, nothing is written"
         return looks > 3
 
-    writer = LedgerWriter(
-        log, lambda: start_us + int(off_s * 1e6), lambda _: noted.set(), InForce({}), lambda: 0.0
-    )
+    clock = NodeClock(lambda: start_us / 1e6 + off_s, lambda: 0.0)
+    writer = LedgerWriter(log, clock, lambda _: noted.set(), InForce({}))
     off_s = 400.0
     watching = asyncio.create_task(writer.watch_clock(may_write, 0.0))
     await asyncio.wait_for(noted.wait(), 40)
@@ -166,6 +162,30 @@ async def test_a_clock_that_is_set_while_nothing_is_written_is_on_record(log: Lo
     log.close()
     assert told == [(kinds.ClockAnomaly.KIND, 400_000_000)]
     assert looks >= 4
+
+
+async def test_an_entry_is_never_dated_before_the_one_before_it(log: Log) -> None:
+    """A machine that starts with its clock a little behind what its ledger says."""
+    newest_us, size = max(entry.time_us for entry in log.entries()), log.checkpoint.size
+    clock = NodeClock(lambda: newest_us / 1e6 - 40.0, lambda: 0.0)
+    writer = LedgerWriter(log, clock, lambda _: None, InForce({}))
+    await writer.append([DRAFT])
+    await writer.close()
+    times_us = [entry.time_us for entry in log.entries(size)]
+    log.close()
+    assert times_us == [newest_us]
+
+
+async def test_a_start_with_a_clock_minutes_behind_is_on_record(log: Log) -> None:
+    newest_us, size = max(entry.time_us for entry in log.entries()), log.checkpoint.size
+    clock = NodeClock(lambda: newest_us / 1e6 - 200.0, lambda: 0.0)
+    writer = LedgerWriter(log, clock, lambda _: None, InForce({}))
+    await writer.append([DRAFT])
+    await writer.close()
+    noted, written = log.entries(size)
+    log.close()
+    assert noted.body == {"delta_us": -200_000_000}
+    assert written.time_us == noted.time_us == newest_us - 200_000_000
 
 
 async def test_a_disk_that_fails_tells_every_caller_the_cause(log: Log) -> None:

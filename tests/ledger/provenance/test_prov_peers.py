@@ -18,6 +18,8 @@ from ledger.provenance.kinds import (
     ClockAnomaly,
     ModelAdopted,
     ModelReleased,
+    PolicyChanged,
+    RosterChanged,
     StudyProposed,
     StudySteered,
     UpdatePublished,
@@ -26,6 +28,7 @@ from ledger.provenance.kinds import (
 from ledger.provenance.peers import (
     CardSeen,
     Cosigned,
+    HeldHead,
     PeerEvidence,
     PeerLog,
     ProvenFork,
@@ -35,6 +38,7 @@ from ledger.provenance.timeline import Timeline
 
 STUDY = digest("study", 0)
 NOBODY = digest("nobody")
+MINUTE_US = 60_000_000
 
 
 def small_world() -> Consortium:
@@ -155,6 +159,52 @@ def test_a_site_whose_own_clock_was_wrong_accuses_nobody(world: Consortium) -> N
     assert "clock.future" in codes(audit_with(world, heads=(early,)))
     witness.tell(ClockAnomaly(-400_000_000))
     assert is_clean(audit_with(world, heads=(early,), logs=(world.log_of(witness),)))
+
+
+def vouched(world: Consortium, holder: int, note: bytes, late_us: int) -> HeldHead:
+    """The first site's head as another one cosigned it, so long after now."""
+    site = world.sites[holder]
+    site.now_us += late_us
+    head = world.cosigned(world.sites[0], site, note)
+    site.now_us -= late_us
+    return head
+
+
+def test_a_witness_that_was_cut_off_vouches_late_and_accuses_nobody() -> None:
+    """It cosigns an old head while another site has long seen what came after it."""
+    world = Consortium(7)
+    writer = world.sites[0]
+    writer.tell(RosterChanged(1, NOBODY, 3))
+    old = writer.book.note
+    writer.tell(PolicyChanged(NOBODY))
+    in_time, late = (
+        vouched(world, 1, writer.book.note, 0),
+        vouched(world, 2, old, 8 * MINUTE_US),
+    )
+    assert "clock.backdated" in codes(audit_with(world, heads=(late,), logs=()))
+    assert is_clean(audit_with(world, heads=(in_time, late), logs=()))
+    world.close()
+
+
+def test_one_wrong_clock_among_many_is_a_remark_and_two_are_a_finding() -> None:
+    world = Consortium(8, sites=4)
+    writer = world.sites[0]
+    writer.tell(RosterChanged(1, NOBODY, 4))
+    note = writer.book.note
+    ahead, behind = (
+        vouched(world, holder, note, by_us)
+        for holder, by_us in ((1, 8 * MINUTE_US), (2, -8 * MINUTE_US))
+    )
+    right = vouched(world, 3, note, 0)
+    writer.tell(PolicyChanged(NOBODY))
+    members = frozenset((NOBODY, *(site.id for site in world.sites[1:])))
+    for wrong, code in ((ahead, "clock.backdated"), (behind, "clock.future")):
+        report = audit_with(world, heads=(wrong, right), logs=(), members=members)
+        assert is_clean(report)
+        assert "one of those clocks may have been wrong" in notes_of(report, "bounds")
+        both = (wrong, replace(wrong, cosigned=(replace(wrong.cosigned[0], witness=NOBODY),)))
+        assert code in codes(audit_with(world, heads=both, logs=(), members=members))
+    world.close()
 
 
 # -- the copies ------------------------------------------------------------------------------------
