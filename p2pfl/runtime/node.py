@@ -102,8 +102,7 @@ async def _serve(
     from gossip.libp2p_limits import NetLimits
     from gossip.libp2p_transport import Libp2pTransport
 
-    started_s = time.perf_counter()
-    stop = _stop_signals()
+    started_s, stop = time.perf_counter(), _stop_signals()
     roster = membership.members
     keep, limits = keep_of(home), NetLimits(upload_bytes_per_s=config.upload_bytes_per_s)
     transport = Libp2pTransport(keys.transport, roster, config.listen, limits=limits)
