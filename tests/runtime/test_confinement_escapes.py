@@ -119,6 +119,25 @@ ESCAPES = {
     "asks for a future system call": "call(libc.syscall, 462, 0, 0, 0)",
     "fills the disk": "[open('big', 'ab').write(b'x' * (1 << 20)) for _ in range(9)]",
     "opens many files": "kept = [open('plan.py') for _ in range(2000)]",
+    "watches the folder above": "call(libc.inotify_add_watch, libc.inotify_init(), b'..', 0xfff)",
+    "slows its parent down": "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
+    "pins its parent to a processor": "os.sched_setaffinity(os.getppid(), {0})",
+    "has the kernel signal its parent": "fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid())",
+    "takes a lease on the data": "fcntl.fcntl(open(outside + '/data.csv'), fcntl.F_SETLEASE, 0)",
+    "reads through its own root": "open('/proc/self/root' + outside + '/identity.key').read()",
+    "reads through a path's descriptor": (
+        "open('identity.key', opener=lambda name, flags: os.open(name, flags,"
+        " dir_fd=os.open(outside, os.O_PATH))).read()"
+    ),
+    "swaps the data for its own": (
+        "call(libc.renameat2, -100, b'plan.py', -100, (outside + '/data.csv').encode(), 2)"
+    ),
+    "starts a program from memory": (
+        "call(libc.syscall, 322, os.memfd_create('x'), b'', 0, 0, 0x1000)"
+    ),
+    "reads the kernel's log": "open('/dev/kmsg')",
+    "types into the terminal": "fcntl.ioctl(os.open('/dev/null', os.O_RDONLY), 0x5412, b'x')",
+    "leaves a word in the keyring": "call(libc.syscall, 248, b'user', b'x', b'y', 1, -3)",
     "takes all memory": "bytearray(3 << 30)",
 }
 
@@ -128,7 +147,7 @@ def test_an_escape_is_refused(scratch: Path, what: str) -> None:
     limits = Limits(address_space_bytes=2 << 30, file_bytes=8 << 20, open_files=256)
     terms = replace(here(), limits=limits)
     code = f"""
-import ctypes, errno, os, resource, signal, socket, subprocess, sys
+import ctypes, errno, fcntl, os, resource, signal, socket, subprocess, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 libc = ctypes.CDLL(None, use_errno=True)
 def call(function, *arguments):

@@ -21,7 +21,10 @@ DENIED: Final = (
     # other processes
     *("ptrace", "process_vm_readv", "process_vm_writev", "kill", "tkill", "pidfd_open"),
     *("pidfd_getfd", "pidfd_send_signal", "kcmp", "process_madvise", "rt_sigqueueinfo"),
-    *("rt_tgsigqueueinfo", "prlimit64"),
+    *("rt_tgsigqueueinfo", "prlimit64", "setpriority", "sched_setaffinity", "sched_setattr"),
+    *("sched_setparam", "sched_setscheduler", "ioprio_set", "migrate_pages", "move_pages"),
+    # what happens in folders that may not be read
+    *("inotify_init", "inotify_init1", "inotify_add_watch"),
     # the network, and every other way to talk
     *("socket", "socketpair", "bind", "connect", "listen", "accept", "accept4"),
     *("io_uring_setup", "io_uring_enter", "io_uring_register"),
@@ -53,6 +56,11 @@ _CLONE_NEW: Final = {
     "net": 0x40000000,
 }
 _CLONE_THREAD: Final = 0x00010000
+_FCNTL_OTHERS: Final = (8, 10, 15, 1024, 1026)
+"""Owner, signal and extended owner of a descriptor, leases, watching folders: each makes the kernel
+signal or hold up another process."""
+_IOCTL_OTHERS: Final = (0x5412, 0x541C, 0x5452, 0x8901, 0x8902)
+"""Typing into a terminal, its console's commands, and the same owners by another name."""
 _NEWEST_KNOWN: Final = 450
 """set_mempolicy_home_node, Linux 5.17: what came later answers as if it did not exist."""
 
@@ -107,6 +115,10 @@ def program(*, signals_are_scoped: bool, children: Children = Children.NONE) -> 
     made.add_rule(refused, "truncate")
     made.add_rule(refused, "open", seccomp.Arg(1, seccomp.MASKED_EQ, truncates, os.O_TRUNC))
     made.add_rule(refused, "openat", seccomp.Arg(2, seccomp.MASKED_EQ, truncates, os.O_TRUNC))
+    for name, place, orders in (("fcntl", 1, _FCNTL_OTHERS), ("ioctl", 1, _IOCTL_OTHERS)):
+        for order in orders:
+            masked = seccomp.Arg(place, seccomp.MASKED_EQ, 0xFFFFFFFF, order)
+            made.add_rule(refused, name, masked)
     for flag in _CLONE_NEW.values():
         made.add_rule(refused, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
     # A thread is welcome, another process is not: it would outlive limits that count per process.
