@@ -294,7 +294,10 @@ def _manifests(home: Home, observer: NodeObserver) -> list[Manifest]:
     manifests = []
     for path in sorted(home.studies.glob("*.toml")):
         try:
-            manifests.append(parse_manifest(read_own(path, MANIFEST_BYTES_MAX)))
+            manifest = parse_manifest(read_own(path, MANIFEST_BYTES_MAX))
+            if manifest.study_id.hex() != path.stem:
+                raise ManifestError("", f"was changed: its id is {manifest.study_id.hex()}")
+            manifests.append(manifest)
         except (ManifestError, OSError) as error:
             observer.log.error("manifest_damaged", file=path.name, reason=str(error))
     return manifests

@@ -57,6 +57,13 @@ def with_text(draft: Manifest, path: Path, gradients: str) -> Manifest:
     code = CodeTerms(text, text_digest(text), versions, chosen)
     given = PlanTerms(CODE_PLAN, draft.plan.arguments, {})
     tried = try_text(rendered(replace(draft, code=code, plan=given)))
+    start = draft.material("start")
+    if start is not None and start.parameters != tried.parameters:
+        raise OperatorError(
+            f"The released model has {start.parameters} parameters, the plan's {tried.parameters}.",
+            fix="The plan's model needs the same tensors in the same order as the released one.",
+            exit_code=EXIT_DATA,
+        )
     arguments = {**tried.arguments, **draft.plan.arguments}
     ranges = dict(draft.plan.ranges) | {
         name: around

@@ -43,13 +43,16 @@ def with_materials(
     if request.go_on_from:
         material, found = material_of(home, me, request.go_on_from, "start")
         terms, source = found.manifest.data, found.manifest
-        arguments = {**source.plan.arguments, **(request.arguments or {})}
-        request = replace(request, plan=source.plan.name, arguments=arguments)
+        if request.text is None:  # with a text of one's own, its arguments are one's own, too
+            _require_shipped(source)
+            arguments = {**source.plan.arguments, **(request.arguments or {})}
+            request = replace(request, plan=source.plan.name, arguments=arguments)
         materials += [material, *_of(source, "standardise")]
         said.append(f"Goes on from the model of {source.study.name}")
     if request.evaluate:
         material, found = material_of(home, me, request.evaluate, "evaluate")
         terms, source = found.manifest.data, found.manifest
+        _require_shipped(source)
         request = _trying(request, source)
         materials += [material, *_of(source, "standardise")]
         said.append(f"Tries the model of {source.study.name} on {request.part} patients")
@@ -66,6 +69,17 @@ def with_materials(
         materials.append(material)
         said.append(f"Columns are scaled by the statistics of {found.manifest.study.name}")
     return request, terms, tuple(materials), tuple(said)
+
+
+def _require_shipped(source: Manifest) -> None:
+    """Raises OperatorError for a study whose plan is a researcher's own text."""
+    if source.code is not None:
+        raise OperatorError(
+            f"{source.study.name} has a plan of its own, which is not taken over silently.",
+            fix="To train its model further, give the text with --from as well; models of such "
+            "plans cannot be tried with --evaluate.",
+            exit_code=EXIT_USAGE,
+        )
 
 
 def _of(source: Manifest, use: str) -> tuple[Material, ...]:
