@@ -74,6 +74,8 @@ def _tell_report(seen: CodeSeen) -> None:
 
 
 def _tell_diff(seen: CodeSeen) -> None:
+    if seen.compared_with is None:
+        return
     if not seen.compared_with:
         say("No code was approved at this site before.")
     elif not seen.diff:

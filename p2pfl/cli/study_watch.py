@@ -222,7 +222,8 @@ def _tell_dry_run(seen: DryRunSeen) -> None:
         ]
     )
     say("Nothing was recorded, released or charged; the tried models are gone.")
-    say("Loss and AUC were computed from patients: for people at this site only.")
+    if seen.data:
+        say("Loss and AUC were computed from patients: for people at this site only.")
 
 
 def _privacy_words(seen: DryRunSeen) -> str:

@@ -40,7 +40,8 @@ class CodeSeen:
     """A researcher's text as `study show` tells of it.
 
     kept_by: who keeps the privacy terms: node, code, or nobody. compared_with: the study whose
-    text was approved here last, "" if none was; diff: what changed since, as lines of a diff."""
+    text was approved here last, "" if none was, None if nobody looked; diff: what changed since,
+    as lines of a diff."""
 
     sha256: bytes
     text: str
@@ -48,7 +49,7 @@ class CodeSeen:
     report: CodeReport
     packages: tuple[PackageSeen, ...]
     measures: tuple[str, ...]
-    compared_with: str
+    compared_with: str | None
     diff: tuple[str, ...]
 
 
@@ -58,7 +59,7 @@ def code_seen(home: Home | None, history: History | None, manifest: Manifest) ->
     if code is None:
         return None
     here, measures = versions_here(code.packages), sorted(code.metrics.items())
-    before = None
+    before, is_known = None, home is not None and history is not None
     if home is not None and history is not None:
         before = _approved_before(home, history, manifest)
     return CodeSeen(
@@ -70,7 +71,7 @@ def code_seen(home: Home | None, history: History | None, manifest: Manifest) ->
             PackageSeen(name, proposed, here[name]) for name, proposed in code.packages.items()
         ),
         measures=tuple(f"{name} ({low:g} to {high:g})" for name, (low, high) in measures),
-        compared_with="" if before is None else before[0].study.name,
+        compared_with=before[0].study.name if before else "" if is_known else None,
         diff=() if before is None else _diff(before[1], code),
     )
 
