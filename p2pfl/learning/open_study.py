@@ -25,7 +25,7 @@ from p2pfl.learning.datasets.images import ImagePatients
 from p2pfl.learning.datasets.opening import open_patients
 from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.datasets.tabular import Prepared
-from p2pfl.learning.errors import PrivacyRefused, RequestRefused
+from p2pfl.learning.errors import RequestRefused
 from p2pfl.learning.frames import Body
 from p2pfl.learning.gradient_cells.asking import Cells
 from p2pfl.learning.gradient_cells.trainer import CellTrainer
@@ -61,11 +61,6 @@ class OpenStudy:
         """
         torch.set_num_threads(_integer(body, "threads", 1, THREADS_MAX))
         manifest = parse_manifest(_bytes(body, "manifest"))
-        if manifest.code is not None and manifest.code.gradients == "outside":
-            raise PrivacyRefused(
-                "this version cannot clip patients' gradients outside a researcher's code: use "
-                'unit = "site"'
-            )
         materials = Materials.open(manifest, _paths(body))
         prepared = open_patients(
             Path(_text(body, "dataset")),

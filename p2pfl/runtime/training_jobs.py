@@ -121,13 +121,8 @@ class TrainingJobs:
         self, log: Path, scratch: Path, terms: Terms | None, manifest: Manifest
     ) -> TrainingProcess:
         """The process, with gradient cells beside it where the study asks for them."""
-        if manifest.code is None:
-            return await TrainingProcess.start(log, scratch, self._program, terms)
-        if terms is None:
-            raise TrainingError(
-                "confinement", "code that a researcher wrote runs only where it can be confined"
-            )
-        if manifest.code.gradients == "outside":
+        if manifest.code is not None and manifest.code.gradients == "outside":
+            assert terms is not None, "code is startable only where it can be confined"
             return await start_with_cells(log, scratch, self._program, terms)
         return await TrainingProcess.start(log, scratch, self._program, terms)
 

@@ -272,3 +272,24 @@ def test_a_mistake_in_a_text_is_told_with_its_line(
     refused = refusal(undecided.home(0), "study", "new", *drafted, *UNPROTECTED)
     assert what in refused.message
     assert not Path(str(plan) + ".toml").exists()
+
+
+def test_patients_gradients_of_a_study_with_code_come_from_cells(coded: Consortium) -> None:
+    rate = ("--sampling-rate", "0.1", "--steps-per-round", "2")
+    by_patient = ("--epsilon", "5", *rate, "--rounds", "2", "--gradients")
+    made = with_plan(coded, *by_patient, "outside", "--round-deadline", "120")
+    privacy = made.manifest.privacy
+    with running(made.homes) as nodes:
+        for node in nodes:
+            node.wait("study_complete")
+            assert not node.said("training_failed")
+            assert node.stop(signal.SIGTERM)[0] == 0
+    for home in made.homes:
+        (approved,) = entries(home, "code.approved")
+        assert approved.body["kept_by"] == "node"
+        trained = entries(home, "train.done")
+        assert len(trained) == 2
+        for entry in trained:
+            assert entry.body["dp"]["mech"] == "poisson"
+            assert entry.body["dp"]["sigma"] == repr(privacy.noise_multiplier)
+        assert audit_code(home) == 0
