@@ -103,6 +103,29 @@ def test_a_study_with_code_runs_steered_and_every_training_names_the_text(
     assert "the node itself keeps its privacy terms" in shown
 
 
+@pytest.mark.long
+def test_a_study_goes_on_after_a_restart_and_tells_that_its_privacy_is_by_code(
+    coded: Consortium,
+) -> None:
+    for home in coded.homes:
+        allowed = "allow_privacy_by_code = true"
+        policy = home.policy.read_text().replace("allow_privacy_by_code = false", allowed)
+        home.policy.write_text(policy)
+    made = with_plan(coded, "--gradients", "inside", "--epsilon", "5", "--rounds", "6")
+    with running(made.homes) as nodes:
+        nodes[0].wait("round_done")
+        nodes[0].stop(signal.SIGTERM)
+        with running([made.home(0)]) as (again,):
+            for node in (again, *nodes[1:]):
+                node.wait("study_complete", wait_s=90)
+                assert not node.said("training_failed")
+    for home in made.homes:
+        assert entries(home, "code.approved")[0].body["kept_by"] == "code"
+        assert entries(home, "train.done")
+        assert audit_code(home) == 0
+        assert "by approved code" in told(home, "ledger", "audit")
+
+
 @pytest.fixture(scope="module")
 def proposed(founded: Consortium, tmp_path_factory: pytest.TempPathFactory) -> Consortium:
     """A study with code that nobody decided on yet; two of three sites would start it."""
