@@ -4,7 +4,6 @@ The process is trusted less than the node: it runs heavy libraries over data, la
 code. Whatever it says is a claim; here it becomes a value of the right type and range, or a
 `TrainingError`. Whether a claim about privacy is the approved one is the core's to decide."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +17,7 @@ Answer = Mapping[str, Any]
 DIGEST_BYTES: Final = 32
 TEXT_CHARACTERS_MAX: Final = 64
 COUNT_MAX: Final = 1 << 40
+SCORE_DIGITS: Final = 4
 
 
 class TrainingError(Exception):
@@ -84,9 +84,11 @@ def trained(answer: Answer) -> Trained:
 def scored(answer: Answer) -> Scored:
     """The answer to `score`. Raises AnswerGarbled."""
     accuracy, auc = _number(answer, "accuracy"), answer.get("auc")
-    if not math.isfinite(accuracy):
-        raise AnswerGarbled("accuracy", "a finite number")
-    return Scored(auc if isinstance(auc, float) and math.isfinite(auc) else None, accuracy)
+    if not 0.0 <= accuracy <= 1.0:  # refuses NaN, too
+        raise AnswerGarbled("accuracy", "a number in 0 to 1")
+    # Four digits: a score is for people, and no place to carry a patient's row in.
+    found = round(auc, SCORE_DIGITS) if isinstance(auc, float) and 0.0 <= auc <= 1.0 else None
+    return Scored(found, round(accuracy, SCORE_DIGITS))
 
 
 def compared(answer: Answer) -> Compared:

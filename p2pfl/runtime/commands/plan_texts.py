@@ -7,6 +7,7 @@ one that runs it on patients who do not exist. What the second says is hearsay a
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from p2pfl.runtime.jsonable import Json, from_json
 READ_S: Final = 30.0
 TRIED_S: Final = 180.0
 ARGUMENTS_MAX: Final = 16
+_NAME: Final = re.compile(r"[a-z0-9_]{1,40}")
 _CORRECT: Final = "Correct the text and run the command again; docs/code-plans.md explains."
 
 
@@ -127,7 +129,12 @@ def try_text(manifest: Manifest) -> Tried:
     if finished.code != 0:
         complaint = finished.complaint.rstrip(".")
         raise OperatorError(f"{complaint}.", fix=_CORRECT, exit_code=EXIT_DATA)
-    return _tried(answer_of(finished.output, purpose))
+    return tried_of(finished.output)
+
+
+def tried_of(output: bytes) -> Tried:
+    """What a trial answered, if it is of the right shape. Raises OperatorError."""
+    return _tried(answer_of(output, "Trying the plan"))
 
 
 def answer_of(output: bytes, purpose: str) -> dict[str, Json]:
@@ -154,11 +161,18 @@ def _tried(answer: Mapping[str, Json]) -> Tried:
             or len(measures) > METRICS_MAX
         ):
             raise _nonsense("Trying the plan")
-        ranges = {str(name): _pair(pair) for name, pair in measures.items()}
-        values = {str(name): _scalar(value) for name, value in arguments.items()}
+        ranges = {_name(name): _pair(pair) for name, pair in measures.items()}
+        values = {_name(name): _scalar(value) for name, value in arguments.items()}
         return Tried(values, frozenset(map(str, steerable)) & values.keys(), ranges, parameters)
     except (KeyError, RuntimeFault):
         raise _nonsense("Trying the plan") from None
+
+
+def _name(value: str) -> str:
+    # It is written into a manifest: nothing but a name may come of it.
+    if _NAME.fullmatch(value) is None:
+        raise _nonsense("Trying the plan")
+    return value
 
 
 def _pair(value: Json) -> tuple[float, float]:
