@@ -33,7 +33,7 @@ from p2pfl.learning.materials import Materials
 from p2pfl.learning.plans.arguments import Scalar
 from p2pfl.learning.tallies.counting import Counter
 from p2pfl.learning.training import RandomBytes, Trainer
-from p2pfl.learning.vector import Vector, read_vector, write_vector
+from p2pfl.learning.vector import Vector, hand_over, read_vector
 
 THREADS_MAX: Final = 1024
 
@@ -115,7 +115,7 @@ class OpenStudy:
         """One round of local work from `base` to `out`; what was done, for the node to check."""
         base = self._model(body, "base")
         work = self.trainer.train(base, _integer(body, "round", 0, 1 << 31), _scalars(body))
-        write_vector(Path(_text(body, "out")), work.vector)
+        hand_over(Path(_text(body, "out")), work.vector)
         return {**_mechanism(self.manifest.privacy), "steps": work.steps, "loss": work.loss}
 
     def _model(self, body: Body, key: str) -> Vector:

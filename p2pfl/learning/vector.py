@@ -135,21 +135,26 @@ def read_vector(path: Path, parameters: int) -> Vector:
     return vector
 
 
-def write_vector(path: Path, vector: Vector) -> bytes:
-    """Hand a model over as a file that is there completely or not at all; return its SHA-256.
+def hand_over(path: Path, vector: Vector) -> None:
+    """Hand a model over as a file that is there completely or not at all.
 
     Not synced: the node's blob store verifies and stores it durably before anything is released.
     Raises ModelRefused for a vector that is not finite (nothing is written), OSError.
     """
     _check_vector(vector)
-    values = np.ascontiguousarray(vector, dtype="<f4")
-    parts = (_prefix(vector.size), values.data.cast("B"))
-    partial, hasher = _partial(path), hashlib.sha256()
+    partial = _partial(path)
     with partial.open("wb") as file:
-        for part in parts:
-            hasher.update(part)
+        for part in _parts(vector):
             file.write(part)
     partial.replace(path)
+
+
+def write_vector(path: Path, vector: Vector) -> bytes:
+    """The same; returns the SHA-256 of the file."""
+    hand_over(path, vector)
+    hasher = hashlib.sha256()
+    for part in _parts(vector):
+        hasher.update(part)
     return hasher.digest()
 
 
@@ -166,6 +171,11 @@ def replace_file(path: Path, raw: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def _parts(vector: Vector) -> tuple[bytes, memoryview]:
+    """Header and values."""
+    return _prefix(vector.size), np.ascontiguousarray(vector, dtype="<f4").data.cast("B")
 
 
 def _check_vector(vector: Vector) -> None:

@@ -39,6 +39,7 @@ from p2pfl.core.errors import ManifestError
 from p2pfl.learning.code_lines import line_in_text
 from p2pfl.learning.errors import LearningError, RequestRefused
 from p2pfl.learning.frames import Body, FrameTooLarge, StreamEnded, read_frame, write_frame
+from p2pfl.learning.memory import is_kept, keep_memory
 from p2pfl.runtime.confinement.standing import keep_text_out
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class Worker:
         if self._study is not None:
             raise RequestRefused("a study is already open in this process")
         self._study = OpenStudy.open(request, random_bytes=os.urandom, cells=self._cells)
+        if is_kept(self._study.manifest):
+            keep_memory()
         return {"op": "opened", **self._study.opened(), "torch_s": self._torch_s}
 
     def _opened(self) -> OpenStudy:

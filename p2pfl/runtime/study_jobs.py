@@ -61,6 +61,7 @@ class StudyJobs:
         self._fail = fail
         self._tasks: dict[asyncio.Task[None], StudyId] = {}
         self._environment = averaging_environment()
+        self._own: dict[StudyId, ModelHash] = {}
         keep_compiled_code(home.path, os.environ)
         self._models = ModelJobs(
             home=home, blobs=blobs, transport=transport, submit=submit, keep=keep, show=show
@@ -200,6 +201,15 @@ class StudyJobs:
                 spread.median,
             )
         )
+        await asyncio.to_thread(self._let_go, effect)
+
+    def _let_go(self, effect: fx.Average) -> None:
+        """What went into an average is read by audits alone; the own model by late neighbours, too:
+        it goes a round later."""
+        before, self._own[effect.study] = self._own.get(effect.study), ModelHash(effect.own)
+        old = {given.model for given in effect.inputs} | ({before} if before else set())
+        for model in sorted(old - {effect.own}):
+            self._blobs.let_go(model)
 
     async def _guarded(self, effect: fx.Average) -> tuple[fx.Average, str]:
         """The averaging with as much of its step as the own hold-out bears, and that step."""

@@ -166,6 +166,7 @@ class TrainingJobs:
                 base = self._blobs.read_vector(effect.base, d)
                 blocks = blocks_of(protected_model(vector, base, manifest.privacy))
             digest, size = self._blobs.write_blocks(blocks, layout, Rounding(os.urandom))
+        self._blobs.let_go(effect.base)
         return ModelHash(digest), size
 
     async def score(self, effect: fx.Score) -> None:

@@ -141,3 +141,13 @@ def test_values_that_are_not_finite_are_refused_both_ways(value: float) -> None:
 def test_only_float32_vectors_are_written(array: np.ndarray) -> None:
     with pytest.raises(NotAVector):
         blobs.bytes_of_vector(array)
+
+
+def test_a_blob_that_the_kernel_let_go_of_is_still_there(
+    store: blobs.BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, _ = store.write_vector(VECTOR)
+    monkeypatch.setattr(blobs, "LET_GO_FROM_BYTES", 1)
+    store.let_go(digest)
+    store.let_go(bytes(32))  # one that is not here harms nobody
+    assert np.array_equal(store.read_vector(digest, len(VECTOR)), VECTOR)
