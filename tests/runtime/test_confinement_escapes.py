@@ -78,6 +78,20 @@ print("trained")
     assert done.returncode == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has powers to give up")
+def test_root_keeps_no_power_but_to_read(scratch: Path) -> None:
+    (scratch.parent / "data.csv").chmod(0)
+    code = """
+import sys
+from pathlib import Path
+assert Path(sys.argv[1], "data.csv").read_text().startswith("age")
+said = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(*(int(said[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")))
+"""
+    done = confined(scratch, code)
+    assert done.stdout == "0 4 4 0 0\n", done.stderr
+
+
 ESCAPES = {
     "reads the node's key": "open(outside + '/identity.key').read()",
     "reads passwd": "open('/etc/passwd').read()",

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from p2pfl.runtime.confinement import landlock, seccomp, standing
+from p2pfl.runtime.confinement import capabilities, landlock, seccomp, standing
 from p2pfl.runtime.confinement.errors import ConfinementError
 from p2pfl.runtime.confinement.terms import Limits, Terms
 
@@ -31,6 +31,7 @@ def confine(terms: Terms) -> None:
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     seccomp.forbid_new_privileges()
     _limit(terms.limits)
+    capabilities.give_up()
     # Opened before the door closes: /proc/self means this process, and only now.
     landlock.restrict((*terms.read, Path("/proc/self")), terms.write)
     seccomp.load(terms.filter)
