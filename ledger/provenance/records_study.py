@@ -97,12 +97,14 @@ class CodeApproved(Kind):
 
     text: SHA-256 of the plan's text, which every training's code_hash repeats. kept_by: who keeps
     the privacy terms: the node, the approved code itself, or nobody, where there are none.
-    versions: the third-party packages it imports, as they were installed here."""
+    versions: the third-party packages it imports, as they were installed here. level: how well
+    this machine confined such code then, A being the best; D is refused."""
 
     KIND: ClassVar[str] = "code.approved"
     study: Digest
     text: Digest
     kept_by: Annotated[str, OneOf(("node", "code", "nobody"))]
+    level: Annotated[str, OneOf(("A", "B", "C", "D"))]
     versions: CodeTable
 
 

@@ -173,11 +173,11 @@ def _decision(record: Record, context: AuditContext) -> str:
                 f"{role or 'nobody named'} ({meaning or 'no meaning stated'}): {planned} rounds, "
                 f"{privacy}"
             )
-        case CodeApproved(study=study, text=text, kept_by=kept_by, versions=versions):
+        case CodeApproved(study=study, text=text, kept_by=kept_by, level=level, versions=versions):
             packages = ", ".join(f"{name} {versions[name]}" for name in sorted(versions))
             return (
                 f"{context.study_name(study)} runs approved code {text.hex()[:16]} with "
-                f"{packages or 'no packages'}; {KEPT_BY[kept_by]}"
+                f"{packages or 'no packages'}, confined at level {level}; {KEPT_BY[kept_by]}"
             )
         case ModelAdopted(study=study, use=use, hash=digest, of_site=site, of_seq=seq):
             return (

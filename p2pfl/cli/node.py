@@ -52,6 +52,12 @@ def start(
     asyncio.run(run_node(home, _echo, offline_ok=offline_ok))
 
 
+CONFINED = {
+    "C": "level C: training reaches its data and nothing else of this machine",
+    "D": "level D: training is not confined; `p2pfl doctor` says why",
+}
+
+
 @app.command()
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Say what the running node does: neighbours, studies, refusals."""
@@ -80,6 +86,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
                 for name in told["heard_slowly"]
             ],
             ("ledger", f"{told['ledger_entries']} entries"),
+            ("confinement", CONFINED[told["confinement"]]),
             ("models", _models_text(told["models"])),
             *[
                 (

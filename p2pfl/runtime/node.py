@@ -30,12 +30,12 @@ from p2pfl.runtime.commands.log_keys import opened_log
 from p2pfl.runtime.commands.opening import required_version
 from p2pfl.runtime.commands.starting import check_own_log
 from p2pfl.runtime.config import Config, read_config
-from p2pfl.runtime.confinement.errors import ConfinementError
-from p2pfl.runtime.confinement.terms import Level, Terms, terms_here
+from p2pfl.runtime.confinement.probing import Standing, probed
+from p2pfl.runtime.confinement.terms import Level
 from p2pfl.runtime.control import ControlServer
 from p2pfl.runtime.datasets import check_unchanged, dataset_of, reached_by_training
 from p2pfl.runtime.driver import Driver, Surroundings
-from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError, as_sentence
+from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, OperatorError, as_sentence
 from p2pfl.runtime.home import Home, read_own, write_durably
 from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.keeping import Keeper
@@ -108,6 +108,7 @@ async def _serve(
     transport = Libp2pTransport(keys.transport, roster, config.listen, limits=limits)
     blobs = BlobStore(home.blobs)
     measured = _measured(config, observer)
+    standing = await asyncio.to_thread(_confinement, home, observer)
     driver = Driver(
         Surroundings(
             home=home,
@@ -125,7 +126,7 @@ async def _serve(
             own_log=OwnLog.UNCONFIRMED,
             offline_ok=offline_ok,
             faulty_witnesses=read_policy(home.policy)[0].faulty_witnesses,
-            confinement=_confinement(observer),
+            confinement=standing.terms,
             keep=keep,
         )
     )
@@ -134,7 +135,9 @@ async def _serve(
 
     async def told() -> Json:
         links = await transport.links()
-        return status(driver, keeper, transport.counts, links, now_s())
+        shown = status(driver, keeper, transport.counts, links, now_s())
+        assert isinstance(shown, dict), "a status has fields"
+        return {**shown, "confinement": standing.level.value}
 
     admission = _admission(home, config, driver, observer)
     commands = NodeCommands(home, keys, log, driver, admission, now_us=_now_us, status=told)
@@ -219,21 +222,28 @@ def _measured(config: Config, observer: NodeObserver) -> "Measured | None":
     return Measured(config.metrics, observer)
 
 
-def _confinement(observer: NodeObserver) -> Terms | None:
-    """What training processes may reach; None, and a warning, where they cannot be confined.
+def _confinement(home: Home, observer: NodeObserver) -> Standing:
+    """How well training is confined on this machine; a warning where it is not at all.
 
-    The plans shipped with the node run all the same: they are as trusted as the node is."""
-    try:
-        terms = terms_here()
-    except ConfinementError as error:
-        level, reason = Level.D.value, str(error)
+    The plans shipped with the node run all the same: they are as trusted as the node is. Raises
+    OperatorError where the policy asks for more."""
+    standing, least = probed(home.policy), read_policy(home.policy)[0].confinement_min
+    level = standing.level.value
+    if level > least:
+        raise OperatorError(
+            f"Training processes are confined to level {level} on this machine, and policy.toml "
+            f"asks for {least}: {standing.reason}.",
+            fix="`p2pfl doctor` says what to install; or change confinement_min in policy.toml.",
+            exit_code=EXIT_REFUSED,
+        )
+    if standing.level is Level.D:
+        reason = standing.reason
         sentence = f"training runs unconfined (level {level}): {reason}"
         observer.log.warning("confinement", offered=level, reason=reason, sentence=sentence)
-        return None
-    level = Level.C.value
-    sentence = f"training processes are confined (level {level})"
-    observer.log.info("confinement", offered=level, sentence=sentence)
-    return terms
+    else:
+        sentence = f"training processes are confined (level {level}), as one of them found"
+        observer.log.info("confinement", offered=level, sentence=sentence)
+    return standing
 
 
 def _now_us() -> int:

@@ -35,6 +35,7 @@ PLANS: Final = (
 _KEYS: Final = (
     "allow_no_privacy",
     "allow_privacy_by_code",
+    "confinement_min",
     "epsilon_cap",
     "delta",
     "patients_min",
@@ -56,6 +57,8 @@ class Policy:
     """Whether a study with mechanism "none" may be approved here."""
     allow_privacy_by_code: bool = False
     """Whether a researcher's own code may be what keeps a study's ε: no node could enforce it."""
+    confinement_min: str = "D"
+    """The weakest level at which a node starts here; researchers' code needs C in any case."""
     epsilon_cap: float = 8.0
     """Cap of a dataset over all studies, unless `data add --epsilon-cap` says less."""
     delta: str = "1e-3"
@@ -81,6 +84,7 @@ def render_policy(policy: Policy) -> bytes:
     document: dict[str, object] = {
         "allow_no_privacy": policy.allow_no_privacy,
         "allow_privacy_by_code": policy.allow_privacy_by_code,
+        "confinement_min": policy.confinement_min,
         "epsilon_cap": policy.epsilon_cap,
         "delta": policy.delta,
         "patients_min": policy.patients_min,
@@ -133,6 +137,9 @@ def _policy(table: Table) -> Policy:
         allow_privacy_by_code=table.boolean("allow_privacy_by_code")
         if table.has("allow_privacy_by_code")
         else default.allow_privacy_by_code,
+        confinement_min=table.choice("confinement_min", ("C", "D"))
+        if table.has("confinement_min")
+        else default.confinement_min,
         epsilon_cap=table.number("epsilon_cap", 0.001, 100.0)
         if table.has("epsilon_cap")
         else default.epsilon_cap,

@@ -14,7 +14,7 @@ import pytest
 
 from p2pfl.runtime.confinement.errors import ConfinementError
 from p2pfl.runtime.confinement.launch import EXIT_NOT_CONFINED
-from p2pfl.runtime.confinement.terms import Limits, Terms, terms_here
+from p2pfl.runtime.confinement.terms import Limits, Terms, keeper_terms_here, terms_here
 
 LAUNCHER = (sys.executable, "-m", "p2pfl.runtime.confinement.launch")
 SECRET = "the node's key"
@@ -180,6 +180,59 @@ print("ESCAPED")
     assert SECRET not in done.stdout + done.stderr
     assert (scratch.parent / "data.csv").read_text() == "age,sick\n50,1\n"
     assert not (scratch.parent / "left").exists()
+
+
+def test_root_keeps_no_power_but_over_files(scratch: Path) -> None:
+    done = confined(scratch, "print(open('/proc/self/status').read())")
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("CapEff"))
+    assert int(line.split()[1], 16) & ~0b110 == 0
+
+
+def test_the_keeper_of_cells_gets_no_further_and_may_only_fork(scratch: Path) -> None:
+    """Every escape in one process of the keeper's terms, each in a child of its own."""
+    here()
+    terms = keeper_terms_here()
+    tried = {what: code for what, code in ESCAPES.items() if what not in FOR_OTHER_LIMITS}
+    code = f"""
+import ctypes, errno, fcntl, os, resource, signal, socket, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def call(function, *arguments):
+    done = function(*arguments)
+    refused = ctypes.get_errno() in (errno.EPERM, errno.EACCES, errno.ENOSYS)
+    assert done != -1 or not refused, "refused"
+outside = sys.argv[1]
+for what, code in {tried!r}.items():
+    child = os.fork()
+    if child == 0:
+        try:
+            exec(code)
+        except BaseException:
+            os._exit(0)
+        os._exit(9)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9:
+        print("ESCAPED:", what)
+print("tried")
+"""
+    script = scratch / "plan.py"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        (scratch / "port").write_text(str(listening.getsockname()[1]))
+        script.write_text(code)
+        done = subprocess.run(
+            [*LAUNCHER, terms.with_paths((scratch,), ()).to_text(), str(script), scratch.parent],
+            env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            cwd=scratch,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            start_new_session=True,
+            check=False,
+        )
+    assert done.stdout == "tried\n", done.stderr
+    assert (scratch.parent / "data.csv").read_text() == "age,sick\n50,1\n"
+
+
+FOR_OTHER_LIMITS = {"starts a child", "takes all memory"}
+"""The keeper forks by design, and its memory is limited to more than this one test's."""
 
 
 def test_a_process_that_cannot_be_confined_runs_nothing(scratch: Path) -> None:

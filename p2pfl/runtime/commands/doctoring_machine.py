@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import sys
+import tempfile
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final
@@ -18,8 +19,8 @@ from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.clock import BEHIND_US_MAX, moment
 from p2pfl.runtime.commands.doctoring import Checks, fail, ok, warn
 from p2pfl.runtime.confinement import landlock
-from p2pfl.runtime.confinement.errors import ConfinementError
-from p2pfl.runtime.confinement.terms import Level, terms_here
+from p2pfl.runtime.confinement.probing import probed
+from p2pfl.runtime.confinement.terms import Level
 
 DISTRIBUTION: Final = "p2pfl-node"
 PYTHON: Final = ((3, 11), (3, 14))
@@ -59,14 +60,15 @@ def check_python() -> Checks:
 
 def check_confinement() -> Checks:
     """Whether training processes can be kept from what they do not need."""
-    try:
-        terms_here()
-    except ConfinementError as error:
-        sentence = f"Training runs unconfined (level {Level.D.value}): {error}."
+    # Any file of ours that is not a library will do: no confined process may read it.
+    with tempfile.NamedTemporaryFile() as outside:
+        standing = probed(Path(outside.name))
+    if standing.level is Level.D:
+        sentence = f"Training runs unconfined (level {Level.D.value}): {standing.reason}."
         fix = "Use Linux 5.13 or newer with Landlock, and install libseccomp2."
         yield warn("confinement", sentence, fix)
     else:
-        sentence = f"level {Level.C.value}: Landlock {landlock.abi()}, filter of system calls"
+        sentence = f"level {Level.C.value}: Landlock {landlock.abi()}, filter, probed"
         yield ok("confinement", sentence)
 
 

@@ -118,6 +118,15 @@ def terms_here(
     return Terms(python_paths(), _existing("/dev/null"), limits or Limits(), program)
 
 
+def level_here() -> Level:
+    """What this machine offers, before anybody tried whether it holds."""
+    try:
+        terms_here()
+    except ConfinementError:
+        return Level.D
+    return Level.C
+
+
 def _existing(*paths: str) -> tuple[Path, ...]:
     """Those that are there, links resolved, each once."""
     found = {Path(path).resolve() for path in paths if path and os.path.exists(path)}

@@ -67,7 +67,7 @@ def adopted(use: str, site: bytes, seq: int) -> ModelAdopted:
 
 def coded(text: str = "code", kept_by: str = "node") -> CodeApproved:
     """What stands beside an approval; trainings of the plain story ran digest("code")."""
-    return CodeApproved(STUDY, digest(text), kept_by, {"torch": "2.13.0"})
+    return CodeApproved(STUDY, digest(text), kept_by, "C", {"torch": "2.13.0"})
 
 
 def _input(story: Story, nth: int = 0, **changes: Any) -> Story:

@@ -74,7 +74,7 @@ ONE_OF_EACH: tuple[Record, ...] = (
     DatasetRevoked(D, "owner-withdrew"),
     StudyProposed(D, PEERS[0]),
     StudyApproved(D, "data-owner", "approval", D, D, 1, TERMS, (0, 5, 9), (0, 4, 8)),
-    CodeApproved(D, D, "node", {"torch": "2.13.0+cpu"}),
+    CodeApproved(D, D, "node", "C", {"torch": "2.13.0+cpu"}),
     ModelAdopted(D, "start", D, D, PEERS[0], 31),
     StudyRefused(D, "too-few-sites"),
     StudyRevoked(D, ""),
