@@ -107,8 +107,7 @@ async def _serve(
     keep, limits = keep_of(home), NetLimits(upload_bytes_per_s=config.upload_bytes_per_s)
     transport = Libp2pTransport(keys.transport, roster, config.listen, limits=limits)
     blobs = BlobStore(home.blobs)
-    measured = _measured(config, observer)
-    standing = await asyncio.to_thread(_confinement, home, observer)
+    measured, standing = _measured(config, observer), await _confinement(home, observer)
     driver = Driver(
         Surroundings(
             home=home,
@@ -135,9 +134,7 @@ async def _serve(
 
     async def told() -> Json:
         links = await transport.links()
-        shown = status(driver, keeper, transport.counts, links, now_s())
-        assert isinstance(shown, dict), "a status has fields"
-        return {**shown, "confinement": standing.level.value}
+        return _leveled(status(driver, keeper, transport.counts, links, now_s()), standing)
 
     admission = _admission(home, config, driver, observer)
     commands = NodeCommands(home, keys, log, driver, admission, now_us=_now_us, status=told)
@@ -222,12 +219,18 @@ def _measured(config: Config, observer: NodeObserver) -> "Measured | None":
     return Measured(config.metrics, observer)
 
 
-def _confinement(home: Home, observer: NodeObserver) -> Standing:
+def _leveled(shown: Json, standing: Standing) -> Json:
+    assert isinstance(shown, dict), "a status has fields"
+    return {**shown, "confinement": standing.level.value}
+
+
+async def _confinement(home: Home, observer: NodeObserver) -> Standing:
     """How well training is confined on this machine; a warning where it is not at all.
 
     The plans shipped with the node run all the same: they are as trusted as the node is. Raises
     OperatorError where the policy asks for more."""
-    standing, least = probed(home.policy), read_policy(home.policy)[0].confinement_min
+    standing = await asyncio.to_thread(probed, home.policy)
+    least = read_policy(home.policy)[0].confinement_min
     level = standing.level.value
     if level > least:
         raise OperatorError(
