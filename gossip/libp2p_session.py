@@ -7,7 +7,7 @@ place and hands out views. It knows nothing of multiplexers, streams or members.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
@@ -72,6 +72,10 @@ class QuickSession(SecureSession):  # type: ignore[misc] # libp2p is untyped her
             self._plain = self._plain[len(part) :]
         return memoryview(parts)
 
+    def holds(self, n: int) -> bool:
+        """Whether `take` would give so many bytes without waiting."""
+        return len(self._plain) >= n
+
     async def peek(self, n: int) -> memoryview:
         """The next bytes, `n` or as many as came with them; they stay. At least one."""
         if not self._plain:
@@ -127,6 +131,12 @@ class QuickSession(SecureSession):  # type: ignore[misc] # libp2p is untyped her
         view = memoryview(data)
         for start in range(0, len(view), PLAIN_BYTES_MAX):
             await self._raw.write(self._sealed(view[start : start + PLAIN_BYTES_MAX]))
+
+    async def write_each(self, messages: Iterable[bytes]) -> None:
+        """Each as one message of at most PLAIN_BYTES_MAX bytes, all at once for the kernel."""
+        sealed = [self._sending.encrypt_with_ad(None, message) for message in messages]
+        parts = ((len(one).to_bytes(_LENGTH_BYTES, "big"), one) for one in sealed)
+        await self._raw.write(b"".join(part for both in parts for part in both))
 
     def _sealed(self, plain: bytes | memoryview) -> bytes:
         sealed: bytes = self._sending.encrypt_with_ad(None, plain)

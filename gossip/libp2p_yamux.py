@@ -30,11 +30,38 @@ _BODY_S: Final = 60.0
 """Within this time the rest of a frame has to come."""
 
 
+class Awaited:
+    """Room that a reader waits for to be filled: bytes of its stream go there without a detour."""
+
+    __slots__ = ("have", "room")
+
+    def __init__(self, room: memoryview) -> None:
+        self.room = room
+        self.have = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the reader can go on."""
+        return self.have == len(self.room)
+
+    def put(self, body: memoryview) -> memoryview:
+        """Take in as much as fits; returns the rest."""
+        size = min(len(body), len(self.room) - self.have)
+        self.room[self.have : self.have + size] = body[:size]
+        self.have += size
+        return body[size:]
+
+
 class GuardedYamux(Yamux):  # type: ignore[misc] # libp2p is untyped here
     """Yamux that bounds what one connection may hold, and that always gets closed."""
 
     limits = NetLimits()
     refusals: Refusals | None = None
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.awaited: dict[int, Awaited] = {}
+        """By stream."""
 
     def _count(self, rule: str) -> None:
         if self.refusals is not None:
@@ -63,8 +90,13 @@ class GuardedYamux(Yamux):  # type: ignore[misc] # libp2p is untyped here
             buffer = self.stream_buffers.get(number)
             if buffer is None:  # the stream was reset while its last frame came
                 continue
-            buffer += body
             stream.recv_window -= length
+            awaited = None if buffer else self.awaited.get(number)
+            if awaited is not None:
+                body = awaited.put(memoryview(body))
+                if not awaited.is_full:  # waking the reader for each frame costs more than the copy
+                    continue
+            buffer += body
             self.stream_events[number].set()
 
     async def _read_data_body(self, length: int) -> bytes | memoryview:
@@ -77,6 +109,8 @@ class GuardedYamux(Yamux):  # type: ignore[misc] # libp2p is untyped here
         ):
             self._count("MultiplexerFlood")
             raise trio.TooSlowError
+        if isinstance(self.secured_conn, QuickSession) and self.secured_conn.holds(length):
+            return await self.secured_conn.take(length)
         with trio.fail_after(_BODY_S):
             if isinstance(self.secured_conn, QuickSession):
                 return await self.secured_conn.take(length)
@@ -87,8 +121,8 @@ class GuardedYamux(Yamux):  # type: ignore[misc] # libp2p is untyped here
         await self.write_whole(data)
         await trio.lowlevel.checkpoint()
 
-    async def write_whole(self, data: bytes) -> None:
-        """Write one frame as a whole (danger 3). Raises ConnectionClosedError.
+    async def write_whole(self, *frames: bytes) -> None:
+        """Write frames as a whole (danger 3). Raises ConnectionClosedError.
 
         A write that is cancelled half-way leaves the two ends' ciphers out of step, and reading
         writes too: window updates. One that takes too long costs the connection.
@@ -96,7 +130,10 @@ class GuardedYamux(Yamux):  # type: ignore[misc] # libp2p is untyped here
         with shielded(self.limits.chunk_s) as scope:
             await take_turn(self._write_lock)
             try:
-                await self.secured_conn.write(data)
+                if len(frames) > 1 and isinstance(self.secured_conn, QuickSession):
+                    await self.secured_conn.write_each(frames)
+                else:
+                    await self.secured_conn.write(b"".join(frames))
             finally:
                 self._write_lock.release()
         if scope.cancelled_caught:

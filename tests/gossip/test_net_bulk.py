@@ -18,6 +18,7 @@ from gossip.libp2p_blobs import _CHUNKS_HELD
 from gossip.libp2p_bulk import Uplink
 from gossip.libp2p_limits import NetLimits
 from gossip.libp2p_transport import Libp2pTransport
+from gossip.libp2p_yamux import Awaited
 from simulations.benchmarks.transfer_bench import Echo, Stage, free_ports, keys_of, roster_of
 
 CHUNKS = 40
@@ -176,3 +177,36 @@ def test_a_line_without_a_cap_waits_for_nothing() -> None:
         assert trio.current_time() == start_s
 
     trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_frames_fill_the_room_that_a_reader_waits_for_and_the_rest_is_kept_back() -> None:
+    room = bytearray(5)
+    awaited = Awaited(memoryview(room))
+    assert bytes(awaited.put(memoryview(b"abc"))) == b""
+    assert (awaited.have, awaited.is_full) == (3, False)
+    assert bytes(awaited.put(memoryview(b"defg"))) == b"fg"
+    assert (bytes(room), awaited.is_full) == (b"abcde", True)
+
+
+def test_a_blob_arrives_whole_over_a_line_that_takes_frames_together(tmp_path: Path) -> None:
+    data = os.urandom(3 * CHUNK_BYTES + 1)
+    asyncio.run(_fetched(tmp_path, data))
+    assert (tmp_path / "had").read_bytes() == data
+
+
+async def _fetched(tmp_path: Path, data: bytes) -> None:
+    one, other = free_ports(2)
+    stage = Stage(tmp_path, (one, other), 0, 0)
+    stage.blob.write_bytes(data)
+    inboxes = Echo(), Echo(stage.blob)
+    ends = [
+        Libp2pTransport(keys_of(at).transport, roster_of(stage), f"127.0.0.1:{stage.ports[at]}")
+        for at in range(2)
+    ]
+    for end, inbox in zip(ends, inboxes, strict=True):
+        await end.start(inbox)
+    giver = await inboxes[0].met.get()
+    digest = Digest(hashlib.sha256(data).digest())
+    await ends[0].fetch(giver, digest, len(data), tmp_path / "had", lambda _: None)
+    for end in ends:
+        await end.stop()
