@@ -55,8 +55,9 @@ class OpenStudy:
 
         body: manifest (TOML bytes), dataset (path), patient_column, denominator, threads,
         materials (use → path; may be missing); where layers may stay at home, home_layers (path
-        of a file); initial (path of the initial model). cells: descriptor of the socket to gradient
-        cells. Raises RequestRefused, ManifestError, DataRefused, PlanRefused, PrivacyRefused,
+        of a file); initial (path of the initial model); where prepared images are not for every
+        study, prepared (path of a folder). cells: descriptor of the socket to gradient cells.
+        Raises RequestRefused, ManifestError, DataRefused, PlanRefused, PrivacyRefused,
         StatisticsRefused, CellsGone.
         """
         torch.set_num_threads(_integer(body, "threads", 1, THREADS_MAX))
@@ -67,6 +68,7 @@ class OpenStudy:
             manifest.data,
             patient_column=_text(body, "patient_column"),
             standards=materials.standards,
+            prepared=_path(body, "prepared"),
         )
         denominator = _integer(body, "denominator", 0, 1 << 40)
         if manifest.is_counting:

@@ -99,6 +99,8 @@ def _answered(request: Mapping[str, object]) -> dict[str, object]:
             manifest.data,
             patient_column=column,
             standards=materials.standards,
+            # What a researcher's code prepares of images is of use to no study: it is thrown away.
+            prepared=None if manifest.code is None else Path.cwd() / "prepared",
         )
     else:
         prepared = synthetic_patients(manifest.data, SYNTHETIC, manifest.study.seed)

@@ -10,6 +10,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from p2pfl.runtime.errors import BlobError, NotAVector, OperatorError
 from p2pfl.runtime.gradient_keeper import start_with_cells
 from p2pfl.runtime.guarding import Compared
 from p2pfl.runtime.home import Home
+from p2pfl.runtime.models_given import ModelsGiven, runs_inside
 from p2pfl.runtime.plan_code import check_startable
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_process import TrainingProcess
@@ -70,6 +72,7 @@ class TrainingJobs:
         self._submit = submit
         self._processes: dict[StudyId, TrainingProcess] = {}
         self._manifests: dict[StudyId, Manifest] = {}
+        self._models = ModelsGiven(home, blobs)
 
     def pids(self) -> tuple[int, ...]:
         """Process ids of the running training processes."""
@@ -95,26 +98,30 @@ class TrainingJobs:
         data = await asyncio.to_thread(self._dataset_file, effect.dataset)
         scratch = await asyncio.to_thread(self._fresh_scratch, study)
         log = self._home.logs / f"training-{study.hex()[:12]}.log"
-        terms = await asyncio.to_thread(self._terms, study, data)
+        await asyncio.to_thread(self._models.begin, effect.manifest)
+        terms = await asyncio.to_thread(self._terms, effect.manifest, data)
         process = await self._started(log, scratch, terms, effect.manifest)
         earlier, self._processes[study] = self._processes.get(study), process
         if earlier is not None:  # two were asked for at once: one process per study
             await earlier.kill()
+        manifest = effect.manifest
+        given = partial(self._models.path, manifest)
+        # What a researcher's code prepares of images is of use to no other study.
+        own = {"prepared": str(scratch / "prepared")} if runs_inside(manifest) else {}
         answer = await process.ask(
             "open",
-            manifest=effect.manifest.raw,
+            manifest=manifest.raw,
             dataset=str(data.path),
             patient_column=data.patient_column,
             denominator=effect.denominator,
             threads=TRAINING_THREADS,
-            materials={
-                found.use: str(self._blobs.path(found.model)) for found in effect.manifest.materials
-            },
+            materials={found.use: str(given(found.model)) for found in manifest.materials},
             home_layers=str(self._home.home_layers(study)),
-            initial=str(self._blobs.path(effect.manifest.study.initial_model)),
+            initial=str(given(manifest.study.initial_model)),
+            **own,
         )
         opened = answers.opened(answer)
-        self._manifests[study] = effect.manifest
+        self._manifests[study] = manifest
         return ev.TrainingOpened(study, opened.parameters, opened.code_hash, opened.env_hash)
 
     async def _started(
@@ -135,7 +142,7 @@ class TrainingJobs:
                 study,
                 "train",
                 round=effect.round,
-                base=str(self._blobs.path(effect.base)),
+                base=await self._given(study, effect.base),
                 out=str(out),
                 arguments={name: _number(text) for name, text in effect.arguments},
             )
@@ -172,9 +179,8 @@ class TrainingJobs:
     async def score(self, effect: fx.Score) -> None:
         """A courtesy to the people here: its absence stops nothing."""
         with contextlib.suppress(TrainingError):
-            answer = await self._ask(
-                effect.study, "score", model=str(self._blobs.path(effect.model))
-            )
+            model = await self._given(effect.study, effect.model)
+            answer = await self._ask(effect.study, "score", model=model)
             scored = answers.scored(answer)
             self._submit(ev.Scored(effect.study, effect.round, scored.auc, scored.accuracy))
 
@@ -185,8 +191,8 @@ class TrainingJobs:
         answer = await self._ask(
             study,
             "compare",
-            base=str(self._blobs.path(base)),
-            mixed=str(self._blobs.path(mixed)),
+            base=await self._given(study, base),
+            mixed=await self._given(study, mixed, base),
         )
         return answers.compared(answer)
 
@@ -198,14 +204,17 @@ class TrainingJobs:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         vector = folder / "final.vector.safetensors"
         await asyncio.to_thread(self._blobs.copy_to, effect.model, vector)
-        with contextlib.suppress(TrainingError):
-            await self._ask(
-                effect.study,
-                "release",
-                model=str(self._blobs.path(effect.model)),
-                model_out=str(folder / "model.safetensors"),
-                holdout_out=str(folder / "holdout.csv"),
-            )
+        manifest = self._manifests.get(effect.study)
+        # What a researcher's code would write there, people would take for the model.
+        if manifest is not None and not runs_inside(manifest):
+            with contextlib.suppress(TrainingError):
+                await self._ask(
+                    effect.study,
+                    "release",
+                    model=await self._given(effect.study, effect.model),
+                    model_out=str(folder / "model.safetensors"),
+                    holdout_out=str(folder / "holdout.csv"),
+                )
         self._submit(ev.ModelReleased(effect.study, effect.model))
 
     async def close(self, study: StudyId) -> None:
@@ -214,6 +223,7 @@ class TrainingJobs:
         if process is not None:
             await process.close()
             await asyncio.to_thread(self._remove_scratch, study)
+            await asyncio.to_thread(self._models.forget, study)
 
     async def kill(self, study: StudyId) -> None:
         """End a study's process at once."""
@@ -235,16 +245,28 @@ class TrainingJobs:
             raise TrainingError("not-running", "the training process is not running")
         return await process.ask(request, **fields)
 
-    def _terms(self, study: StudyId, data: DatasetFile) -> Terms | None:
+    async def _given(self, study: StudyId, model: ModelHash, *others: ModelHash) -> str:
+        """The path of a model for a study's process, in place of earlier ones but `others`.
+
+        Raises TrainingError."""
+        manifest = self._manifests.get(study)
+        if manifest is None:
+            raise TrainingError("not-running", "the training process is not running")
+        await asyncio.to_thread(self._models.tidy, manifest, model, *others)
+        return str(await asyncio.to_thread(self._models.path, manifest, model))
+
+    def _terms(self, manifest: Manifest, data: DatasetFile) -> Terms | None:
         """What this study's process may reach: its data, models as they are, its own folders.
 
         None: whatever this user may. The folder of released models is there in any case."""
+        study = StudyId(manifest.study_id)
         released = self._home.study_models(study)
         released.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._confinement is None:
             return None
-        read = (data.path.resolve(), *data.read, self._home.blobs)
-        write = (self._scratch(study), released, *data.write)
+        read = (data.path.resolve(), *data.read, self._models.folder(manifest))
+        own = self._scratch(study)
+        write = (own,) if runs_inside(manifest) else (own, released, *data.write)
         return self._confinement.with_paths(read, write)
 
     # -- where the process works -----------------------------------------------------------------

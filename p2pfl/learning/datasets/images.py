@@ -194,10 +194,16 @@ class ImagePatients:
         return self.cache / f"{name}.npy"
 
 
-def open_images(path: Path, terms: DataTerms, standards: Standards | None = None) -> ImagePatients:
+def open_images(
+    path: Path,
+    terms: DataTerms,
+    standards: Standards | None = None,
+    prepared: Path | None = None,
+) -> ImagePatients:
     """Open a registered folder of images by its index; no volume is read yet.
 
-    standards: released means and deviations that scale the columns beside the images.
+    standards: released means and deviations that scale the columns beside the images. prepared:
+    where volumes are kept once they are prepared [default: beside the index, for every study].
     Raises DataRefused, TooFewPatients.
     """
     assert terms.images is not None, "called for images"
@@ -234,7 +240,7 @@ def open_images(path: Path, terms: DataTerms, standards: Standards | None = None
     return ImagePatients(
         terms=terms.images,
         root=index.root,
-        cache=path.parent / CACHE_DIRECTORY,
+        cache=prepared or path.parent / CACHE_DIRECTORY,
         records=tuple(image_record(patient, index, terms.images, mapping) for patient in kept),
         table=features,
         labels=labels,

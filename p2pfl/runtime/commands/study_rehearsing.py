@@ -239,13 +239,12 @@ def _rehearse(
         if manifest.code is None:
             finished = run_module(_MODULE, (), given=raw, deadline_s=DEADLINE_S, purpose=purpose)
         else:
-            read, write = ((), ()) if dataset is None else reached_by_training(dataset)
+            read, _ = ((), ()) if dataset is None else reached_by_training(dataset)
             own = () if dataset is None else (dataset.file,)
             finished = run_confined(
                 _MODULE,
                 given=raw,
-                # What was prepared of images before is read; nothing is prepared for the next one.
-                read=(given, *own, *read, *write, *map(Path, materials.values())),
+                read=(given, *own, *read, *map(Path, materials.values())),
                 work=work,
                 deadline_s=DEADLINE_S,
                 purpose=purpose,
