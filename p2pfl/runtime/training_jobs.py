@@ -250,8 +250,8 @@ class TrainingJobs:
 
         Raises TrainingError."""
         manifest = self._manifests.get(study)
-        if manifest is None:
-            raise TrainingError("not-running", "the training process is not running")
+        if manifest is None:  # it never opened: the process itself says so
+            return str(self._blobs.path(model))
         await asyncio.to_thread(self._models.tidy, manifest, model, *others)
         return str(await asyncio.to_thread(self._models.path, manifest, model))
 
