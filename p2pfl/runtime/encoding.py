@@ -67,12 +67,14 @@ def to_bf16(block: Values, rounding: Rounding) -> NDArray[np.uint16]:
     import numpy as np
 
     bits = block.view(np.uint32)
-    raised = (bits + rounding.halves(len(block))) >> np.uint32(16)
-    cut = bits >> np.uint32(16)
+    raised = rounding.halves(len(block))
+    raised += bits
+    raised >>= np.uint32(16)
+    halves: NDArray[np.uint16] = raised.astype("<u2")
     # Beyond the largest bf16 there is only infinity: there the lower neighbour is taken.
-    halves: NDArray[np.uint16] = np.where(raised & _EXPONENT == _EXPONENT, cut, raised).astype(
-        "<u2"
-    )
+    infinite = halves & _EXPONENT == _EXPONENT
+    if infinite.any():
+        halves[infinite] = bits[infinite] >> np.uint32(16)
     return halves
 
 
