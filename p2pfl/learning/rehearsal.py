@@ -119,10 +119,22 @@ def _answered(request: Mapping[str, object]) -> dict[str, object]:
         "parameters": manifest.study.parameters,
         "patients_train": train.size,
         "patients_holdout": holdout.size,
-        "notes": list(prepared.notes),
+        "notes": [*prepared.notes, *left_out(manifest, train.size)],
         "prepare_s": prepare_s,
         "rounds": done,
     }
+
+
+def left_out(manifest: Manifest, patients: int) -> list[str]:
+    """What the times of a rehearsal leave out, for people."""
+    code = manifest.code
+    if code is None or code.gradients != "outside":
+        return []
+    drawn = max(1, round(patients * manifest.privacy.sampling_rate))
+    return [
+        f"in the study each gradient is computed in a process of its own, about {drawn} a step and "
+        "some milliseconds each; the times here are without"
+    ]
 
 
 def _complain(sentence: str) -> int:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from learn_manifests import table
+from learn_manifests import manifest, table
 from learn_texts import PLAIN, STEP
 
+from p2pfl.core.manifest_code import CodeTerms, text_digest
 from p2pfl.core.manifest_terms import NO_PRIVACY, PrivacyTerms
 from p2pfl.learning.datasets.tabular import Prepared
 from p2pfl.learning.errors import LearningError, PlanRefused, PrivacyRefused
 from p2pfl.learning.plans.arguments import steered
 from p2pfl.learning.plans.code import code_plan
+from p2pfl.learning.rehearsal import left_out
 
 TERMS = table(4)
 PRIVATE = PrivacyTerms("gaussian", 3.0, "1e-3", 2.0, "patient", "full", 1.0, 9.1, 1)
+POISSON = PrivacyTerms("gaussian", 3.0, "1e-3", 2.0, "patient", "poisson", 0.1, 9.1, 1)
 
 
 def patients(n: int = 30) -> Prepared:
@@ -153,3 +158,12 @@ def test_what_is_wrong_with_what_it_gives_is_told_with_its_line(text: str, what:
 
     with pytest.raises(LearningError, match=what):
         use()
+
+
+def test_a_rehearsal_says_that_gradients_outside_take_longer_than_its_times() -> None:
+    outside = CodeTerms(PLAIN, text_digest(PLAIN), {}, "outside")
+    asked = replace(manifest(table(2)), code=outside, privacy=POISSON)
+    (note,) = left_out(asked, 200)
+    assert "about 20 a step" in note
+    assert left_out(replace(asked, code=replace(outside, gradients="inside")), 200) == []
+    assert left_out(replace(asked, code=None), 200) == []
