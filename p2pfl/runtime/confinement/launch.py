@@ -9,7 +9,6 @@ import os
 import resource
 import runpy
 import signal
-import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +21,6 @@ from p2pfl.runtime.confinement.terms import Limits, Terms
 EXIT_NOT_CONFINED: Final = 77
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
-_CAPABILITY_VERSION_3: Final = 0x20080522
-_FILES_OF_OTHERS: Final = 1 << 1 | 1 << 2
-"""CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
 _FIRST_TO_DIE: Final = "1000"
 
 
@@ -34,26 +30,12 @@ def confine(terms: Terms) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     seccomp.forbid_new_privileges()
-    _drop_powers(libc)
     _limit(terms.limits)
     capabilities.give_up()
     # Opened before the door closes: /proc/self means this process, and only now.
     landlock.restrict((*terms.read, Path("/proc/self")), terms.write)
     seccomp.load(terms.filter)
     standing.note_confined()
-
-
-def _drop_powers(libc: ctypes.CDLL) -> None:
-    """What root may do beyond its files, it gives up; an ordinary user has nothing to give up.
-
-    Reading files of others stays, as the node may: Landlock says which. Source: capset(2)."""
-    if os.geteuid() != 0:
-        return
-    # Two sets of 32: effective, permitted, inheritable.
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    kept = struct.pack("=IIIIII", _FILES_OF_OTHERS, _FILES_OF_OTHERS, 0, 0, 0, 0)
-    if libc.capset(header, kept) != 0:
-        raise ConfinementError(f"capabilities: {os.strerror(ctypes.get_errno())}")
 
 
 def _limit(limits: Limits) -> None:
