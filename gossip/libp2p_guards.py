@@ -153,6 +153,11 @@ class RosterNoise(NoiseTransport):  # type: ignore[misc] # libp2p is untyped her
         return QuickSession(session)
 
 
+TCP_S = 4.0
+"""How long a socket may take to be connected. The system asks after 0, 1, 3 and 7 s: by then a line
+that was cut and is whole again is found sooner by dialling anew."""
+
+
 class PlainTCP(TCP):  # type: ignore[misc] # libp2p is untyped here
     """TCP whose connections are bounded also before the handshake."""
 
@@ -165,8 +170,9 @@ class PlainTCP(TCP):  # type: ignore[misc] # libp2p is untyped here
         host = maddr.value_for_protocol("ip6" if "/ip6/" in str(maddr) else "ip4")
         port = int(maddr.value_for_protocol("tcp"))
         try:
-            stream = await trio.open_tcp_stream(host, port)
-        except OSError as error:
+            with trio.fail_after(TCP_S):
+                stream = await trio.open_tcp_stream(host, port)
+        except (OSError, trio.TooSlowError) as error:
             raise OpenConnectionError(f"{host}:{port}: {error}") from error
         return RawConnection(self._sockets.adopt(stream), True)
 

@@ -16,7 +16,7 @@ class NetLimits:
     """Inbound connections that have not proved a roster key yet; one more evicts the oldest."""
     redial_first_s: float = 0.2
     redial_fast_attempts: int = 6
-    redial_s_max: float = 5.0
+    redial_s_max: float = 3.0
     """Whoever comes back, or was parted from us, is met again within seconds. A failed dial is one
     packet; to a place that swallows it, one every few seconds."""
     yield_s: float = 0.3
@@ -73,12 +73,12 @@ class NetLimits:
 
 
 def redial_pause_s(attempt: int, limits: NetLimits, jitter: float) -> float:
-    """How long to wait after the `attempt`-th failed dial (from 0): quick at first, then 1 → 5 s.
+    """How long to wait after the `attempt`-th failed dial (from 0): quick at first, then 1 → 3 s.
 
     jitter: uniform in [0, 1); spreads dials so that sites do not all call at once.
 
     >>> [round(redial_pause_s(a, NetLimits(), 0.0), 1) for a in (0, 5, 6, 8, 20)]
-    [0.2, 0.2, 1.0, 4.0, 5.0]
+    [0.2, 0.2, 1.0, 3.0, 3.0]
     """
     if attempt < limits.redial_fast_attempts:
         return limits.redial_first_s * (1.0 + 0.5 * jitter)

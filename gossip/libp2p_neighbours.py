@@ -1,6 +1,6 @@
 """Keeps one connection with every member of the roster, and says when there is one.
 
-libp2p's own dialling is off; this loop is quick at first (0.2 s), then 1 → 5 s with jitter. Of
+libp2p's own dialling is off; this loop is quick at first (0.2 s), then 1 → 3 s with jitter. Of
 two sites the one with the smaller transport key dials at once and the other waits a moment, so
 that they rarely meet half-way with two connections.
 """

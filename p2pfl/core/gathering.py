@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from gossip.identifiers import SiteId
 from p2pfl.core import effects as fx
 from p2pfl.core.encoding import blob_size_bytes
-from p2pfl.core.inbox import OFFERED_ROUNDS, Heard, Holding, Inbox
+from p2pfl.core.inbox import Heard, Holding, Inbox
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import ModelHash, Round, StudyId
 from p2pfl.core.participants import Neighbourhood, Neighbourhoods
@@ -104,7 +104,7 @@ class Gathering:
             raise WrongSize(f"{heard.size_bytes} bytes, expected {expected}")
         self._inbox.announce(current, heard)
         self.patience.heard(heard.sender)
-        if self.is_overdue or self.ahead(current):
+        if self._wants_far(current):
             return self._obtain_near(current)
         # Everything else that is near was asked for when it came, or when the round began.
         is_soon = heard.round <= current + 1
@@ -172,12 +172,30 @@ class Gathering:
         if self._manifest.averaging.staleness:
             older = (self._inbox.older(current, site) for site in self.missing(current))
             held += [heard for heard in older if heard is not None]
-        if self.is_overdue or self.ahead(current):
+        if self._wants_far(current):
             busy = {site for _, site in self._under_way}
             newest = self._inbox.newest().items()
             far = (h for site, h in newest if h.round > current + 1 and site not in busy)
             held += [heard for heard in far if self._is_near(heard)]
         return held
+
+    def _wants_far(self, current: Round) -> bool:
+        """Whether updates of rounds further ahead than the next one are of use."""
+        if self.is_overdue or self.ahead(current):
+            return True
+        return self._inbox.reaches(current + BEHIND_ROUNDS) and self.is_short(current)
+
+    def is_short(self, current: Round) -> bool:
+        """Whether too few were heard, and nobody is waited for any more."""
+        hood = self.hood.neighbours
+        if any(self._is_awaited(current, site) for site in hood):
+            return False
+        held = (self._at_hand(current, site) for site in hood)
+        return sum(h is not None and h.holding is Holding.READY for h in held) < self.enough
+
+    def obtain_far(self, current: Round) -> list[fx.Effect]:
+        """Too few were heard of this round: ask for what neighbours have of later ones."""
+        return self._obtain_near(current) if self._wants_far(current) else []
 
     def _is_near(self, heard: Heard) -> bool:
         """Whether its sender is a neighbour in the round it is for."""
@@ -204,15 +222,15 @@ class Gathering:
         """Sound updates of present neighbours for a round.
 
         Where the study allows it, an update of an earlier round stands in for a missing one. If
-        they are too few long after the deadline, newer updates do: whoever is furthest behind can
-        then always go on, so that a study never stops with everybody waiting for what nobody offers
-        any more."""
+        they are too few, newer updates do: of a neighbour that left this round out at once, of one
+        whose update may yet be fetched long after the deadline. Whoever is furthest behind can then
+        always go on, and no study stops with everybody waiting for what nobody offers any more."""
         held = ((s, self._at_hand(round_, s)) for s in self.hood.neighbours)
         present = {s: h for s, h in held if h is not None and h.holding is Holding.READY}
         if len(present) >= self.enough:
             return present
         for site, heard in self._newer_than(round_).items():
-            if site in self._stand_ins:
+            if site in self._stand_ins or self._inbox.held(round_, site) is None:
                 present.setdefault(site, heard)
         return dict(sorted(present.items()))
 
@@ -252,7 +270,7 @@ class Gathering:
         """Neighbours whose update is waited for.
 
         Not waited for: a neighbour whose own deadline is over, one that was missed and has given no
-        sign of life since, and one that went on so far that it offers this round no longer."""
+        sign of life since, and one that is in a later round already and left this one out."""
         return tuple(site for site in self.hood.neighbours if self._is_awaited(round_, site))
 
     def missing(self, round_: Round) -> tuple[SiteId, ...]:
@@ -275,10 +293,11 @@ class Gathering:
             return False
         if site in self._passed_over or self.patience.is_hopeless(site):
             return False
-        if held is not None or not self._inbox.reaches(round_ + OFFERED_ROUNDS):
+        if held is not None or not self._inbox.reaches(round_ + 1):
             return True
+        # A site tells of its rounds in order: of this one it would have told before.
         newest = self._inbox.newest_of(site)
-        return newest is None or newest.round < round_ + OFFERED_ROUNDS
+        return newest is None or newest.round <= round_
 
     def deadline(self, round_: Round) -> list[fx.Effect]:
         """The round's time is up, once more while it cannot go on.

@@ -93,7 +93,8 @@ class Waits:
             f"heard {heard} neighbours, needs {self._gathering.enough}; goes on by itself when "
             f"more are heard of {missing}"
         )
-        return self._tell.waits("neighbours", sentence)
+        told = self._tell.waits("neighbours", sentence)
+        return [*self._gathering.obtain_far(round_), *told]
 
     def _pass_over(self, round_: Round, late: list[SiteId]) -> list[fx.Effect]:
         self._gathering.pass_over(late)

@@ -56,10 +56,13 @@ def test_a_newer_update_stands_in_for_one_that_nobody_offers_any_more() -> None:
     current = Round(4)
     gathering.enter(current)
     arrives(story, gathering, current, one, 4)
+    gathering.announce(current, heard(story, three, 4))
+    gathering.failed(current, three)
     arrives(story, gathering, current, two, 5)
     arrives(story, gathering, current, three, 5)
     gathering.deadline(current)
-    assert set(gathering.ready(current)) == {one}, "repairs may still bring what was missed"
+    found = {s: h.round for s, h in gathering.ready(current).items()}
+    assert found == {one: 4, two: 5}, "what could not be fetched may come yet"
     gathering.deadline(current)
     assert {s: h.round for s, h in gathering.ready(current).items()} == {one: 4, two: 5, three: 5}
     gathering.enter(Round(5))
@@ -81,8 +84,23 @@ def test_a_site_that_went_on_is_not_waited_for() -> None:
     for sender in (one, two, three):
         arrives(story, gathering, 4, sender, 4)
     assert not gathering.is_settled(Round(4))
-    arrives(story, gathering, 4, four, 6)
+    arrives(story, gathering, 4, four, 5)
+    assert gathering.is_settled(Round(4)), "it told of no update for this round, and will not"
+
+
+def test_whoever_is_left_behind_by_a_round_takes_what_the_others_have() -> None:
+    """Not only after the deadline: nobody offers that round any more, so nobody is waited for."""
+    story, gathering, (one, two, three, four) = gathering_of_five()
+    gathering.enter(Round(4))
+    arrives(story, gathering, 4, one, 4)
+    for sender, round_ in ((two, 5), (three, 6), (four, 6)):
+        gathering.announce(Round(4), heard(story, sender, round_))
+    gathering.obtained(Round(5), two)
     assert gathering.is_settled(Round(4))
+    assert gathering.is_short(Round(4))
+    gathering.obtain_far(Round(4))
+    gathering.obtained(Round(6), three)
+    assert {s: h.round for s, h in gathering.ready(Round(4)).items()} == {one: 4, two: 5, three: 6}
 
 
 def test_a_catch_up_waits_for_everyone_ahead_and_no_longer_than_a_deadline() -> None:
