@@ -8,13 +8,18 @@ are none of its business, and could be copied into what it publishes.
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
+from typing import Final
 
 from p2pfl.core.manifest import Manifest, StudyId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.errors import BlobError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.training_answers import TrainingError
+
+COPIES: Final = 8
+"""More than are ever asked for at once: training, a score, and the two of a comparison."""
 
 
 def runs_inside(manifest: Manifest) -> bool:
@@ -28,6 +33,9 @@ class ModelsGiven:
     def __init__(self, home: Home, blobs: BlobStore) -> None:
         self._home = home
         self._blobs = blobs
+        self._lock = threading.Lock()
+        self._order: dict[Path, list[str]] = {}
+        """Of each study's folder, the copies in the order in which they were asked for."""
 
     def folder(self, manifest: Manifest) -> Path:
         """What the process may read: the whole store, or this study's own copies."""
@@ -42,28 +50,36 @@ class ModelsGiven:
                 self.path(manifest, digest)
 
     def path(self, manifest: Manifest, digest: bytes) -> Path:
-        """The path of a model, its bytes verified where they are copied. Raises TrainingError."""
+        """The path of a model, its bytes verified where they are copied. Raises TrainingError.
+
+        A few copies stay: what was asked for may still wait for its turn."""
         if not runs_inside(manifest):
             return self._blobs.path(digest)
         target = self._copies(manifest) / digest.hex()
-        if not target.exists():
+        with self._lock:  # a model is scored while the next training is asked for
             try:
-                self._blobs.copy_to(digest, target)
+                if not target.exists():
+                    self._blobs.copy_to(digest, target)
             except BlobError as error:
                 raise TrainingError("model", str(error)) from error
+            self._tidy(manifest, target)
         return target
 
-    def tidy(self, manifest: Manifest, *needed: bytes) -> None:
-        """Remove copies that nobody asks for any more."""
-        if runs_inside(manifest):
-            names = {digest.hex() for digest in (*needed, *self._kept(manifest))}
-            for path in self._copies(manifest).iterdir():
-                if path.name not in names:
-                    path.unlink(missing_ok=True)
+    def _tidy(self, manifest: Manifest, newest: Path) -> None:
+        order = self._order.setdefault(newest.parent, [])
+        if newest.name in order:
+            order.remove(newest.name)
+        order.append(newest.name)
+        kept = {digest.hex() for digest in self._kept(manifest)}
+        for name in [name for name in order if name not in kept][:-COPIES]:
+            order.remove(name)
+            (newest.parent / name).unlink(missing_ok=True)
 
     def forget(self, study: StudyId) -> None:
         """Remove all copies of a study."""
-        shutil.rmtree(self._folder(study), ignore_errors=True)
+        with self._lock:
+            self._order.pop(self._folder(study), None)
+            shutil.rmtree(self._folder(study), ignore_errors=True)
 
     def _kept(self, manifest: Manifest) -> list[bytes]:
         """Without materials that are not here yet, of which opening the study says so."""

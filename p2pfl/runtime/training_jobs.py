@@ -192,7 +192,7 @@ class TrainingJobs:
             study,
             "compare",
             base=await self._given(study, base),
-            mixed=await self._given(study, mixed, base),
+            mixed=await self._given(study, mixed),
         )
         return answers.compared(answer)
 
@@ -245,14 +245,11 @@ class TrainingJobs:
             raise TrainingError("not-running", "the training process is not running")
         return await process.ask(request, **fields)
 
-    async def _given(self, study: StudyId, model: ModelHash, *others: ModelHash) -> str:
-        """The path of a model for a study's process, in place of earlier ones but `others`.
-
-        Raises TrainingError."""
+    async def _given(self, study: StudyId, model: ModelHash) -> str:
+        """The path of a model for a study's process. Raises TrainingError."""
         manifest = self._manifests.get(study)
         if manifest is None:  # it never opened: the process itself says so
             return str(self._blobs.path(model))
-        await asyncio.to_thread(self._models.tidy, manifest, model, *others)
         return str(await asyncio.to_thread(self._models.path, manifest, model))
 
     def _terms(self, manifest: Manifest, data: DatasetFile) -> Terms | None:

@@ -13,7 +13,7 @@ from p2pfl.core.manifest import Manifest, StudyId, parse_manifest
 from p2pfl.core.manifest_code import CodeTerms, text_digest
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.home import Home
-from p2pfl.runtime.models_given import ModelsGiven, runs_inside
+from p2pfl.runtime.models_given import COPIES, ModelsGiven, runs_inside
 from p2pfl.runtime.training_answers import TrainingError
 
 TEXT = "class Plan:\n    pass\n"
@@ -43,18 +43,17 @@ def test_code_in_the_process_gets_copies_of_its_own_study_and_nothing_else(home:
     blobs = BlobStore(home.blobs)
     manifest, given = manifest_of(blobs, "inside"), ModelsGiven(home, blobs)
     assert runs_inside(manifest)
-    first, second = (blobs.write_vector(np.full(7, n, dtype=np.float32))[0] for n in (1, 2))
+    models = [blobs.write_vector(np.full(7, n, dtype=np.float32))[0] for n in range(1, 12)]
     given.begin(manifest)
     folder = given.folder(manifest)
     assert folder != home.blobs
     assert not home.blobs.is_relative_to(folder)
     initial = manifest.study.initial_model
     assert [path.name for path in folder.iterdir()] == [initial.hex()]
-    for digest in (first, second):
-        given.tidy(manifest, digest)
-        path = given.path(manifest, digest)
-        assert path.read_bytes() == blobs.read_bytes(digest)
-        assert {one.name for one in folder.iterdir()} == {initial.hex(), digest.hex()}
+    for digest in models:
+        assert given.path(manifest, digest).read_bytes() == blobs.read_bytes(digest)
+    newest = {digest.hex() for digest in models[-COPIES:]}
+    assert {one.name for one in folder.iterdir()} == {initial.hex(), *newest}
     with pytest.raises(TrainingError, match="is not stored"):
         given.path(manifest, bytes(32))
     given.forget(StudyId(manifest.study_id))
