@@ -297,6 +297,7 @@ def test_a_mistake_in_a_text_is_told_with_its_line(
     assert not Path(str(plan) + ".toml").exists()
 
 
+@pytest.mark.long
 def test_patients_gradients_of_a_study_with_code_come_from_cells(coded: Consortium) -> None:
     rate = ("--sampling-rate", "0.1", "--steps-per-round", "2")
     by_patient = ("--epsilon", "5", *rate, "--rounds", "2", "--gradients")

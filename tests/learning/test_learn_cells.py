@@ -156,6 +156,7 @@ def test_a_record_larger_than_a_pipe_arrives_whole(cells: Cells) -> None:
     assert gradient(cells, patient(0.5)) is not None
 
 
+@pytest.mark.long
 def test_a_keeper_that_is_gone_is_told_and_nobody_waits(keeping: Keeping) -> None:
     with kept() as (make, keeper):
         made = make(study(PLAIN))
