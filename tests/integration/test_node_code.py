@@ -280,9 +280,10 @@ def test_code_of_others_meets_patients_only_after_the_approval(undecided: Consor
             "plan.py: RuntimeError: mat1 and mat2 shapes",
             marks=pytest.mark.long,
         ),
-        (
+        pytest.param(
             TEXT.replace("return weight", "open('/etc/passwd')\n        return weight"),
             "plan.py line 20: fails: PermissionError",
+            marks=pytest.mark.long,
         ),
     ],
 )
