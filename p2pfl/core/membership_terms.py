@@ -13,6 +13,8 @@ from gossip.roster_messages import RosterMessage
 from gossip.roster_votes import Statement
 from ledger.log import Draft, Entry
 from ledger.provenance import kinds
+from p2pfl.core.meetings import Lost as Lost
+from p2pfl.core.meetings import Met as Met
 
 RECONCILE_S: Final = 5.0
 """What is held is told this often, so that what got lost comes after all."""
@@ -77,20 +79,6 @@ class RosterGiven:
     """A person installed the next roster from a file that every member signed."""
 
     link: Link
-
-
-@dataclass(frozen=True, slots=True)
-class Met:
-    """A member can be reached."""
-
-    site: SiteId
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A member cannot be reached any longer."""
-
-    site: SiteId
 
 
 @dataclass(frozen=True, slots=True)

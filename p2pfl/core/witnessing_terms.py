@@ -14,6 +14,8 @@ from ledger.log import Checkpoint, Entry, KeyType, LogId, VerifierKey, WitnessSt
 from ledger.log.forks import ForkProof
 from ledger.log.witness_store import MirroredEntry, OwnHead
 from p2pfl.core import events as ev
+from p2pfl.core.meetings import Lost as Lost
+from p2pfl.core.meetings import Met as Met
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +39,6 @@ class WitnessTerms:
     leaves: int = 1_024
     entries: int = 128
     entries_bytes: int = 48 * 1_024
-
-
-@dataclass(frozen=True, slots=True)
-class Met:
-    """A member can be reached."""
-
-    site: SiteId
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A member cannot be reached any longer."""
-
-    site: SiteId
 
 
 @dataclass(frozen=True, slots=True)
