@@ -5,6 +5,7 @@ says the same in NumPy, and defines every bit of it.
 
 Models come as addresses of their first coordinate, so that each may be a memory map of its own;
 `members[0]` is the own model. Everything here trusts its arguments: `passes` has checked them.
+An address keeps nothing alive: whoever asks for one before a loop names the buffer in the loop.
 
 `pragma: no cover`: compiled code runs outside of what a coverage tool can see; the tests hold each
 kernel to the reference, bit for bit.
@@ -41,9 +42,11 @@ def add_distances(
     n, spare = members.size, narrow_rows(1)[0]
     none, own = wide_rows(1)[0], wide_rows(1)[0]
     lanes, sums = np.zeros((rounded_up(n), LANES)), np.zeros(rounded_up(n))
-    to_none, to_own = np.uintp(none.ctypes.data), np.uintp(own.ctypes.data)
-    base, row = np.uintp(lanes.ctypes.data), np.uintp(8 * LANES)
+    row = np.uintp(8 * LANES)
     for segment in range(first, last):
+        # Asked for in here: numba gives a buffer back after the last line that names it.
+        to_none, to_own = np.uintp(none.ctypes.data), np.uintp(own.ctypes.data)
+        base = np.uintp(lanes.ctypes.data)
         end = min(d, (segment + 1) * length)
         sums[:] = 0.0
         for start in range(segment * length, end, BLOCK):
@@ -72,9 +75,10 @@ def add_products(
     differences, sums = wide_rows(wide), np.zeros((wide, wide))
     own, none = wide_rows(1)[0], wide_rows(1)[0]
     spare = narrow_rows(1)[0]
-    base, row = np.uintp(differences.ctypes.data), np.uintp(8 * BLOCK)
-    products = np.uintp(sums.ctypes.data)
+    row = np.uintp(8 * BLOCK)
     for segment in range(first, last):
+        # As above: the buffers have to live until the last segment is done.
+        base, products = np.uintp(differences.ctypes.data), np.uintp(sums.ctypes.data)
         end = min(d, (segment + 1) * length)
         sums[:] = 0.0
         for start in range(segment * length, end, BLOCK):
