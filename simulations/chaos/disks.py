@@ -11,6 +11,8 @@ SIZE: Final = "4g"
 """As shown to the node, which keeps mirrors of others' ledgers only while 2 GiB are free. Memory is
 used by what is written alone."""
 
+_TRIES: Final = 20
+
 
 class Disk:
     """The disk under one folder."""
@@ -22,11 +24,19 @@ class Disk:
 
     def fill(self) -> None:
         """From now on there is no room for another byte."""
-        _mount("-o", f"remount,size={_kilobytes_used(self.folder)}k", str(self.folder))
+        for _ in range(_TRIES - 1):
+            # The node goes on writing: the size may be less than what is used by now.
+            with contextlib.suppress(subprocess.CalledProcessError):
+                self._resize(f"{_kilobytes_used(self.folder)}k")
+                return
+        self._resize(f"{_kilobytes_used(self.folder)}k")
 
     def free(self) -> None:
         """There is room again."""
-        _mount("-o", f"remount,size={SIZE}", str(self.folder))
+        self._resize(SIZE)
+
+    def _resize(self, size: str) -> None:
+        _mount("-o", f"remount,size={size}", str(self.folder))
 
     def remove(self) -> None:
         """Unmount it; what was on it is gone."""
