@@ -109,11 +109,15 @@ def _plan(manifest: Manifest, task: wire.Task) -> tuple[CodePlan, Arguments]:
 
 
 def _flat(manifest: Manifest, plan: CodePlan, arguments: Arguments, values: Vector) -> FlatModel:
-    torch.manual_seed(manifest.study.seed)  # what is not trained is alike in every cell
-    module = plan.module(manifest.data, arguments)
-    flat = FlatModel(module, trained_schema(module))
+    flat = _untrained(manifest, plan, arguments)
     flat.load(values)
     return flat
+
+
+def _untrained(manifest: Manifest, plan: CodePlan, arguments: Arguments) -> FlatModel:
+    torch.manual_seed(manifest.study.seed)  # what is not trained is alike in every cell
+    module = plan.module(manifest.data, arguments)
+    return FlatModel(module, trained_schema(module))
 
 
 def _described(manifest: Manifest) -> dict[str, object]:
@@ -122,22 +126,15 @@ def _described(manifest: Manifest) -> dict[str, object]:
         plan, arguments = _plan(manifest, wire.Task("schema", {}, 0))
         plan.check_ranges(manifest.plan.ranges)
         plan.check(manifest.data, arguments, manifest.privacy)
-        torch.manual_seed(manifest.study.seed)
-        schema = trained_schema(plan.module(manifest.data, arguments))
-        _try(manifest, plan, arguments)
+        flat = _untrained(manifest, plan, arguments)
+        schema = trained_schema(flat.module)
+        # What would fail for everybody fails before the study.
+        _gradient(plan, arguments, flat, patient_of_zeros(manifest.data))
     except LearningError as error:
         return {"refused": str(error)}
     except Exception as error:
         return {"refused": str(refused_at(error, "failed on one patient of zeros, in a cell"))}
     return {"tensors": [[one.name, list(one.shape)] for one in schema.tensors]}
-
-
-def _try(manifest: Manifest, plan: CodePlan, arguments: Arguments) -> None:
-    """A gradient for a patient of zeros: what would fail for everybody fails before the study."""
-    torch.manual_seed(manifest.study.seed)
-    module = plan.module(manifest.data, arguments)
-    flat = FlatModel(module, trained_schema(module))
-    _gradient(plan, arguments, flat, patient_of_zeros(manifest.data))
 
 
 def _gradient(plan: CodePlan, arguments: Arguments, flat: FlatModel, batch: Batch) -> bytes:
