@@ -2,7 +2,7 @@
 
 - Property tests draw the same cases in every run: a failure then is a failure for everybody, and a
   green run stays green. `HYPOTHESIS_PROFILE=search` looks for new cases instead.
-- With `MEASURE_COVERAGE=1` (make test) each test process measures itself into a file of its own;
+- With `MEASURE_COVERAGE=1` (make coverage) each test process measures itself into its own file;
   `coverage combine` joins them. `coverage run` would see the process that only hands out tests, and
   measuring every process (coverage's own `patch`) would slow the nodes down that tests start.
 """
@@ -11,7 +11,6 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -29,10 +28,6 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-TESTS = Path(__file__).resolve().parent
-FOLDERS_MEASURED = ("averaging", "core", "gossip", "ledger", "privacy")
-"""Whose own tests have to cover them (see Makefile, STRICT). Tests elsewhere run unmeasured, and
-faster: what a study of a whole node happens to pass through is not tested by that."""
 CASES_MEASURED = 10
 """Of a test with many parameter sets, so many are measured: crashes at 160 places take the same
 lines again and again, and being measured makes them three times as slow."""
@@ -59,9 +54,6 @@ class Measuring:
         """The first cases of each test are measured, whoever runs them."""
         cases: Counter[str] = Counter()
         for item in items:
-            if item.path.relative_to(TESTS).parts[0] not in FOLDERS_MEASURED:
-                self._unmeasured.add(item.nodeid)
-                continue
             test = item.nodeid.partition("[")[0]
             cases[test] += 1
             if cases[test] > CASES_MEASURED:

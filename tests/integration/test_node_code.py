@@ -74,6 +74,7 @@ def with_plan(made: Consortium, *terms: str, approving: int | None = None) -> Co
     )
 
 
+@pytest.mark.nodes
 def test_a_study_with_code_runs_steered_and_every_training_names_the_text(
     coded: Consortium,
 ) -> None:
@@ -103,7 +104,7 @@ def test_a_study_with_code_runs_steered_and_every_training_names_the_text(
     assert "the node itself keeps its privacy terms" in shown
 
 
-@pytest.mark.long
+@pytest.mark.nodes
 def test_a_study_goes_on_after_a_restart_and_tells_that_its_privacy_is_by_code(
     coded: Consortium,
 ) -> None:
@@ -152,7 +153,7 @@ def refusal(home: Home, *words: str) -> OperatorError:
     return caught.value
 
 
-@pytest.mark.long
+@pytest.mark.nodes
 def test_a_site_reads_the_whole_text_and_what_changed_before_it_decides(
     undecided: Consortium,
 ) -> None:
@@ -235,7 +236,7 @@ def test_the_policy_decides_whether_researchers_code_may_run_at_all(
     assert "--reason code" in refused.fix
 
 
-@pytest.mark.long
+@pytest.mark.nodes
 def test_privacy_by_code_is_a_promise_that_the_policy_refuses_by_default(
     undecided: Consortium,
 ) -> None:
@@ -256,7 +257,7 @@ def test_privacy_by_code_is_a_promise_that_the_policy_refuses_by_default(
     assert entries(home, "code.approved")[-1].body["kept_by"] == "code"
 
 
-@pytest.mark.long
+@pytest.mark.nodes
 def test_code_of_others_meets_patients_only_after_the_approval(undecided: Consortium) -> None:
     home = undecided.home(1)
     refused = refusal(home, "study", "dry-run", undecided.study, "--data", "patients")
@@ -278,12 +279,12 @@ def test_code_of_others_meets_patients_only_after_the_approval(undecided: Consor
         pytest.param(
             TEXT.replace("inputs.features", "3"),
             "plan.py: RuntimeError: mat1 and mat2 shapes",
-            marks=pytest.mark.long,
+            marks=pytest.mark.nodes,
         ),
         pytest.param(
             TEXT.replace("return weight", "open('/etc/passwd')\n        return weight"),
             "plan.py line 20: fails: PermissionError",
-            marks=pytest.mark.long,
+            marks=pytest.mark.nodes,
         ),
     ],
 )
@@ -298,7 +299,7 @@ def test_a_mistake_in_a_text_is_told_with_its_line(
     assert not Path(str(plan) + ".toml").exists()
 
 
-@pytest.mark.long
+@pytest.mark.nodes
 def test_patients_gradients_of_a_study_with_code_come_from_cells(coded: Consortium) -> None:
     rate = ("--sampling-rate", "0.1", "--steps-per-round", "2")
     by_patient = ("--epsilon", "5", *rate, "--rounds", "2", "--gradients")

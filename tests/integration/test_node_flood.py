@@ -31,7 +31,7 @@ def besieged(founded: Consortium, tmp_path: Path) -> Consortium:
     return with_study(founded.copied(tmp_path / "c"), *terms, *few)
 
 
-@pytest.mark.long
+@pytest.mark.nodes
 async def test_a_node_under_every_flood_at_once_holds_at_most_twice_what_it_holds_idle(
     besieged: Consortium, capfd: pytest.CaptureFixture[str]
 ) -> None:

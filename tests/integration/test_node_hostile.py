@@ -53,6 +53,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.nodes
 async def test_a_hostile_member_is_refused_by_name_and_stops_nothing(
     besieged: Consortium, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,6 @@
 """Real nodes, killed at random: whatever the instant, the study ends, ε is sound, audits are clean.
 
-The short run belongs to `make test`, the long one (50 kills) to `make test-long`."""
+The short run belongs to `make test-nodes`, the long one (50 kills) to `make test-long`."""
 
 import hashlib
 import random
@@ -22,6 +22,7 @@ WORKING_SHARE = 0.5
 """So many victims may first start: on a slow machine all kills would hit nodes that start."""
 
 
+@pytest.mark.nodes
 @pytest.mark.timeout(1020)
 def test_a_few_random_kills_lose_nothing(founded: Consortium, tmp_path: Path) -> None:
     _survives(_study(founded, tmp_path, rounds=25), kills=5, seed=1)  # it may end before the fifth

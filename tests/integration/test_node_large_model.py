@@ -15,6 +15,7 @@ HIDDEN = 455_000
 """8 columns: 8·h + h weights and biases, then 2·h + 2."""
 
 
+@pytest.mark.nodes
 def test_a_model_of_20_mb_travels_between_nodes(
     founded: Consortium, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,7 +48,7 @@ def test_a_model_of_20_mb_travels_between_nodes(
         assert not [path for path in (home.path / "incoming").rglob("*") if path.is_file()]
 
 
-@pytest.mark.long
+@pytest.mark.nodes
 def test_models_of_earlier_rounds_go_and_audits_say_so(founded: Consortium, tmp_path: Path) -> None:
     """Updates as int8 on the way, and a policy that keeps as few rounds as studies allow."""
     terms = ("--rounds", "7", "--consensus-rounds", "1", "--encoding", "int8")

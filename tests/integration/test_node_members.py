@@ -61,7 +61,7 @@ def connected(node: RunningNode) -> set[str]:
     return {peer["name"] for peer in node.status()["connected"]}
 
 
-@pytest.mark.long
+@pytest.mark.nodes
 def test_a_member_joins_while_nodes_run_and_another_is_removed_from_a_running_study(
     four: Consortium, capfd: pytest.CaptureFixture[str]
 ) -> None:

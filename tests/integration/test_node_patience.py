@@ -9,7 +9,7 @@ import pytest
 from node_homes import Consortium, entries, p2pfl, with_study
 from node_processes import running
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.nodes
 
 ROUNDS = 60
 HANGS_S = 8.0

@@ -140,6 +140,7 @@ def test_a_command_under_way_does_not_hold_up_the_end(founded: Consortium, tmp_p
     assert entries(home, "study.approved") == []
 
 
+@pytest.mark.nodes
 def test_a_disk_that_takes_no_more_ends_a_node_with_one_sentence(consortium: Consortium) -> None:
     with running(consortium.homes[:1]) as (node,):
         node.wait("node_ready")

@@ -124,7 +124,7 @@ async def test_a_mirror_holds_in_plain_what_its_site_may_read_and_nothing_else(
             assert (item.form is EntryForm.PLAIN) is (item.data == entry.raw)
 
 
-@pytest.mark.long
+@pytest.mark.nodes
 async def test_each_kind_of_entry_reaches_its_readers_alone(made: Consortium) -> None:
     written = entries(made.home(0))
     log_id = made.roster.member(made.site(0)).log_id

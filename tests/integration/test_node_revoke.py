@@ -19,6 +19,7 @@ def endless(founded: Consortium, tmp_path: Path) -> Consortium:
     return with_study(made, *terms, "--neighbours-min", "1", "--epsilon", "4")
 
 
+@pytest.mark.nodes
 def test_revoking_kills_the_training_and_the_study_goes_on_elsewhere_or_waits(
     endless: Consortium, capfd: pytest.CaptureFixture[str]
 ) -> None:

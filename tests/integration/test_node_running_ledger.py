@@ -32,7 +32,7 @@ def held(node: RunningNode) -> int:
     return int(other["entries"])
 
 
-@pytest.mark.long
+@pytest.mark.nodes
 def test_a_running_node_erases_rotates_and_mirrors_and_all_of_it_can_be_exported_and_audited(
     made: Consortium, capsys: pytest.CaptureFixture[str]
 ) -> None:

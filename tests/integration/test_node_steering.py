@@ -3,10 +3,12 @@
 import signal
 from pathlib import Path
 
+import pytest
 from node_homes import Consortium, audit_code, entries, p2pfl, p2pfl_json, with_study
 from node_processes import running
 
 
+@pytest.mark.nodes
 def test_one_command_steers_every_site_of_a_running_and_guarded_study(
     founded: Consortium, tmp_path: Path
 ) -> None:

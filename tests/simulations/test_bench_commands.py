@@ -123,6 +123,7 @@ def test_a_small_ledger_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> No
     assert "verify" in capsys.readouterr().out
 
 
+@pytest.mark.nodes
 def test_a_small_benchmark_of_rounds_runs_real_nodes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
