@@ -7,7 +7,7 @@ A message is the msgpack array [kind, field…] in the order of the dataclass.
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import pairwise
 from typing import Final, TypeAlias
@@ -26,6 +26,7 @@ from gossip.limits import (
     STEERED_ARGUMENTS_MAX,
     STEERED_DECIMAL_BYTES_MAX,
     STEERED_NAME_BYTES_MAX,
+    STEPS_MAX,
     WANTED_IDS_MAX,
 )
 from gossip.roster_messages import (
@@ -61,7 +62,8 @@ class UpdateAnnounced:
     study, hash, entry_leaf: 32 bytes. hash, size: of the artefact's bytes.
     entry_seq, entry_leaf: the sender's `update.published` entry; head: its signed note over it.
     inline: the artefact's bytes, or empty: then fetched by digest.
-    train_seq: the `train.done` entry, −1 in a consensus round.
+    train_seq: the `train.done` entry, −1 in a consensus round. steps: what that entry says of its
+    gradient steps; 0 where the study does not box local work in time.
     """
 
     study: bytes
@@ -73,6 +75,7 @@ class UpdateAnnounced:
     head: bytes
     inline: bytes
     train_seq: int
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,8 @@ HEAD_ADVERTISED: Final = 4
 INVENTORY: Final = 5
 WANTED: Final = 6
 STUDY_STEERED: Final = 7
+BOXED_UPDATE_ANNOUNCED: Final = 20
+"""An UpdateAnnounced that says how many steps were made: of a study that boxes work in time."""
 
 STEERED_NAME: Final = re.compile(r"[a-z0-9_]+")
 STEERED_DECIMAL: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?")
@@ -180,18 +185,7 @@ def decode_message(data: bytes) -> Message:
 def _fields(message: Message) -> Packable:
     match message:
         case UpdateAnnounced():
-            return (
-                UPDATE_ANNOUNCED,
-                message.study,
-                message.round,
-                message.hash,
-                message.size,
-                message.entry_seq,
-                message.entry_leaf,
-                message.head,
-                message.inline,
-                message.train_seq,
-            )
+            return _update_fields(message)
         case StudyProposal():
             return (STUDY_PROPOSAL, message.manifest, message.initial)
         case StudyDecision():
@@ -223,6 +217,28 @@ def _fields(message: Message) -> Packable:
             return roster_fields(message)
         case _:
             return fields_of(message)
+
+
+def _update_fields(message: UpdateAnnounced) -> Packable:
+    """One spelling for each message: the longer array only where it says more."""
+    more = (message.steps,) if message.steps else ()
+    return (
+        BOXED_UPDATE_ANNOUNCED if message.steps else UPDATE_ANNOUNCED,
+        message.study,
+        message.round,
+        message.hash,
+        message.size,
+        message.entry_seq,
+        message.entry_leaf,
+        message.head,
+        message.inline,
+        message.train_seq,
+        *more,
+    )
+
+
+def _read_boxed_update(reader: Reader) -> UpdateAnnounced:
+    return replace(_read_update(reader), steps=reader.integer(1, STEPS_MAX))
 
 
 def _read_update(reader: Reader) -> UpdateAnnounced:
@@ -323,6 +339,7 @@ def _read_ids(reader: Reader, ids_max: int) -> tuple[Digest, ...]:
 # Kind → (array length with the kind itself, reader of the fields).
 _KINDS: Final[dict[int, tuple[int, Callable[[Reader], Message]]]] = {
     UPDATE_ANNOUNCED: (10, _read_update),
+    BOXED_UPDATE_ANNOUNCED: (11, _read_boxed_update),
     STUDY_PROPOSAL: (3, _read_proposal),
     STUDY_DECISION: (7, _read_decision),
     HEAD_ADVERTISED: (2, _read_head),

@@ -81,7 +81,9 @@ def body_in_words(kind: type[Any]) -> str:
     dp = layout.pop("dp")
     assert isinstance(dp, Part)
     spent = {key: layout.pop(key) for key in INSIDE_DP}
-    whole = fields_in_words({**layout, "dp": Text()})
+    steps = layout.pop("steps")
+    assert isinstance(steps, Integer)
+    whole = fields_in_words({**layout, "dp": Text(), "steps?": Integer(1, steps.highest)})
     return whole.replace("dp: code", "dp: " + fields_in_words({**layout_of(dp.of), **spent}))
 
 

@@ -18,6 +18,7 @@ from p2pfl.core.manifest_terms import (
     NO_PRIVACY,
     AveragingTerms,
     DataTerms,
+    Kept,
     NumberColumn,
     PlanTerms,
     StudyTerms,
@@ -64,6 +65,8 @@ class ScenarioTerms:
     redraw_rounds: int = 0
     staleness: int = 0
     patience: int = 0
+    work_limit_s: float = 0.0
+    keep: Kept = "last"
     dial_only: int = 0
     """The last so many sites have no address."""
     duration_s: int = 1_000_000
@@ -210,6 +213,8 @@ def _manifest(seed: int, terms: ScenarioTerms, sites: list[SiteId], initial: byt
         initial_model=Digest(initial),
         parameters=terms.parameters,
         patience=terms.patience,
+        work_limit_s=terms.work_limit_s,
+        keep=terms.keep,
     )
     column = NumberColumn("x", 0.0, 1.0, 0.5, ())
     data = DataTerms("tabular", 1, 0.3, Target("y", 0.0), (column,))

@@ -117,6 +117,8 @@ class SimulatedSite:
         self.notices: list[fx.Notice] = []
         self.score_of: Callable[[int], float] = lambda _round: 0.0
         """Round → what the averaged model scores on the own hold-out."""
+        self.planned_steps = 0
+        """Of a round's local work; `spending` says how many were made."""
         self.train_s = TRAIN_S
         """How long a round of local training takes."""
         self.trained_with: dict[tuple[bytes, int], tuple[tuple[str, str], ...]] = {}
@@ -278,6 +280,7 @@ class SimulatedSite:
             self.spending,
             0.0,
             self.train_s,
+            self.planned_steps,
         )
 
     def _is_in_force(self, effect: fx.Append) -> bool:

@@ -20,6 +20,7 @@ from ledger.provenance.records_members import (
 )
 from ledger.provenance.records_round import (
     AggDone,
+    ModelKept,
     ModelReleased,
     PrivacySpent,
     RoundSkipped,
@@ -83,6 +84,7 @@ __all__ = [
     "KindError",
     "LogRecovered",
     "ModelAdopted",
+    "ModelKept",
     "ModelReleased",
     "NodeOfflineStart",
     "PeerHead",
@@ -133,6 +135,7 @@ Record = (
     | UpdateReceived
     | AggDone
     | RoundSkipped
+    | ModelKept
     | ModelReleased
     | PeerMisbehaved
     | RosterChanged

@@ -21,6 +21,7 @@ from ledger.provenance.fields import (
     Round,
     Seq,
     SeqOrNone,
+    Steps,
     check_fields,
     pack_fields,
     unpack_fields,
@@ -33,7 +34,8 @@ class TrainDone(Kind):
     """A round of local training ended: its privacy is spent, released or not.
 
     eps_u: this study's ε so far; eps_total_u: the dataset's after it. In the body both stand
-    inside `dp`."""
+    inside `dp`. steps: gradient steps that were made where the study boxes local work in time; 0,
+    and absent from the body, where it does not: then there were as many as planned."""
 
     KIND: ClassVar[str] = "train.done"
     study: Digest
@@ -48,9 +50,12 @@ class TrainDone(Kind):
     dp: DpTerms
     eps_u: Micro
     eps_total_u: Micro
+    steps: Steps = 0
 
     def body(self) -> dict[str, Any]:
         packed = pack_fields(self)
+        if not packed["steps"]:
+            del packed["steps"]
         packed["dp"] |= {"eps_u": packed.pop("eps_u"), "eps_total_u": packed.pop("eps_total_u")}
         return packed
 
@@ -62,7 +67,10 @@ class TrainDone(Kind):
         if "eps_u" in body or "eps_total_u" in body:
             raise FieldError("body", "eps_u and eps_total_u inside dp alone", sorted(body))
         terms = {key: spent[key] for key in spent if key not in ("eps_u", "eps_total_u")}
-        flat = {**body, "dp": terms, "eps_u": spent["eps_u"], "eps_total_u": spent["eps_total_u"]}
+        if body.get("steps") == 0:
+            raise FieldError("steps", "at least 1, or no such key", 0)
+        flat = {"steps": 0, **body, "dp": terms}
+        flat |= {"eps_u": spent["eps_u"], "eps_total_u": spent["eps_total_u"]}
         record: Self = unpack_fields(cls, flat)
         return record
 
@@ -147,8 +155,24 @@ class RoundSkipped(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelKept(Kind):
+    """The average of this round was better on the own hold-out than every one before: it is what
+    this site releases unless a later one is better still. The scores stay at the site.
+
+    distance, inputs: as `model.released` will repeat them."""
+
+    KIND: ClassVar[str] = "model.kept"
+    study: Digest
+    round: Round
+    hash: Digest
+    distance: Decimals
+    inputs: Count
+
+
+@dataclass(frozen=True, slots=True)
 class ModelReleased(Kind):
-    """The final model, with the consensus distance (relative) and its number of inputs."""
+    """The model that this site stays with: of the last round, or of the one that was kept; with the
+    distance (relative) of that round's inputs and their number."""
 
     KIND: ClassVar[str] = "model.released"
     study: Digest

@@ -20,7 +20,7 @@ from p2pfl.cli.context import (
 if TYPE_CHECKING:
     from p2pfl.core.encoding import Encoding
     from p2pfl.core.manifest import Scalar
-    from p2pfl.core.manifest_terms import Unit
+    from p2pfl.core.manifest_terms import Kept, Unit
     from p2pfl.runtime.commands.study_drafting import StudyDrafted
     from p2pfl.runtime.commands.study_request import Clipped
 
@@ -99,6 +99,10 @@ def new(
     patience: Annotated[
         int, typer.Option(help="Rounds without gain on the hold-out to stop training [0: never].")
     ] = 0,
+    work_limit: Annotated[
+        float, typer.Option(help="Longest local work of a round, s [0: all its steps].")
+    ] = 0.0,
+    keep: Annotated[str, typer.Option(help="last, or best on the own hold-out.")] = "last",
     expires_days: Annotated[int, typer.Option(help="Days until the study ends anyway.")] = 365,
     seed: Annotated[int, typer.Option(help="Of everything that is not noise.")] = 1,
     patients_min: Annotated[
@@ -133,15 +137,11 @@ def new(
     Sites, noise and the initial model are filled in, and said."""
     from p2pfl.cli.progress import working
     from p2pfl.core.encoding import ENCODINGS
-    from p2pfl.core.manifest import RULES, TOPOLOGIES
     from p2pfl.core.manifest_code import CODE_PLAN
     from p2pfl.runtime.commands import study_drafting, study_request
     from p2pfl.runtime.commands.opening import read_history
-    from p2pfl.runtime.policy import PLANS
 
-    _one_of("--plan", plan, " ".join(PLANS))
-    _one_of("--rule", rule, " ".join(RULES))
-    _one_of("--topology", topology, " ".join(TOPOLOGIES))
+    _check_names(plan, rule, topology)
     request = study_request.StudyNew(
         out=out.absolute(),
         data=data,
@@ -177,6 +177,8 @@ def new(
         neighbours_min=neighbours_min,
         round_deadline_s=round_deadline,
         patience=patience,
+        work_limit_s=work_limit,
+        keep=cast("Kept", _one_of("--keep", keep, "last best")),
         expires_days=expires_days,
         seed=seed,
         patients_min=patients_min,
@@ -200,6 +202,15 @@ def _tell(drafted: StudyDrafted) -> None:
         say_wrapped(f"{choice}.")
     say(f"The initial model has {drafted.parameters} parameters and is kept here.")
     say(f"Next: p2pfl study validate {as_typed(drafted.file)}")
+
+
+def _check_names(plan: str, rule: str, topology: str) -> None:
+    from p2pfl.core.manifest import RULES, TOPOLOGIES
+    from p2pfl.runtime.policy import PLANS
+
+    _one_of("--plan", plan, " ".join(PLANS))
+    _one_of("--rule", rule, " ".join(RULES))
+    _one_of("--topology", topology, " ".join(TOPOLOGIES))
 
 
 def _one_of(option: str, value: str, choices: str) -> str:

@@ -93,6 +93,9 @@ def _tell_results(found: ResultsSeen) -> None:
     fields = [("privacy", spent if found.epsilon else "no ε spent: trained without, or not at all")]
     if found.steered:
         fields.append(("steered", "; ".join(found.steered)))
+    if found.kept_round is not None:
+        best = f"round {found.kept_round + 1}, by the own hold-out"
+        fields.append(("best model", f"{best}; on record as model.kept"))
     if found.model is not None:
         fields.append(("model", f"SHA-256 {found.model.hash.hex()}, entry {found.model.seq}"))
         fields.append(("lies in", str(found.folder or "nowhere yet: start the node")))
@@ -111,6 +114,8 @@ def _round_row(seen: RoundSeen) -> tuple[str, ...]:
         if count
     ]
     used = ", ".join(f"{count} {verdict}" for verdict, count in seen.verdicts.items())
+    if seen.steps is not None:
+        used = f"{used or '-'}; {seen.steps} steps"
     if seen.guard_step is not None and seen.guard_step < 1.0:
         used += f"; guard took {seen.guard_step:.0%}"
     return (

@@ -44,6 +44,7 @@ def offer(
 ) -> fx.Effect:
     """Offer the own update of one round, which was published."""
     study, own = StudyId(manifest.study_id), past.published[round_]
+    trained = past.trained.get(round_) if own.train_seq >= 0 else None
     message = UpdateAnnounced(
         study=study,
         round=round_,
@@ -54,6 +55,7 @@ def offer(
         head=note,
         inline=b"",
         train_seq=own.train_seq,
+        steps=0 if trained is None else trained.steps,
     )
     expires_s = float(manifest.study.expires_s)
     return fx.Offer(study, update_key(study, round_), message, frozenset(sites), expires_s)

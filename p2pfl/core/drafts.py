@@ -10,6 +10,7 @@ from ledger.log import Draft, Value, encode
 from ledger.provenance import kinds
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
+from p2pfl.core.encoding import blob_size_bytes
 from p2pfl.core.history import DatasetHistory, Published, StudyHistory
 from p2pfl.core.inbox import Heard
 from p2pfl.core.manifest import Manifest
@@ -76,6 +77,7 @@ def training_entries(
         dp=approval.dp,
         eps_u=(approval.eps_study_u or approval.eps_table_u)[done],
         eps_total_u=approval.eps_table_u[done],
+        steps=event.spending.steps if manifest.study.work_limit_s else 0,
     )
     published = kinds.UpdatePublished(
         manifest.study_id, event.round, event.model, event.size_bytes, NOT_PUBLISHED
@@ -85,9 +87,10 @@ def training_entries(
     return mandate.append(*pair, links=(link,))
 
 
-def consensus_draft(study: StudyId, round_: Round, model: ModelHash, size_bytes: int) -> Draft:
+def consensus_draft(manifest: Manifest, round_: Round, model: ModelHash) -> Draft:
     """The release of a model that was mixed but not trained in this round."""
-    published = kinds.UpdatePublished(study, round_, model, size_bytes, NOT_PUBLISHED)
+    size_bytes = blob_size_bytes(manifest.study.parameters)
+    published = kinds.UpdatePublished(manifest.study_id, round_, model, size_bytes, NOT_PUBLISHED)
     return published.draft(NODE_ACTOR)
 
 
@@ -152,6 +155,13 @@ def _parameters(effect: fx.Average, event: ev.Averaged) -> dict[str, str]:
 def skipped_draft(study: StudyId, round_: int, reason: str) -> Draft:
     """A round goes by without an average here."""
     return kinds.RoundSkipped(study, round_, reason).draft(NODE_ACTOR)
+
+
+def kept_draft(
+    study: StudyId, round_: Round, model: ModelHash, distance: float, inputs: int
+) -> Draft:
+    """This average is better on the own hold-out than every one before."""
+    return kinds.ModelKept(study, round_, model, decimal(distance), inputs).draft(NODE_ACTOR)
 
 
 def released_draft(

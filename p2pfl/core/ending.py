@@ -5,8 +5,10 @@ that was under way, and a model that was released on record is never forgotten."
 
 from enum import Enum
 
+from ledger.provenance import kinds
 from p2pfl.core import drafts
 from p2pfl.core import effects as fx
+from p2pfl.core.choosing import Choosing
 from p2pfl.core.history import COMPLETE, StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.mixing import repeated
@@ -26,11 +28,14 @@ class Step(Enum):
 class Ending:
     """The last steps of one study."""
 
-    def __init__(self, manifest: Manifest, mandate: fx.Mandate, tell: Telling) -> None:
+    def __init__(
+        self, manifest: Manifest, mandate: fx.Mandate, tell: Telling, choosing: Choosing
+    ) -> None:
         self._manifest = manifest
         self._study = StudyId(manifest.study_id)
         self._mandate = mandate
         self._tell = tell
+        self._choosing = choosing
         self._distance: float | None = None
         self._asked: set[Step] = set()
 
@@ -42,6 +47,8 @@ class Ending:
         """The next step. is_settled: the training process, which names the tensors, is open or
         will not be."""
         if past.released is None:
+            if self._choosing.waits(is_settled):
+                return self._tell.waits("score", "waits for the last model's score on the hold-out")
             return self._record(past, model)
         if not is_settled:
             return self._tell.waits("training", "waits for its training process to name the model")
@@ -56,6 +63,9 @@ class Ending:
         """The close is on record."""
         distance = drafts.DISTANCE_MAX if self._distance is None else self._distance
         sentence = f"study {self._manifest.study.name} is complete, its model released"
+        kept = self._choosing.chosen
+        if kept is not None:
+            sentence += f": that of round {kept.round + 1}, the best on the own hold-out"
         if distance < drafts.DISTANCE_MAX:
             sentence += f" (distance {distance:.1e})"
         fields = {"distance": drafts.decimal(distance), "study": self._study.hex()}
@@ -65,6 +75,12 @@ class Ending:
         ]
 
     def _record(self, past: StudyHistory, model: ModelHash) -> list[fx.Effect]:
+        kept = self._choosing.chosen
+        if kept is not None:  # released as it was kept; the last round's distance is another thing
+            released = kinds.ModelReleased(
+                kept.study, kept.round, kept.hash, kept.distance, kept.inputs
+            )
+            return self._once(Step.RECORD, self._mandate.append(released.draft(drafts.NODE_ACTOR)))
         done = past.newest_average
         is_known = done is not None and done.out_hash == model
         if self._distance is None and is_known and done is not None:

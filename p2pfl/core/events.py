@@ -187,6 +187,8 @@ class Trained:
     spending: Spending
     loss: float
     seconds: float
+    planned: int = 0
+    """Steps there would have been; more than were made where the time for local work was over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,14 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class NotScored:
+    """A model could not be tried on the own hold-out: its training process is not there."""
+
+    study: StudyId
+    round: Round
+
+
+@dataclass(frozen=True, slots=True)
 class ModelReleased:
     """The final model lies, with named tensors, where the researcher finds it."""
 
@@ -321,6 +331,7 @@ StudyEvent = (
     | Averaged
     | AveragingFailed
     | Scored
+    | NotScored
     | ModelReleased
 )
 """What belongs to one running study."""

@@ -71,6 +71,8 @@ class StudyHistory:
     averaged: dict[Round, ModelHash] = field(default_factory=dict)
     newest_average: kinds.AggDone | None = None
     skipped: set[Round] = field(default_factory=set)
+    kept: kinds.ModelKept | None = None
+    """The average that was best on the own hold-out so far, where the study keeps that one."""
     released: ModelHash | None = None
     closed_reason: str = ""
     eps_u: int = 0
@@ -177,6 +179,8 @@ class History:
                 self._steer(record, entry)
             case kinds.RoundSkipped(study=study, round=round_):
                 self.study(StudyId(study)).skipped.add(Round(round_))
+            case kinds.ModelKept(study=study):
+                self.study(StudyId(study)).kept = record
             case kinds.ModelReleased(study=study, hash=model):
                 self.study(StudyId(study)).released = ModelHash(model)
             case _:

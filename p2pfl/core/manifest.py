@@ -20,13 +20,27 @@ from typing import Final, Literal, cast
 
 from gossip.identifiers import Digest, SiteId
 from gossip.limits import MANIFEST_BYTES_MAX, MEMBERS_MAX
-from p2pfl.averaging import AveragingError, resolve_parameters, topology
+from p2pfl.averaging import AveragingError, resolve_parameters
 from p2pfl.core.encoding import ENCODINGS, Encoding
 from p2pfl.core.errors import Inconsistent, MissingKey, OutOfRange
 from p2pfl.core.manifest_code import read_code
 from p2pfl.core.manifest_data import DATA_KEYS, read_data
+from p2pfl.core.manifest_graph import (
+    TOPOLOGIES,
+    check_graph,
+    read_degree,
+    read_edges,
+    read_redraw_rounds,
+)
 from p2pfl.core.manifest_materials import USES, check_materials, read_materials
-from p2pfl.core.manifest_rounds import check_patience, read_patience, read_staleness
+from p2pfl.core.manifest_rounds import (
+    ROUNDS_MAX,
+    check_rounds,
+    read_keep,
+    read_patience,
+    read_staleness,
+    read_work_limit,
+)
 from p2pfl.core.manifest_table import Scalar, Table, parse_toml
 from p2pfl.core.manifest_terms import (
     COUNTING_PLANS,
@@ -76,8 +90,6 @@ __all__ = [
     "study_id_of",
 ]
 
-ROUNDS_MAX: Final = 1000
-"""An approval records ε after each of them."""
 _PLAIN_RULES: Final = (
     "gossip",
     "mean",
@@ -94,8 +106,6 @@ _PLAIN_RULES: Final = (
     "centered_clipping",
 )
 RULES: Final = (*_PLAIN_RULES, "nnm", *(f"nnm+{rule}" for rule in _PLAIN_RULES))
-TOPOLOGIES: Final = ("complete", "ring", "torus", "exponential", "random-regular", "custom")
-
 _SECTIONS: Final = ("study", "plan", "code", "data", "privacy", "averaging", *USES)
 _STUDY_KEYS: Final = (
     "name",
@@ -110,6 +120,8 @@ _STUDY_KEYS: Final = (
     "initial_model",
     "parameters",
     "patience",
+    "work_limit_s",
+    "keep",
 )
 _PRIVATE_KEYS: Final = (
     "mechanism",
@@ -161,7 +173,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     averaging = _averaging(root.table("averaging", _AVERAGING_KEYS), study, plan, privacy)
     materials = read_materials(root)
     check_materials(materials, study, plan, data)
-    check_patience(study, plan, privacy, averaging)
+    check_rounds(study, plan, privacy, averaging)
     by_patient = privacy.clips_patients
     code = read_code(root, plan.name, study.parameters, needs_gradients=by_patient)
     return Manifest(
@@ -203,6 +215,8 @@ def _study(table: Table) -> StudyTerms:
         initial_model=Digest(table.digest("initial_model")),
         parameters=table.integer("parameters", 1, 500_000_000),
         patience=read_patience(table),
+        work_limit_s=read_work_limit(table),
+        keep=read_keep(table),
     )
 
 
@@ -300,8 +314,8 @@ def _averaging(
     terms = AveragingTerms(
         rule=table.choice("rule", RULES),
         topology=graph_kind,
-        degree=_degree(table, graph_kind, n),
-        edges=_edges(table, graph_kind, study),
+        degree=read_degree(table, graph_kind, n),
+        edges=read_edges(table, graph_kind, study),
         weighting=cast(
             Literal["patients", "uniform"], table.choice("weighting", ("patients", "uniform"))
         ),
@@ -310,31 +324,14 @@ def _averaging(
         parameters=(
             table.scalars("parameters", _ARGUMENT, count_max=16) if table.has("parameters") else {}
         ),
-        redraw_rounds=_redraw_rounds(table, graph_kind),
+        redraw_rounds=read_redraw_rounds(table, graph_kind),
         guard=_guard(table, privacy),
         encoding=_encoding(table, plan),
         staleness=read_staleness(table, plan),
     )
     _check_rule(table, terms)
-    _check_graph(table, terms, study)
+    check_graph(table, terms, study)
     return terms
-
-
-def _degree(table: Table, kind: str, n: int) -> int:
-    if kind != "random-regular":
-        if table.has("degree"):
-            raise Inconsistent(table.at("degree"), f'means nothing with topology = "{kind}"')
-        return 0
-    # More than half of the others is better served by "complete", and hard to draw.
-    return table.integer("degree", 2, max(2, n // 2))
-
-
-def _redraw_rounds(table: Table, kind: str) -> int:
-    if not table.has("redraw_rounds"):
-        return 0
-    if kind != "random-regular":
-        raise Inconsistent(table.at("redraw_rounds"), f'means nothing with topology = "{kind}"')
-    return table.integer("redraw_rounds", 1, ROUNDS_MAX)
 
 
 def _guard(table: Table, privacy: PrivacyTerms) -> Guard:
@@ -357,40 +354,8 @@ def _encoding(table: Table, plan: PlanTerms) -> Encoding:
     return cast(Encoding, chosen)
 
 
-def _edges(table: Table, kind: str, study: StudyTerms) -> tuple[tuple[SiteId, SiteId], ...]:
-    if kind != "custom":
-        if table.has("edges"):
-            raise Inconsistent(table.at("edges"), f'means nothing with topology = "{kind}"')
-        return ()
-    last = len(study.sites) - 1
-    return tuple(
-        (study.sites[first], study.sites[second])
-        for first, second in table.index_pairs("edges", last, count_max=8192)
-    )
-
-
 def _check_rule(table: Table, terms: AveragingTerms) -> None:
     try:
         resolve_parameters(terms.rule, terms.parameters, byzantine=terms.byzantine)
     except AveragingError as error:
         raise Inconsistent(table.at("parameters"), f"does not fit the rule: {error}") from None
-
-
-def _check_graph(table: Table, terms: AveragingTerms, study: StudyTerms) -> None:
-    """A graph that cannot be drawn, or gives too few neighbours, is found before anyone runs it."""
-    try:
-        graph = topology.neighbours(
-            terms.topology,
-            study.sites,
-            degree=terms.degree,
-            seed=study.seed,
-            edges=terms.edges,
-        )
-    except AveragingError as error:
-        raise Inconsistent(table.at("topology"), f"cannot be drawn: {error}") from None
-    fewest = min(len(around) for around in graph.values())
-    if study.neighbours_min > fewest:
-        raise Inconsistent(
-            "study.neighbours_min",
-            f'is {study.neighbours_min}, but "{terms.topology}" gives a site {fewest} neighbours',
-        )

@@ -24,6 +24,7 @@ Unit = Literal["patient", "record", "site"]
 Intensity = Literal["zscore", "range"]
 AccountedMechanism = Literal["none", "gaussian", "poisson"]
 Guard = Literal["none", "holdout"]
+Kept = Literal["last", "best"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class StudyTerms:
     """d, the length of the model vector."""
     patience: int = 0
     """A site trains no more after so many rounds without a gain on its own hold-out; 0: it does."""
+    work_limit_s: float = 0.0
+    """A round's local steps end at a site after so long, however many are left; 0: they do not."""
+    keep: Kept = "last"
+    """Which model a site releases: its last one, or the one that was best on its own hold-out."""
 
     @property
     def rounds_total(self) -> int:

@@ -98,7 +98,14 @@ def _study(study: StudyTerms) -> dict[str, object]:
         "initial_model": study.initial_model.hex(),
         "parameters": study.parameters,
     }
-    return values | ({"patience": study.patience} if study.patience else {})
+    # Written only where they say something, so that earlier manifests keep their id.
+    if study.patience:
+        values["patience"] = study.patience
+    if study.work_limit_s:
+        values["work_limit_s"] = study.work_limit_s
+    if study.keep != "last":
+        values["keep"] = study.keep
+    return values
 
 
 def _data(data: DataTerms) -> dict[str, object]:

@@ -36,6 +36,7 @@ from p2pfl.core.phases import Phase
 from p2pfl.core.refusals import ForkedHead, ForkedLog, NotTakingPart, ReusedEntry, UnknownStudy
 from p2pfl.core.rounds import StudyRun
 from p2pfl.core.steering import Steerings
+from p2pfl.core.study_events import react
 from p2pfl.core.witnessing_reactions import LogWatch, WitnessEvent
 
 
@@ -153,33 +154,7 @@ class NodeCore:
                 return self._timer(now_s, key)
             case _:
                 run = self.runs.get(event.study)
-                return [] if run is None else self._react_in_study(now_s, run, event)
-
-    def _react_in_study(self, now_s: float, run: StudyRun, event: ev.StudyEvent) -> list[fx.Effect]:
-        match event:
-            case ev.Obtained(round=round_, sender=sender):
-                return run.hearing.obtained(now_s, round_, sender)
-            case ev.TrainingOpened():
-                return run.opened(event)
-            case ev.Trained():
-                return run.trained(now_s, event)
-            case ev.TrainingFailed():
-                return run.training_failed(now_s, event)
-            case ev.ObtainFailed():
-                return run.obtain_failed(now_s, event)
-            case ev.ModelReady(model=model):
-                self._models.add(model)
-                return run.retry()
-            case ev.Averaged():
-                return run.averaged(now_s, event)
-            case ev.AveragingFailed():
-                return run.averaging_failed(event)
-            case ev.Scored():
-                return run.scored(event)
-            case ev.ModelReleased():
-                return run.model_released()
-            case _:
-                assert_never(event)
+                return [] if run is None else react(run, now_s, event)
 
     def _timer(self, now_s: float, key: ev.TimerKey) -> list[fx.Effect]:
         match key:
@@ -361,6 +336,7 @@ class NodeCore:
         if sender in self.accused:
             raise ForkedLog("a proof that its log has two histories is on record")
         run.hearing.check_receipt(run.round, sender, message)
+        run.boxed.check(sender, message)
         kept = self._peer_heads.take(self.roster, sender, message.head, message.entry_seq)
         heard = heard_of(self.roster.member(sender), message)
         self._check_leaf(study, heard)

@@ -2,6 +2,7 @@
 
 from enum import Enum
 
+from p2pfl.core.base_model import BaseModel
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import Round
@@ -31,9 +32,7 @@ def hindrance(
     manifest: Manifest,
     past: StudyHistory,
     round_: Round,
-    *,
-    has_base: bool,
-    has_materials: bool,
+    base: BaseModel,
     present: int,
     process: Process,
 ) -> tuple[str, str] | None:
@@ -41,12 +40,12 @@ def hindrance(
 
     present: sites that approve, this one included. Returns a code and a sentence."""
     terms = manifest.study
-    if not has_base:
+    if not base.is_here:
         return "model", "waits for the initial model from a neighbour"
     if present < terms.sites_min and not past.published:
         sentence = f"waits for approvals: {present} of {terms.sites_min} sites approve so far"
         return "approvals", sentence
-    if round_ < terms.rounds and not has_materials:
+    if round_ < terms.rounds and not base.has_materials:
         return "material", "waits for a released model that the study builds on, from a neighbour"
     if round_ < terms.rounds and process is not Process.OPEN:
         return "training", "waits for its training process to load plan and data"

@@ -47,6 +47,10 @@ class WrongSize(UpdateRefused):
     """The announced size is not that of this study's model."""
 
 
+class WrongSteps(UpdateRefused):
+    """It does not say how many steps were made where the study asks for it, or does elsewhere."""
+
+
 class BadHead(UpdateRefused):
     """The signed head of the sender's log is missing, forged or too small to cover the entry."""
 

@@ -8,14 +8,16 @@ from p2pfl.core import announcing, drafts
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.base_model import BaseModel
-from p2pfl.core.encoding import blob_size_bytes
+from p2pfl.core.boxed import Boxed
+from p2pfl.core.choosing import Choosing
 from p2pfl.core.ending import Ending
-from p2pfl.core.gathering import Gathering, target_round
+from p2pfl.core.gathering import Gathering
 from p2pfl.core.hearing import Hearing
 from p2pfl.core.history import DatasetHistory, History, Standing
 from p2pfl.core.inbox import Heard
 from p2pfl.core.manifest import Manifest
-from p2pfl.core.mixing import Mixing, catch_up_mixing, round_mixing
+from p2pfl.core.mixers import Mixer
+from p2pfl.core.mixing import Mixing
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
 from p2pfl.core.phases import MAY_EXPIRE, OVER, Phase, hindrance
 from p2pfl.core.steering import Following
@@ -43,15 +45,17 @@ class StudyRun:
         self.steering = Following(self.past)
         self._mandate = fx.Mandate(self.id, self.past.approved_seq)
         self._expires_s = float(manifest.study.expires_s)
-        self._me = me
         self._history = history
         self._base = BaseModel(me, manifest, models)
         self._training = Training(manifest, bucket)
         self._mixing: Mixing | None = None
         self._tell = Telling(self.id)
-        self._ending = Ending(manifest, self._mandate, self._tell)
         self.hearing = Hearing(self.id, self.gathering, self.past, self._tell)
         self.waits = Waits(self.id, self.gathering, self._tell)
+        self.boxed = Boxed(manifest, self._tell)
+        self._mixer = Mixer(me, manifest, self.gathering, self.waits, self._tell)
+        self.choosing = Choosing(manifest, self.past, self._mandate, self._tell)
+        self._ending = Ending(manifest, self._mandate, self._tell, self.choosing)
         self._watch = RoundWatch(manifest, bucket)
         self._stopping = Stopping(manifest, self.past, self._tell)
         self._note = b""
@@ -165,22 +169,14 @@ class StudyRun:
         self.waits.begin(self.round, now_s)
 
     def _wait_before_round(self) -> list[fx.Effect] | None:
-        found = hindrance(
-            self.manifest,
-            self.past,
-            self.round,
-            has_base=self._base.is_here,
-            has_materials=self._base.has_materials,
-            present=len(self.gathering.buckets),
-            process=self._training.process,
-        )
+        present, process = len(self.gathering.buckets), self._training.process
+        found = hindrance(self.manifest, self.past, self.round, self._base, present, process)
         return None if found is None else self._tell.waits(*found)
 
     def _publish_without_training(self) -> list[fx.Effect]:
         self.phase = Phase.RECORDING
         self._tell.goes_on()
-        size = blob_size_bytes(self.manifest.study.parameters)
-        draft = drafts.consensus_draft(self.id, self.round, self._base.hash, size)
+        draft = drafts.consensus_draft(self.manifest, self.round, self._base.hash)
         return [self._mandate.append(draft)]
 
     # -- training --------------------------------------------------------------------------------
@@ -190,7 +186,7 @@ class StudyRun:
         if self._training.process is not Process.OPENING or self.phase in OVER:
             return []
         wrong = self._training.opened(event)
-        return self._leave("wrong-model", wrong) if wrong else []
+        return self._leave("wrong-model", wrong) if wrong else self.choosing.opened()
 
     def trained(self, now_s: float, event: ev.Trained) -> list[fx.Effect]:
         """Record the spending and the release together, before anything is released."""
@@ -205,7 +201,7 @@ class StudyRun:
         self.phase = Phase.RECORDING
         self._watch.now.trained_s, self._watch.now.loss = now_s, event.loss
         self._base.here.add(event.model)
-        return [entries]
+        return [*self.boxed.trained(event), entries]
 
     def training_failed(self, now_s: float, event: ev.TrainingFailed) -> list[fx.Effect]:
         """Try again a few times: nothing was released, so nothing was spent.
@@ -221,6 +217,11 @@ class StudyRun:
         if self._training.process is Process.GIVEN_UP and is_needed:
             return [shown, *self._leave("training-failed", event.message)]
         return [shown, *again]
+
+    def model_ready(self, model: ModelHash) -> list[fx.Effect]:
+        """A model that the study needs is on disk."""
+        self._base.here.add(model)
+        return self.retry()
 
     def retry(self) -> list[fx.Effect]:
         """A timer fired, or a model arrived: try again what failed or had to wait."""
@@ -271,7 +272,7 @@ class StudyRun:
             return entered
         self._watch.close(now_s)
         self._base.hash = self.past.averaged[done]
-        return [fx.Score(self.id, done, self._base.hash), *entered]
+        return [self.choosing.ask(done, self._base.hash), *entered]
 
     # -- hearing ---------------------------------------------------------------------------------
 
@@ -315,29 +316,18 @@ class StudyRun:
             return self._catch_up(now_s)
         if not self.gathering.is_settled(self.round):
             return []
-        ready, enough = self.gathering.ready(self.round), self.gathering.enough
-        if len(ready) < enough:
-            return self.waits.too_few(self.round, len(ready))
-        own, hood = self.past.published[self.round].model, self.gathering.hood
-        base = self._base.hash
-        mixing = round_mixing(self.manifest, hood, self._me, self.round, base, own, ready)
-        return self._average(now_s, mixing)
+        own = self.past.published[self.round].model
+        found = self._mixer.of_round(self.round, self._base.hash, own)
+        return self._average(now_s, found) if isinstance(found, Mixing) else found
 
     def _catch_up(self, now_s: float) -> list[fx.Effect]:
         """Adopt the robust average of neighbours that went on without us."""
-        inputs = self.gathering.catch_up(self.round)
-        if not inputs or not self._base.is_here:
-            sentence = "fell behind: waits for the models of neighbours that went on"
-            waiting = self._tell.waits("catch-up", sentence)
-            has_timer = self.phase is Phase.GATHERING or not waiting
-            return waiting if has_timer else [*waiting, self.waits.once_more(self.round, now_s)]
-        target = target_round(inputs)
-        mixing = catch_up_mixing(
-            self.manifest, self.gathering.hood, self.round, target, self._base.hash, inputs
-        )
-        self.round = target
+        found = self._mixer.of_catch_up(now_s, self.round, self._base, self.phase)
+        if not isinstance(found, Mixing):
+            return found
+        self.round = found.effect.round
         self._start_watch(now_s)
-        return self._average(now_s, mixing)
+        return self._average(now_s, found)
 
     def _average(self, now_s: float, mixing: Mixing) -> list[fx.Effect]:
         self.phase, self._mixing = Phase.AVERAGING, mixing
@@ -355,7 +345,9 @@ class StudyRun:
         self.phase = Phase.CLOSING
         self._base.here.add(event.model)
         told = self._watch.averaged(now_s, self._tell, event)
+        told += self.boxed.averaged(event.round, self._mixing.used, self.waits.name_of)
         self._ending.measured(event.distance)
+        self.choosing.averaged(event)
         made = self._mixing.drafts(self.past, event)
         return [*told, self._mandate.append(*made)]
 
@@ -394,6 +386,9 @@ class StudyRun:
 
     def scored(self, event: ev.Scored) -> list[fx.Effect]:
         """The line of a round that is complete, once its model has a score here."""
+        is_again, chosen = self.choosing.is_again(event), self.choosing.scored(event)
+        if is_again:
+            return chosen
         expected = len(self.gathering.hood.neighbours)
         line = self._watch.line(self.id, self.dataset, event, expected)
-        return [*line, *self._stopping.scored(event)]
+        return [*line, *self._stopping.scored(event), *chosen]

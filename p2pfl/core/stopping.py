@@ -6,6 +6,7 @@ over the ledger, as everybody sees it there. A restart counts rounds without a g
 
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
+from p2pfl.core.choosing import score_of
 from p2pfl.core.drafts import NOT_PUBLISHED
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest
@@ -36,7 +37,7 @@ class Stopping:
 
     def scored(self, event: ev.Scored) -> list[fx.Effect]:
         """The averaged model of a round was tried on the own hold-out."""
-        was_over, score = self.has_stopped, event.accuracy if event.auc is None else event.auc
+        was_over, score = self.has_stopped, score_of(event)
         is_better = score > self._best
         self._best = max(self._best, score)
         self._rounds_since = 0 if is_better else self._rounds_since + 1

@@ -29,6 +29,7 @@ from p2pfl.learning.errors import RequestRefused
 from p2pfl.learning.frames import Body
 from p2pfl.learning.gradient_cells.asking import Cells
 from p2pfl.learning.gradient_cells.trainer import CellTrainer
+from p2pfl.learning.local_work import LocalWork
 from p2pfl.learning.materials import Materials
 from p2pfl.learning.plans.arguments import Scalar
 from p2pfl.learning.tallies.counting import Counter
@@ -118,7 +119,7 @@ class OpenStudy:
         base = self._model(body, "base")
         work = self.trainer.train(base, _integer(body, "round", 0, 1 << 31), _scalars(body))
         hand_over(Path(_text(body, "out")), work.vector)
-        return {**_mechanism(self.manifest.privacy), "steps": work.steps, "loss": work.loss}
+        return {**_mechanism(self.manifest.privacy), **_steps(work), "loss": work.loss}
 
     def _model(self, body: Body, key: str) -> Vector:
         """The model at the path that the request names; the last one is kept.
@@ -181,6 +182,10 @@ def _mechanism(privacy: PrivacyTerms) -> Body:
         "q": repr(privacy.sampling_rate),
         "clip": repr(privacy.clip_norm),
     }
+
+
+def _steps(work: LocalWork) -> Body:
+    return {"steps": work.steps, "planned": work.planned}
 
 
 def _cells(descriptor: int | None, manifest: Manifest) -> Cells:

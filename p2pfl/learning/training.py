@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -79,12 +80,14 @@ class Trainer:
         random_bytes: RandomBytes,
         home_layers: Path | None = None,
         initial: Callable[[], Vector] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Build model and optimizer once.
 
         denominator: public rounded number of patients (used with DP only); random_bytes:
         os.urandom in production; home_layers: file of the layers that stay here; initial: the
-        study's initial model, asked for when training holds on to it (default: the first base).
+        study's initial model, asked for when training holds on to it (default: the first base);
+        clock: seconds that never go back, for a study that boxes local work in time.
         Raises PlanRefused, ModelRefused, PrivacyRefused.
         """
         self.schema = schema_of(manifest)
@@ -102,6 +105,7 @@ class Trainer:
         self._local = LocalOptimizer(self._model)
         self._home = HomeLayers(home_positions(module, self.schema, self._arguments), home_layers)
         self._initial = initial
+        self._clock = clock
         self._start: Vector | None = None
         self._is_anchored = False
         self._last_round = -2
@@ -126,6 +130,7 @@ class Trainer:
         changes: what the proposer steered, inside the manifest's ranges. Raises PlanRefused,
         ModelRefused, Diverged; the momentum is then as before or cleared.
         """
+        began_s = self._clock()
         arguments = steered(self._arguments, changes, self._manifest.plan.ranges)
         if base.shape != (self.schema.parameters,):
             raise ModelRefused(f"expected {self.schema.parameters} parameters, got {base.shape}")
@@ -139,10 +144,12 @@ class Trainer:
             generator = _generator(self._random_bytes(KEY_BYTES)) if is_drawn else None
             torch.manual_seed(int.from_bytes(self._random_bytes(8), "little"))
             steps, loss = self._private.run(self._patients, stream, generator)
+            planned = steps
         else:
-            loss = self._plain_steps(arguments, round_)
-            by_update = self._manifest.privacy.is_by_update
-            steps = self._manifest.privacy.steps_per_round if by_update else arguments.local_steps
+            steps, loss = self._plain_steps(arguments, round_, began_s)
+            planned = arguments.local_steps
+            if self._manifest.privacy.is_by_update:
+                steps = planned = self._manifest.privacy.steps_per_round
         vector = self._model.vector()
         if not np.isfinite(vector).all():
             self._local.forget()
@@ -152,7 +159,7 @@ class Trainer:
         vector = self._home.keep_from(vector, base)
         if not self._plan.batch_default and self._is_small:
             loss = self._mean_loss(arguments)
-        return LocalWork(vector, loss, steps)
+        return LocalWork(vector, loss, steps, planned)
 
     @property
     def _is_small(self) -> bool:
@@ -231,12 +238,14 @@ class Trainer:
         predicted: Vector = self._plan.log_odds(outputs).cpu().numpy()
         return predicted
 
-    def _plain_steps(self, arguments: Arguments, round_: int) -> float:
-        """Gradient steps over shuffled batches, or over everyone. Returns the mean of losses."""
+    def _plain_steps(self, arguments: Arguments, round_: int, began_s: float) -> tuple[int, float]:
+        """Gradient steps over shuffled batches, or over everyone. began_s: of the local work.
+
+        Returns how many there were, at least one, and the mean of losses."""
         seed = f"{self._manifest.study.seed}/{round_}/".encode() + self._site
         order, places = _generator(seed), _generator(seed + b"/places")
         torch.manual_seed(int(_generator(seed + b"/torch").integers(1 << 62)))  # dropout, latents
-        total = 0.0
+        total, done = 0.0, 0
         for rows in self._batches(arguments, order):
             batch = self._patients.batch(rows, places)
             self._local.zero_grad()
@@ -244,8 +253,15 @@ class Trainer:
                 loss = self._batch_loss(batch, arguments)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self._local.step()
-            total += float(loss.detach())
-        return total / arguments.local_steps
+            total, done = total + float(loss.detach()), done + 1
+            if self._is_time_over(began_s):
+                break
+        return done, total / done
+
+    def _is_time_over(self, began_s: float) -> bool:
+        """Whether a round's local work has taken as long as the study allows."""
+        limit_s = self._manifest.study.work_limit_s
+        return limit_s > 0.0 and self._clock() - began_s >= limit_s
 
     def _batches(
         self, arguments: Arguments, generator: np.random.Generator

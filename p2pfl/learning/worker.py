@@ -10,7 +10,7 @@ has `op` and `id`; the answer has the same `id` and its own `op`:
        →  opened   {parameters, code_hash, env_hash, patients_train, patients_holdout, notes,
                     torch_s}
   train   {round, base, out, arguments}
-       →  trained  {mech, sigma, q, steps, clip, loss, seconds}
+       →  trained  {mech, sigma, q, steps, planned, clip, loss, seconds}
   score   {model}                              →  scored   {auc (nil: one label only), accuracy,
                                                             loss, n}
   compare {base, mixed}                        →  compared {change, band}

@@ -78,6 +78,8 @@ def disused(
             (kept if round_ > newest - window else old).add(model)
         if past.released is not None:
             kept.add(past.released)
+        if past.kept is not None:
+            kept.add(past.kept.hash)
     return frozenset(old - kept)
 
 

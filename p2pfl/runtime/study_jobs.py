@@ -174,8 +174,10 @@ class StudyJobs:
                     "file from a backup, then start the node again"
                 )
                 self._show(study, fx.Happened("release_failed", sentence, ()))
-            case fx.Score() | fx.FetchModel():
-                pass  # nothing waits for a score; a fetch retries by itself
+            case fx.Score(study=study, round=round_):
+                self._submit(ev.NotScored(study, round_))
+            case fx.FetchModel():
+                pass  # a fetch retries by itself
             case _:
                 assert_never(effect)
 

@@ -17,6 +17,8 @@ Answer = Mapping[str, Any]
 DIGEST_BYTES: Final = 32
 TEXT_CHARACTERS_MAX: Final = 64
 COUNT_MAX: Final = 1 << 40
+STEPS_MAX: Final = 10_000_000
+"""As the ledger counts them."""
 SCORE_DIGITS: Final = 4
 
 
@@ -52,6 +54,8 @@ class Trained:
     spending: Spending
     loss: float
     seconds: float
+    planned: int
+    """How many steps there would have been, had the time not been over before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,10 @@ def trained(answer: Answer) -> Trained:
         steps=_count(answer, "steps"),
         clip=_text(answer, "clip"),
     )
-    return Trained(spending, _number(answer, "loss"), _number(answer, "seconds"))
+    planned = _count(answer, "planned")
+    if not 1 <= spending.steps <= planned <= STEPS_MAX:
+        raise AnswerGarbled("steps", "at least 1, and no more than were planned")
+    return Trained(spending, _number(answer, "loss"), _number(answer, "seconds"), planned)
 
 
 def scored(answer: Answer) -> Scored:

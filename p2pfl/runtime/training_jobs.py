@@ -155,8 +155,9 @@ class TrainingJobs:
             self.failed(study, TrainingError("bad-update", f"the update is unusable: {error}"))
             return
         await asyncio.to_thread(out.unlink, missing_ok=True)
+        spending, loss, planned = done.spending, done.loss, done.planned
         self._submit(
-            ev.Trained(study, effect.round, model, size, done.spending, done.loss, done.seconds)
+            ev.Trained(study, effect.round, model, size, spending, loss, done.seconds, planned)
         )
 
     def _file_update(self, trained: Path, effect: fx.Train) -> tuple[ModelHash, int]:
@@ -177,12 +178,15 @@ class TrainingJobs:
         return ModelHash(digest), size
 
     async def score(self, effect: fx.Score) -> None:
-        """A courtesy to the people here: its absence stops nothing."""
-        with contextlib.suppress(TrainingError):
+        """For the people here, and for the study's choices; its absence stops nothing."""
+        try:
             model = await self._given(effect.study, effect.model)
             answer = await self._ask(effect.study, "score", model=model)
             scored = answers.scored(answer)
-            self._submit(ev.Scored(effect.study, effect.round, scored.auc, scored.accuracy))
+        except TrainingError:
+            self._submit(ev.NotScored(effect.study, effect.round))
+            return
+        self._submit(ev.Scored(effect.study, effect.round, scored.auc, scored.accuracy))
 
     async def compare(self, study: StudyId, base: ModelHash, mixed: ModelHash) -> Compared:
         """How the loss on the own hold-out rises from one model to another.

@@ -4,7 +4,7 @@ python tests/gossip/gossip_vectors.py
 """
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import Enum
 from pathlib import Path
 
@@ -51,6 +51,7 @@ def envelope_vectors() -> dict[str, object]:
         steering(),
         *about_logs(),
         *about_rosters(),
+        replace(update(), steps=12),
     ]
     opened = []
     for message in messages:

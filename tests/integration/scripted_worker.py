@@ -75,6 +75,7 @@ def answer(request: dict[str, Any], behaviour: str) -> None:
                 "q": "0",
                 "clip": "0",
                 "steps": 2,
+                "planned": 2,
                 "loss": 0.5,
                 "seconds": 0.0,
             }

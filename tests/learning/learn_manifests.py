@@ -50,6 +50,7 @@ def manifest_bytes(
     seed: int = 7,
     rounds: int = 30,
     parameters: int | None = None,
+    work_limit_s: float = 0.0,
 ) -> bytes:
     """A four-site manifest; d follows from the plan unless it is given."""
     if parameters is None:
@@ -68,6 +69,7 @@ def manifest_bytes(
             "seed": seed,
             "initial_model": "00" * 32,
             "parameters": parameters,
+            **({"work_limit_s": work_limit_s} if work_limit_s else {}),
         },
         "plan": {"name": plan, "arguments": dict(arguments), "ranges": dict(ranges or {})},
         **tomllib.loads(terms_toml(terms).decode()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 
 import numpy as np
@@ -63,6 +64,30 @@ def test_rounds_are_gradient_descent_with_momentum_kept_between_them() -> None:
         found = work.vector
         assert found == pytest.approx(expected, abs=1e-5)
         assert work.steps == 10
+
+
+def boxed(limit_s: float, tick_s: float) -> Trainer:
+    """A trainer whose clock goes on by `tick_s` whenever somebody looks at it."""
+    ticks = itertools.count()
+    chosen = manifest(TERMS, arguments={**LOGISTIC, "local_steps": 20}, work_limit_s=limit_s)
+    return Trainer(
+        chosen,
+        patients(),
+        denominator=1,
+        random_bytes=os.urandom,
+        clock=lambda: next(ticks) * tick_s,
+    )
+
+
+@pytest.mark.parametrize(("tick_s", "made"), [(0.1, 20), (1.0, 5), (7.0, 1)])
+def test_the_time_for_local_work_ends_the_steps_but_not_before_the_first(
+    tick_s: float, made: int
+) -> None:
+    work = boxed(5.0, tick_s).train(ZERO, 0, {})
+    assert (work.steps, work.planned) == (made, 20)
+    expected = by_hand(ZERO, np.zeros(4), {**LOGISTIC, "local_steps": made})
+    assert work.vector == pytest.approx(expected, abs=1e-5)
+    assert boxed(0.0, tick_s).train(ZERO, 0, {}).steps == 20
 
 
 def test_momentum_can_be_forgotten_each_round() -> None:

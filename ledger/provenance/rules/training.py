@@ -2,11 +2,19 @@
 
 What leaves this site is what was trained and paid for, or an average that is on record."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from ledger.provenance.findings import AuditContext, AuditFinding, Check, Rule, look_with
+from ledger.provenance.findings import (
+    AuditContext,
+    AuditFinding,
+    Check,
+    Looked,
+    Rule,
+    Tools,
+    look_with,
+)
 from ledger.provenance.kinds import AggDone, ModelReleased, TrainDone, UpdatePublished
-from ledger.provenance.timeline import Timeline
+from ledger.provenance.timeline import Logged, Timeline
 
 _FIND_CAUSE = (
     "Keep the home as it is and find the cause in the node's log: a node of this project does not "
@@ -133,6 +141,29 @@ def _judge_trained(
         )
 
 
+def _look_at_trainings(timeline: Timeline, context: AuditContext, _tools: Tools) -> Looked:
+    trained = timeline.of(TrainDone)
+    return Looked(
+        len(trained),
+        "trainings",
+        tuple(_find_training(timeline, context)),
+        tuple(_boxed_notes(trained, context)),
+    )
+
+
+def _boxed_notes(trained: Sequence[Logged[TrainDone]], context: AuditContext) -> Iterator[str]:
+    """How many steps were made where studies box local work in time: it differs by the machine."""
+    made: dict[bytes, list[int]] = {}
+    for logged in trained:
+        if logged.record.steps:
+            made.setdefault(logged.record.study, []).append(logged.record.steps)
+    for study, steps in sorted(made.items()):
+        yield (
+            f"{context.study_name(study)} boxes local work in time: {min(steps)} to {max(steps)} "
+            f"steps in {len(steps)} rounds."
+        )
+
+
 def _releases(timeline: Timeline) -> int:
     return len(timeline.of(UpdatePublished)) + len(timeline.of(ModelReleased))
 
@@ -141,7 +172,7 @@ CHECKS = (
     Check(
         "training",
         "Each round was trained once, in order, from an average on record",
-        look_with("trainings", lambda timeline: len(timeline.of(TrainDone)), _find_training),
+        _look_at_trainings,
     ),
     Check(
         "publications",

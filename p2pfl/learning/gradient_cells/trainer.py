@@ -102,7 +102,7 @@ class CellTrainer:
             raise Diverged(f"training in round {round_} ended in values that are not finite")
         self._local.end_round()
         self._last_round = round_
-        return LocalWork(vector, met.loss, met.steps)
+        return LocalWork(vector, met.loss, met.steps, met.steps)
 
     def _steered(self, changes: Mapping[str, Scalar]) -> Arguments:
         """The round's arguments of every plan; the text's own are applied in cells, by ranges.

@@ -61,7 +61,7 @@ class Counter:
             materials=self._materials,
             stream=stream,
         )
-        return LocalWork(vector, 0.0, 1)
+        return LocalWork(vector, 0.0, 1, 1)
 
     def losses(self, vector: Vector, on: Patients) -> Vector:
         """Raises PlanRefused: sums are no model."""

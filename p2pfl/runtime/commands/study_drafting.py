@@ -306,6 +306,8 @@ def _study(request: StudyNew, roster: Roster, now_s: int) -> StudyTerms:
         initial_model=Digest(bytes(32)),
         parameters=1,
         patience=request.patience,
+        work_limit_s=request.work_limit_s,
+        keep=request.keep,
     )
 
 

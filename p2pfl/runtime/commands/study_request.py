@@ -9,6 +9,7 @@ from typing import Literal
 
 from p2pfl.core.encoding import Encoding
 from p2pfl.core.manifest import Guard, Scalar
+from p2pfl.core.manifest_terms import Kept
 
 Privacy = Literal["gaussian", "none"]
 Clipped = Literal["outside", "inside"]
@@ -56,6 +57,9 @@ class StudyNew:
     """The longest wait for neighbours; 0: two minutes, and what the model's size may ask for."""
     patience: int = 0
     """Rounds without a gain on its own hold-out after which a site trains no more; 0: never."""
+    work_limit_s: float = 0.0
+    """Longest local work of a round; 0: as long as its steps take."""
+    keep: Kept = "last"
     expires_days: int = 365
     seed: int = 1
     patients_min: int = 0

@@ -48,6 +48,8 @@ class RoundSeen:
     seconds: float | None
     guard_step: float | None
     """How much of the averaging step the hold-out guard took; None: it did not look."""
+    steps: int | None = None
+    """Local steps that were made, where the study boxes them in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class ResultsSeen:
     model: ModelSeen | None
     folder: Path | None
     """Where model and hold-out lie."""
+    kept_round: int | None = None
+    """Whose average is the best on the own hold-out so far, where the study keeps that one."""
 
 
 @dataclass(slots=True)
@@ -77,6 +81,7 @@ class _Tally:
     received: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
     eps_u: int | None = None
+    steps: int | None = None
     guard_step: float | None = None
     is_skipped: bool = False
 
@@ -111,6 +116,7 @@ def study_results(home: Home, prefix: str) -> ResultsSeen:
         rounds_seen=rounds,
         neighbours=neighbours_of(study, entries, names),
         model=model,
+        kept_round=past.kept.round if past.kept is not None else None,
         folder=model.path.parent if model is not None and model.path is not None else None,
     )
 
@@ -126,8 +132,8 @@ def _tallies(study: StudyId, entries: Iterable[Entry]) -> dict[int, _Tally]:
         if entry.body.get("study") != study:
             continue
         match kinds.parse(entry):
-            case kinds.TrainDone(round=round_, eps_u=eps_u):
-                of(round_).eps_u = eps_u
+            case kinds.TrainDone(round=round_, eps_u=eps_u, steps=steps):
+                of(round_).eps_u, of(round_).steps = eps_u, steps or None
             case kinds.UpdateReceived(round=round_, sender=sender, verdict=verdict):
                 # The same update may be on record twice after a catch-up; it is one neighbour.
                 if (round_, sender) not in seen:
@@ -158,6 +164,7 @@ def _round(number: int, tally: _Tally, training: int, score: LogLine | None) -> 
         accuracy=None if score is None else score.number("accuracy"),
         seconds=None if score is None else score.number("round_s"),
         guard_step=tally.guard_step,
+        steps=tally.steps,
     )
 
 

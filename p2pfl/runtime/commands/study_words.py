@@ -12,7 +12,7 @@ from p2pfl.averaging import topology
 from p2pfl.averaging.hiding import noise_distance
 from p2pfl.core.encoding import Encoding
 from p2pfl.core.history import StudyHistory
-from p2pfl.core.manifest import Manifest, PrivacyTerms, Target
+from p2pfl.core.manifest import Manifest, PrivacyTerms, StudyTerms, Target
 from p2pfl.core.participants import study_graph
 from p2pfl.core.watch import noise_deviation
 from p2pfl.runtime.commands.code_seen import CodeSeen
@@ -227,7 +227,7 @@ def averaging_words(manifest: Manifest) -> str:
         f"{terms.rule} on a {terms.topology} graph{redrawn}, {shares}; a round counts with "
         f"{study.neighbours_min} neighbour(s) or more, waits at most "
         f"{study.round_deadline_s:g} s for them"
-        f"{stale}{guarded}{_encoding_words(terms.encoding)}{_patience_words(study.patience)}"
+        f"{stale}{guarded}{_encoding_words(terms.encoding)}{_own_decision_words(study)}"
     )
 
 
@@ -241,12 +241,18 @@ def _encoding_words(encoding: Encoding) -> str:
             return "; updates travel as int8, a quarter of the bytes, rounded at random"
 
 
-def _patience_words(rounds: int) -> str:
-    if not rounds:
-        return ""
-    return (
-        f"; a site whose own hold-out gains nothing for {rounds} round(s) only mixes from then on"
+def _own_decision_words(study: StudyTerms) -> str:
+    """What each site decides by itself: when it trains no more, for how long, what it keeps."""
+    stops = (
+        f"; a site whose own hold-out gains nothing for {study.patience} round(s) only mixes from "
+        "then on"
     )
+    boxed = (
+        f"; a round's local work ends after {study.work_limit_s:g} s, however many steps are left"
+    )
+    best = "; each site releases the averaged model that was best on its own hold-out"
+    said = ((stops, study.patience), (boxed, study.work_limit_s), (best, study.keep == "best"))
+    return "".join(words for words, is_on in said if is_on)
 
 
 def robustness_words(manifest: Manifest) -> str:

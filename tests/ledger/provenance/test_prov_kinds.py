@@ -27,6 +27,7 @@ from ledger.provenance.kinds import (
     KindError,
     LogRecovered,
     ModelAdopted,
+    ModelKept,
     ModelReleased,
     NodeOfflineStart,
     PeerHead,
@@ -81,11 +82,13 @@ ONE_OF_EACH: tuple[Record, ...] = (
     StudyClosed(D, "complete", 33),
     StudySteered(D, 4, D, {"learning_rate": "0.25"}, 7),
     TrainDone(D, 0, D, D, D, D, D, D, D, TERMS, 4, 5),
+    TrainDone(D, 1, D, D, D, D, D, D, D, TERMS, 4, 5, 12),
     PrivacySpent(D, D, "column-means", TERMS, 7),
     UpdatePublished(D, 0, D, 140, -1),
     UpdateReceived(D, 0, PEERS[0], 9, D, D, D, "rejected", "not-finite"),
     AGG,
     RoundSkipped(D, 2, "too-few-neighbours"),
+    ModelKept(D, 7, D, "1.5e-3", 3),
     ModelReleased(D, 32, D, "1.5e-3", 3),
     PeerMisbehaved(PEERS[0], "BadSignature", 10),
     RosterChanged(2, D, 4),
@@ -148,7 +151,7 @@ def test_the_layout_names_what_a_body_holds() -> None:
         names = set(layout_of(type(record)))
         # ε of a training stands inside its terms; some kinds have a field that may be absent.
         assert set(record.body()) <= names
-        absent = {"eps_u", "eps_total_u", "witness", "statement", "certificate", "lock"}
+        absent = {"eps_u", "eps_total_u", "steps", "witness", "statement", "certificate", "lock"}
         assert names - set(record.body()) <= absent
 
 
@@ -308,6 +311,7 @@ def test_a_wrong_nested_part_is_refused_by_name(
     [
         ({"dp": 5}, "dp: expected a map with eps_u"),
         ({"dp": TERMS_BODY}, "dp: expected a map with eps_u"),
+        ({"steps": 0}, "steps: expected at least 1, or no such key"),
         ({"eps_u": 4}, "eps_u and eps_total_u inside dp alone"),
         ({"dp": {**TERMS_BODY, "eps_u": 4, "eps_total_u": -5}}, "eps_total_u: expected an integer"),
     ],

@@ -4,18 +4,31 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prov_choices import CHOICES, kept
 from prov_stories import DAY_US, PEERS, START_US, Story, audited, codes, is_clean
 from prov_teller import NO_PRIVACY, plain_story
-from prov_wrongs import DS, NOBODY, STUDY, WRONG, adopted, before_round_1, coded, steered, stood_in
+from prov_wrongs import (
+    DS,
+    NOBODY,
+    STUDY,
+    WRONG,
+    adopted,
+    before_round_1,
+    coded,
+    steered,
+    stood_in,
+)
 
 from ledger.log import ExitCode
 from ledger.provenance import rules
 from ledger.provenance.findings import Rule
 from ledger.provenance.kinds import (
+    AggDone,
     ClockAnomaly,
     ForkFound,
     KeyCompromised,
     KeyRotated,
+    ModelReleased,
     Record,
     RosterChanged,
     SpendingAccepted,
@@ -37,9 +50,12 @@ def test_the_plain_story_is_clean(tmp_path: Path) -> None:
     assert all(check.verdict.value in ("passed", "not checked") for check in report.checks)
 
 
-@pytest.mark.parametrize("name", WRONG)
+ALL = WRONG | CHOICES
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_a_wrong_history_is_found_by_name(tmp_path: Path, name: str) -> None:
-    wrong = WRONG[name]
+    wrong = ALL[name]
     report = audited(tmp_path, wrong.tell(plain_story()))
     assert wrong.code in codes(report), report.findings
     assert report.exit_code is wrong.exit_code
@@ -147,7 +163,7 @@ def test_every_rule_has_a_wrong_history() -> None:
         "start.unconfirmed",
         "steering.denied",
     }
-    assert known - elsewhere - with_peers == {wrong.code for wrong in WRONG.values()}
+    assert known - elsewhere - with_peers == {wrong.code for wrong in ALL.values()}
 
 
 def test_a_disowned_key_that_was_replaced_explains_itself(tmp_path: Path) -> None:
@@ -274,3 +290,21 @@ def test_a_recorded_fork_says_who_is_accused(tmp_path: Path) -> None:
     assert "cosigned two histories" in said["witness"]
     told = to_text(audited(tmp_path / "again", plain_story().add(found["witness"])), 200)
     assert "cosigned two histories of log" in told
+
+
+def test_how_much_local_work_was_boxed_in_time_is_said(tmp_path: Path) -> None:
+    story = plain_story().change(TrainDone, 0, steps=12).change(TrainDone, 2, steps=50)
+    report = audited(tmp_path, story)
+    assert not codes(report)
+    notes = next(check.notes for check in report.checks if check.id == "training")
+    assert any("boxes local work in time: 12 to 50 steps in 2 rounds" in note for note in notes)
+
+
+def test_a_kept_model_that_is_an_average_and_was_released_is_right(tmp_path: Path) -> None:
+    story = plain_story()
+    averages = [told.record for told in story.told if isinstance(told.record, AggDone)]
+    for place in (0, len(averages) - 1):
+        story = story.insert(story.place(ModelReleased), kept(story, place))
+    last = averages[-1]
+    story = story.change(ModelReleased, round=last.round, hash=last.out_hash)
+    assert is_clean(audited(tmp_path, story))
