@@ -28,6 +28,7 @@ FAMILIES: Final = {
     "consortium": "Found a consortium, invite others to it, join one.",
     "roster": "Who belongs to the consortium.",
     "data": "Register and withdraw datasets; data never leaves the site.",
+    "bundle": "MONAI bundles installed at this site.",
     "study": "Draft, propose, read and decide on studies.",
     "node": "Run this site's node.",
     "logs": "What the node did, in readable lines.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli import study_code, study_new, study_plans, study_watch
+from p2pfl.cli import study_bundle, study_code, study_new, study_plans, study_watch
 from p2pfl.cli.context import (
     JsonOption,
     as_typed,
@@ -287,6 +287,8 @@ def _tell(seen: StudySummary, home: Home, *, as_json: bool) -> None:
     )
     if seen.code is not None:
         study_code.tell_code(seen.code)
+    if seen.bundle is not None:
+        study_bundle.tell_bundle(seen.bundle)
 
 
 def _tell_kept(kept: StudyKept, *, as_json: bool) -> None:

@@ -42,6 +42,9 @@ def new(
     gradients: Annotated[
         str, typer.Option(help="With --from, clipped outside or inside your code.")
     ] = "outside",
+    bundle: Annotated[
+        str, typer.Option(help="A bundle from `p2pfl bundle list`.", show_default=False)
+    ] = "",
     argument: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the plan, repeatable.")
     ] = None,
@@ -137,19 +140,19 @@ def new(
     Sites, noise and the initial model are filled in, and said."""
     from p2pfl.cli.progress import working
     from p2pfl.core.encoding import ENCODINGS
-    from p2pfl.core.manifest_code import CODE_PLAN
     from p2pfl.runtime.commands import study_drafting, study_request
     from p2pfl.runtime.commands.opening import read_history
 
-    _check_names(plan, rule, topology)
+    _check_names(rule, topology)
     request = study_request.StudyNew(
         out=out.absolute(),
         data=data,
         name=name,
         schema=schema.absolute() if schema else None,
-        plan=plan if text is None else CODE_PLAN,
+        plan=_plan(plan, text, bundle),
         text=text.absolute() if text else None,
         gradients=cast("Clipped", _one_of("--gradients", gradients, "outside inside")),
+        bundle=bundle,
         arguments=_pairs("--argument", argument),
         rounds=rounds,
         consensus_rounds=consensus_rounds,
@@ -204,13 +207,23 @@ def _tell(drafted: StudyDrafted) -> None:
     say(f"Next: p2pfl study validate {as_typed(drafted.file)}")
 
 
-def _check_names(plan: str, rule: str, topology: str) -> None:
+def _check_names(rule: str, topology: str) -> None:
     from p2pfl.core.manifest import RULES, TOPOLOGIES
-    from p2pfl.runtime.policy import PLANS
 
-    _one_of("--plan", plan, " ".join(PLANS))
     _one_of("--rule", rule, " ".join(RULES))
     _one_of("--topology", topology, " ".join(TOPOLOGIES))
+
+
+def _plan(plan: str, text: Path | None, bundle: str) -> str:
+    from p2pfl.core.manifest_bundle import BUNDLE_PLAN
+    from p2pfl.core.manifest_code import CODE_PLAN
+    from p2pfl.runtime.policy import PLANS
+
+    if bundle and text is not None:
+        raise typer.BadParameter("cannot go with --from", param_hint="--bundle")
+    if bundle or text is not None:
+        return BUNDLE_PLAN if bundle else CODE_PLAN
+    return _one_of("--plan", plan, " ".join(PLANS))
 
 
 def _one_of(option: str, value: str, choices: str) -> str:

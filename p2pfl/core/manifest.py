@@ -23,6 +23,7 @@ from gossip.limits import MANIFEST_BYTES_MAX, MEMBERS_MAX
 from p2pfl.averaging import AveragingError, resolve_parameters
 from p2pfl.core.encoding import ENCODINGS, Encoding
 from p2pfl.core.errors import Inconsistent, MissingKey, OutOfRange
+from p2pfl.core.manifest_bundle import read_bundle
 from p2pfl.core.manifest_code import read_code
 from p2pfl.core.manifest_data import DATA_KEYS, read_data
 from p2pfl.core.manifest_graph import (
@@ -106,7 +107,7 @@ _PLAIN_RULES: Final = (
     "centered_clipping",
 )
 RULES: Final = (*_PLAIN_RULES, "nnm", *(f"nnm+{rule}" for rule in _PLAIN_RULES))
-_SECTIONS: Final = ("study", "plan", "code", "data", "privacy", "averaging", *USES)
+_SECTIONS: Final = ("study", "plan", "code", "bundle", "data", "privacy", "averaging", *USES)
 _STUDY_KEYS: Final = (
     "name",
     "rounds",
@@ -174,8 +175,6 @@ def parse_manifest(raw: bytes) -> Manifest:
     materials = read_materials(root)
     check_materials(materials, study, plan, data)
     check_rounds(study, plan, privacy, averaging)
-    by_patient = privacy.clips_patients
-    code = read_code(root, plan.name, study.parameters, needs_gradients=by_patient)
     return Manifest(
         study=study,
         plan=plan,
@@ -185,7 +184,8 @@ def parse_manifest(raw: bytes) -> Manifest:
         raw=raw,
         study_id=study_id_of(raw),
         materials=materials,
-        code=code,
+        code=read_code(root, plan.name, study.parameters, privacy.clips_patients),
+        bundle=read_bundle(root, plan.name, privacy.clips_patients, averaging.guard),
     )
 
 

@@ -106,9 +106,7 @@ def text_digest(text: str) -> Digest:
     return Digest(hashlib.sha256(text.encode("ascii")).digest())
 
 
-def read_code(
-    root: Table, plan: str, parameters: int, *, needs_gradients: bool
-) -> CodeTerms | None:
+def read_code(root: Table, plan: str, parameters: int, needs_gradients: bool) -> CodeTerms | None:
     """The section, which goes with plan "code" and with nothing else. Raises ManifestError.
 
     parameters: d of the study; needs_gradients: whether single patients' gradients are clipped.
@@ -127,7 +125,7 @@ def read_code(
     return CodeTerms(
         text=text,
         sha256=digest,
-        packages=_packages(table),
+        packages=read_packages(table),
         gradients=_gradients(table, parameters, needs_gradients),
         metrics=(
             table.ranges("metrics", _METRIC, count_max=METRICS_MAX) if table.has("metrics") else {}
@@ -145,7 +143,8 @@ def _text(table: Table) -> str:
     return text
 
 
-def _packages(table: Table) -> dict[str, str]:
+def read_packages(table: Table) -> dict[str, str]:
+    """Third-party packages by the names they are imported with. Raises ManifestError."""
     value = table.value("packages")
     place = table.at("packages")
     if not isinstance(value, dict):

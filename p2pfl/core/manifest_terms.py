@@ -12,6 +12,7 @@ from typing import Final, Literal, NewType
 
 from gossip.identifiers import Digest, SiteId
 from p2pfl.core.encoding import Encoding
+from p2pfl.core.manifest_bundle import BundleTerms
 from p2pfl.core.manifest_code import CodeTerms
 from p2pfl.core.manifest_table import Scalar
 
@@ -360,6 +361,13 @@ class Manifest:
     """Released models it builds on, each use at most once."""
     code: CodeTerms | None = None
     """The plan's text, where it is not one that nodes are shipped with."""
+    bundle: BundleTerms | None = None
+    """The bundle that runs in place of a plan."""
+
+    @property
+    def foreign(self) -> CodeTerms | BundleTerms | None:
+        """What somebody else wrote and this site approves by its hash; None: a shipped plan."""
+        return self.code or self.bundle
 
     @property
     def is_counting(self) -> bool:

@@ -9,6 +9,7 @@ from typing import assert_never
 
 import tomli_w
 
+from p2pfl.core.manifest_bundle import BundleTerms
 from p2pfl.core.manifest_code import CodeTerms
 from p2pfl.core.manifest_terms import (
     AveragingTerms,
@@ -34,6 +35,7 @@ def render_manifest(
     averaging: AveragingTerms,
     materials: tuple[Material, ...] = (),
     code: CodeTerms | None = None,
+    bundle: BundleTerms | None = None,
 ) -> bytes:
     """The canonical TOML of a study. Free keys (arguments, ranges, parameters) are sorted.
 
@@ -49,6 +51,7 @@ def render_manifest(
         "privacy": _privacy(privacy),
         "averaging": _averaging(averaging, study),
         **{material.use: _material(material) for material in materials},
+        **({} if bundle is None else {"bundle": _bundle(bundle)}),
     }
     written = tomli_w.dumps(document)
     return (written if code is None else f"{written}\n{_code(code)}").encode()
@@ -67,6 +70,16 @@ def _code(code: CodeTerms) -> str:
         lines.append(f"metrics = {{ {metrics} }}")
     # A literal string: what stands between the quotes is the text, without any escape.
     return "\n".join([*lines, f"text = '''\n{code.text}'''", ""])
+
+
+def _bundle(bundle: BundleTerms) -> dict[str, object]:
+    values: dict[str, object] = {
+        "name": bundle.name,
+        "sha256": bundle.sha256.hex(),
+        "packages": dict(sorted(bundle.packages.items())),
+    }
+    ranges = {name: list(pair) for name, pair in sorted(bundle.metrics.items())}
+    return values | ({"metrics": ranges} if ranges else {})
 
 
 def _material(material: Material) -> dict[str, object]:

@@ -61,7 +61,7 @@ class Training:
             return "the training process did not say what code it runs"
         self.process = Process.OPEN
         # A researcher's text is named by the node: in its process nobody's word counts.
-        text = self._manifest.code
+        text = self._manifest.foreign
         code_hash = event.code_hash if text is None else text.sha256
         self.environment = drafts.Environment(code_hash, event.env_hash)
         return ""

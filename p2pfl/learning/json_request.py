@@ -7,9 +7,10 @@ counts without it also answers here.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, TextIO
 
 from p2pfl.core.errors import ManifestError
 from p2pfl.learning.errors import LearningError
@@ -20,11 +21,12 @@ Request = Mapping[str, object]
 Answered = Callable[[Request], Mapping[str, object]]
 
 
-def answer_request(answered: Answered) -> int:
+def answer_request(answered: Answered, answers: TextIO | None = None) -> int:
     """Returns the exit code; a refusal is one line on stderr and 1.
 
     answered: raises LearningError, ManifestError or OSError for what is refused. ValueError,
     KeyError and TypeError mean that the request itself is not what the module's docstring says.
+    answers: where the answer goes, standard output if nothing is said.
     """
     try:
         answer = answered(json.loads(sys.stdin.read(REQUEST_BYTES_MAX)))
@@ -36,8 +38,17 @@ def answer_request(answered: Answered) -> int:
         return _complain(f"{error.filename or 'a file'}: {error.strerror}")
     except (ValueError, KeyError, TypeError) as error:
         return _complain(f"the request is not as described in the module: {error!r}")
-    sys.stdout.write(json.dumps(answer) + "\n")
+    out = answers or sys.stdout
+    out.write(json.dumps(answer) + "\n")
+    out.flush()
     return 0
+
+
+def answers_alone() -> TextIO:
+    """Where answers go from now on: what libraries print there goes to standard error instead."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
 
 
 def _complain(sentence: str) -> int:

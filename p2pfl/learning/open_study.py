@@ -20,6 +20,7 @@ import torch
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest, PrivacyTerms
 from p2pfl.learning import fingerprints, results
+from p2pfl.learning.bundles.hosting import BundleTrainer
 from p2pfl.learning.datasets.holdout import counted, split
 from p2pfl.learning.datasets.images import ImagePatients
 from p2pfl.learning.datasets.opening import open_patients
@@ -44,7 +45,7 @@ class OpenStudy:
     """A study with its data prepared and its trainer built."""
 
     manifest: Manifest
-    trainer: Trainer | CellTrainer | Counter
+    trainer: Trainer | CellTrainer | BundleTrainer | Counter
     training_set: Patients
     holdout: Patients
     latest: dict[str, Vector] = field(default_factory=dict)
@@ -57,7 +58,8 @@ class OpenStudy:
         body: manifest (TOML bytes), dataset (path), patient_column, denominator, threads,
         materials (use → path; may be missing); where layers may stay at home, home_layers (path
         of a file); initial (path of the initial model); where prepared images are not for every
-        study, prepared (path of a folder). cells: descriptor of the socket to gradient cells.
+        study, prepared (path of a folder); where the study runs a bundle, bundle (path of its
+        folder). cells: descriptor of the socket to gradient cells.
         Raises RequestRefused, ManifestError, DataRefused, PlanRefused, PrivacyRefused,
         StatisticsRefused, CellsGone.
         """
@@ -84,6 +86,10 @@ class OpenStudy:
             nobody = prepared.rows(np.zeros(prepared.size, dtype=np.bool_))
             return cls(manifest, counter, chosen, nobody)
         training_set, holdout = split(prepared, manifest)
+        if manifest.bundle is not None:
+            folder = Path(_text(body, "bundle"))
+            hosted = BundleTrainer.of(manifest, folder, Path.cwd(), training_set, holdout)
+            return cls(manifest, hosted, training_set, holdout)
         if manifest.code is not None and manifest.code.gradients == "outside":
             outside = CellTrainer(
                 manifest,

@@ -6,7 +6,8 @@ nothing is written, recorded or released. Loss and scores are computed from pati
 paying for it, so they are for the people at the site alone.
 
 In:  {manifest: path, dataset: path ("": patients that do not exist, drawn by the schema),
-      patient_column, denominator, rounds, materials: use → path}
+      patient_column, denominator, rounds, materials: use → path,
+      bundle: folder ("": none)}
 Out: {parameters, patients_train, patients_holdout, notes, prepare_s,
       rounds: [{seconds, steps, loss, auc (null: one label only), measures: {name: value}}]}
 """
@@ -24,13 +25,14 @@ import torch
 
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest
+from p2pfl.learning.bundles.hosting import BundleTrainer
 from p2pfl.learning.datasets.holdout import split
 from p2pfl.learning.datasets.opening import open_patients
 from p2pfl.learning.datasets.patients import Patients
 from p2pfl.learning.datasets.synthetic import synthetic_patients
 from p2pfl.learning.errors import RequestRefused
 from p2pfl.learning.initial import initial_model
-from p2pfl.learning.json_request import answer_request
+from p2pfl.learning.json_request import answer_request, answers_alone
 from p2pfl.learning.materials import Materials
 from p2pfl.learning.training import RandomBytes, Trainer
 from p2pfl.learning.vector import Vector
@@ -50,15 +52,21 @@ def rehearse(
     rounds: int,
     random_bytes: RandomBytes,
     start: Vector | None = None,
+    bundle: Path | None = None,
 ) -> list[dict[str, object]]:
     """Work alone for some rounds, as the study's training process would, and score each model.
 
     random_bytes: key source of the privacy noise, os.urandom unless results have to repeat;
-    start: the released model that the study goes on from, if any.
+    start: the released model that the study goes on from, if any; bundle: the folder of its bundle.
     Raises PlanRefused, ModelRefused, PrivacyRefused, Diverged.
     """
-    trainer = Trainer(manifest, train, denominator=denominator, random_bytes=random_bytes)
-    model = initial_model(manifest) if start is None else start
+    trainer: Trainer | BundleTrainer
+    if bundle is not None:
+        trainer = BundleTrainer.of(manifest, bundle, Path.cwd(), train, holdout)
+        model = trainer.initial() if start is None else start
+    else:
+        trainer = Trainer(manifest, train, denominator=denominator, random_bytes=random_bytes)
+        model = initial_model(manifest) if start is None else start
     done: list[dict[str, object]] = []
     for round_ in range(rounds):
         started_s = time.perf_counter()
@@ -76,7 +84,7 @@ def rehearse(
 def main() -> int:
     """Answer one JSON request from stdin on stdout."""
     torch.set_num_threads(1)
-    return answer_request(_answered)
+    return answer_request(_answered, answers_alone())
 
 
 def _answered(request: Mapping[str, object]) -> dict[str, object]:
@@ -100,7 +108,7 @@ def _answered(request: Mapping[str, object]) -> dict[str, object]:
             patient_column=column,
             standards=materials.standards,
             # What a researcher's code prepares of images is of use to no study: it is thrown away.
-            prepared=None if manifest.code is None else Path.cwd() / "prepared",
+            prepared=None if manifest.foreign is None else Path.cwd() / "prepared",
         )
     else:
         prepared = synthetic_patients(manifest.data, SYNTHETIC, manifest.study.seed)
@@ -114,6 +122,7 @@ def _answered(request: Mapping[str, object]) -> dict[str, object]:
         rounds=rounds,
         random_bytes=os.urandom,
         start=materials.start,
+        bundle=Path(str(request["bundle"])) if request.get("bundle") else None,
     )
     return {
         "parameters": manifest.study.parameters,

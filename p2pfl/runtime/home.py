@@ -116,6 +116,11 @@ class Home:
         return self.path / "data"
 
     @property
+    def bundles(self) -> Path:
+        """MONAI bundles that people here added, each under its digest; absent without any."""
+        return self.path / "bundles"
+
+    @property
     def studies(self) -> Path:
         """Manifests, `<study hex>.toml`."""
         return self.path / "studies"

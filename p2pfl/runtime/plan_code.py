@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from ledger.provenance.kinds import CodeApproved
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.manifest_code import text_digest
+from p2pfl.runtime.bundles import bundle_with
 from p2pfl.runtime.confinement.errors import ConfinementError
 from p2pfl.runtime.confinement.terms import Limits, Terms, terms_here
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
+from p2pfl.runtime.home import Home
 from p2pfl.runtime.training_answers import TrainingError
 
 ABSENT = ""
@@ -43,10 +46,10 @@ def recorded_versions(versions: Mapping[str, str]) -> dict[str, str]:
 def check_startable(
     manifest: Manifest, approved: CodeApproved | None, confinement: Terms | None
 ) -> None:
-    """Whether the study's own text may be started here, now. Raises TrainingError.
+    """Whether the study's own code may be started here, now. Raises TrainingError.
 
     approved: what the present approval read of it."""
-    code = manifest.code
+    code = manifest.foreign
     if code is None:
         return
     if confinement is None:
@@ -55,7 +58,9 @@ def check_startable(
             "this machine cannot confine the study's code, so it was not started: "
             "`p2pfl doctor` says what is missing",
         )
-    if approved is None or {approved.text, code.sha256} != {text_digest(code.text)}:
+    # A bundle's bytes are looked at where they are handed over, in `bundle_started`.
+    ran = code.sha256 if manifest.code is None else text_digest(manifest.code.text)
+    if approved is None or {approved.text, code.sha256} != {ran}:
         raise TrainingError(
             "other-code",
             "the study's code is not what was approved here, so it was not started: revoke the "
@@ -71,6 +76,18 @@ def check_startable(
             f"{approved.versions.get(name) or 'none'}: revoke the study and approve it again, or "
             "install what was approved",
         )
+
+
+def bundle_started(home: Home, manifest: Manifest) -> Path | None:
+    """The folder of the study's bundle, every byte of it looked at again; None without one.
+
+    Raises TrainingError."""
+    if manifest.bundle is None:
+        return None
+    try:
+        return bundle_with(home, manifest.bundle.sha256).folder.resolve()
+    except OperatorError as error:
+        raise TrainingError("other-code", f"{error.message} {error.fix}") from error
 
 
 def confinement_for_code(limits: Limits | None = None) -> Terms:

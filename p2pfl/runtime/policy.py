@@ -14,6 +14,7 @@ import tomli_w
 
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.manifest import RULES, Manifest, checked_delta
+from p2pfl.core.manifest_bundle import BUNDLE_PLAN
 from p2pfl.core.manifest_code import CODE_PLAN
 from p2pfl.core.manifest_table import Table, parse_toml
 from p2pfl.runtime.errors import EXIT_CONFIG, OperatorError, as_sentence
@@ -149,7 +150,7 @@ def _policy(table: Table) -> Policy:
         else default.patients_min,
         units=_codes(table, "units", default.units, ("patient", "record", "site")),
         rules=_codes(table, "rules", default.rules, RULES),
-        plans=_codes(table, "plans", default.plans, (*PLANS, CODE_PLAN)),
+        plans=_codes(table, "plans", default.plans, (*PLANS, CODE_PLAN, BUNDLE_PLAN)),
         roles=_codes(table, "roles", default.roles, ()),
         faulty_witnesses=table.integer("faulty_witnesses", 0, 255)
         if table.has("faulty_witnesses")
@@ -220,6 +221,14 @@ def objections(
 
 def _against_plan(policy: Policy, manifest: Manifest) -> Iterator[Objection]:
     code = manifest.code
+    if manifest.bundle is not None:
+        if BUNDLE_PLAN not in policy.plans:
+            yield Objection(
+                "bundle",
+                "the study runs a MONAI bundle, and policy.toml does not name "
+                f'"{BUNDLE_PLAN}" in plans',
+            )
+        return
     if manifest.plan.name not in policy.plans and code is None:
         yield Objection("plan", f"policy.toml does not allow the plan {manifest.plan.name}")
     if code is None:

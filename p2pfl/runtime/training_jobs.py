@@ -29,7 +29,7 @@ from p2pfl.runtime.gradient_keeper import start_with_cells
 from p2pfl.runtime.guarding import Compared
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.models_given import ModelsGiven, runs_inside
-from p2pfl.runtime.plan_code import check_startable
+from p2pfl.runtime.plan_code import bundle_started, check_startable
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_process import TrainingProcess
 from p2pfl.runtime.update_privacy import protected_model
@@ -95,11 +95,12 @@ class TrainingJobs:
         study = effect.study
         await self.kill(study)
         await asyncio.to_thread(check_startable, effect.manifest, effect.code, self._confinement)
+        bundle = await asyncio.to_thread(bundle_started, self._home, effect.manifest)
         data = await asyncio.to_thread(self._dataset_file, effect.dataset)
         scratch = await asyncio.to_thread(self._fresh_scratch, study)
         log = self._home.logs / f"training-{study.hex()[:12]}.log"
         await asyncio.to_thread(self._models.begin, effect.manifest)
-        terms = await asyncio.to_thread(self._terms, effect.manifest, data)
+        terms = await asyncio.to_thread(self._terms, effect.manifest, data, bundle)
         process = await self._started(log, scratch, terms, effect.manifest)
         earlier, self._processes[study] = self._processes.get(study), process
         if earlier is not None:  # two were asked for at once: one process per study
@@ -108,6 +109,7 @@ class TrainingJobs:
         given = partial(self._models.path, manifest)
         # What a researcher's code prepares of images is of use to no other study.
         own = {"prepared": str(scratch / "prepared")} if runs_inside(manifest) else {}
+        own |= {} if bundle is None else {"bundle": str(bundle)}
         answer = await process.ask(
             "open",
             manifest=manifest.raw,
@@ -256,7 +258,7 @@ class TrainingJobs:
             return str(self._blobs.path(model))
         return str(await asyncio.to_thread(self._models.path, manifest, model))
 
-    def _terms(self, manifest: Manifest, data: DatasetFile) -> Terms | None:
+    def _terms(self, manifest: Manifest, data: DatasetFile, bundle: Path | None) -> Terms | None:
         """What this study's process may reach: its data, models as they are, its own folders.
 
         None: whatever this user may. The folder of released models is there in any case."""
@@ -266,6 +268,7 @@ class TrainingJobs:
         if self._confinement is None:
             return None
         read = (data.path.resolve(), *data.read, self._models.folder(manifest))
+        read += () if bundle is None else (bundle,)
         own = self._scratch(study)
         write = (own,) if runs_inside(manifest) else (own, released, *data.write)
         return self._confinement.with_paths(read, write)

@@ -14,6 +14,7 @@ from p2pfl.core.manifest import (
     Target,
     render_manifest,
 )
+from p2pfl.core.manifest_bundle import BundleTerms
 from p2pfl.core.manifest_code import CodeTerms
 
 SITES = tuple(SiteId(bytes([index]) * 32) for index in range(5))
@@ -75,7 +76,14 @@ def rendered(
     privacy: PrivacyTerms = PRIVACY,
     averaging: AveragingTerms = AVERAGING,
     code: CodeTerms | None = None,
+    bundle: BundleTerms | None = None,
 ) -> bytes:
     return render_manifest(
-        study=study, plan=plan, data=data, privacy=privacy, averaging=averaging, code=code
+        study=study,
+        plan=plan,
+        data=data,
+        privacy=privacy,
+        averaging=averaging,
+        code=code,
+        bundle=bundle,
     )

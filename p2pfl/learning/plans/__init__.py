@@ -40,6 +40,8 @@ def plan_of(manifest: Manifest) -> Plan:
     """The plan of a study: a shipped one, or the researcher's text, which is run for it.
 
     A text is run only in a process that gave up its rights before. Raises PlanRefused."""
+    if manifest.bundle is not None:
+        raise PlanRefused("a bundle is no plan: it runs in its study's training process alone")
     if manifest.code is None:
         return plan_named(manifest.plan.name)
     if not is_confined():

@@ -19,12 +19,7 @@ def checked_model(made: object, line: int) -> nn.Module:
     Raises PlanRefused."""
     if not isinstance(made, nn.Module):
         raise PlanRefused(f"{FILE} line {line}: model returned no torch.nn.Module")
-    for name, part in made.named_modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            raise PlanRefused(
-                f'{FILE} line {line}: the layer "{name}" is a batch norm, which keeps statistics '
-                "of patients outside the model vector: use GroupNorm or InstanceNorm"
-            )
+    refuse_batch_norms(made, f"{FILE} line {line}")
     trained = [(name, one) for name, one in made.named_parameters() if one.requires_grad]
     if not trained:
         raise PlanRefused(f"{FILE} line {line}: the model has no parameters to train")
@@ -35,6 +30,16 @@ def checked_model(made: object, line: int) -> nn.Module:
                 "expected float32 as the model is made, on the CPU"
             )
     return without_sharing(made)
+
+
+def refuse_batch_norms(module: nn.Module, whose: str) -> None:
+    """Raises PlanRefused where a layer keeps statistics of patients beside its parameters."""
+    for name, part in module.named_modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            raise PlanRefused(
+                f'{whose}: the layer "{name}" is a batch norm, which keeps statistics of patients '
+                "outside the model vector: use GroupNorm or InstanceNorm"
+            )
 
 
 def with_transform(module: nn.Module, transform: Callable[..., Any] | None) -> nn.Module:

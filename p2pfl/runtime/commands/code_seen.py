@@ -79,8 +79,8 @@ def code_seen(home: Home | None, history: History | None, manifest: Manifest) ->
 
 def kept_by(manifest: Manifest) -> str:
     """Who keeps the study's privacy terms: the node, the approved code, or nobody."""
-    assert manifest.code is not None, "asked of studies with a text of their own"
-    return KEPT_BY[manifest.code.gradients] if manifest.privacy.is_private else "nobody"
+    assert manifest.foreign is not None, "asked of studies with code of their own"
+    return KEPT_BY[manifest.foreign.gradients] if manifest.privacy.is_private else "nobody"
 
 
 def _approved_before(
@@ -147,8 +147,10 @@ def require_approvable(manifest: Manifest) -> None:
 
 
 def code_drafts(manifest: Manifest) -> Iterator[Draft]:
-    """What goes on record with an approval: the text's hash, and the packages as they are here."""
-    code = manifest.code
+    """What goes on record with an approval: the code's hash, and the packages as they are here.
+
+    Of a bundle, its digest."""
+    code = manifest.foreign
     if code is None:
         return
     versions = recorded_versions(versions_here(code.packages))

@@ -20,6 +20,7 @@ from p2pfl.runtime.commands.budgets import (
     released,
     reserved,
 )
+from p2pfl.runtime.commands.bundles import require_approvable_bundle
 from p2pfl.runtime.commands.clock import check_clock, moment
 from p2pfl.runtime.commands.code_seen import code_drafts, require_approvable
 from p2pfl.runtime.commands.codes import checked_code
@@ -94,6 +95,7 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
     _check_open(site, manifest)
     _check_policy(site, manifest, terms)
     require_approvable(manifest)
+    require_approvable_bundle(site.home, manifest)
     require_room(site.home.blobs, manifest, keep_of(site.home))
     check_unchanged(site.home, dataset)
     # The study's own terms may differ from those the data was registered with.

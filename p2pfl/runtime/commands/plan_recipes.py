@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from p2pfl.core.manifest import Scalar
+from p2pfl.core.manifest_bundle import BUNDLE_PLAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ def recipe_arguments(
     plan: str, given: Mapping[str, Scalar], *, is_private: bool
 ) -> dict[str, Scalar]:
     """The manifest's arguments: the recipe's, and over them what the proposer gave."""
+    if plan == BUNDLE_PLAN:  # its configuration has them all
+        return dict(given)
     recipe = RECIPES.get(plan, _PLAIN)
     written: dict[str, Scalar] = {"learning_rate": recipe.learning_rate, "momentum": 0.9}
     if not is_private:

@@ -15,10 +15,12 @@ from ledger.provenance import kinds
 from p2pfl.core.history import History, Standing
 from p2pfl.core.manifest import MANIFEST_BYTES_MAX, Manifest, StudyId, parse_manifest
 from p2pfl.runtime.blobs import vector_of
+from p2pfl.runtime.commands.bundles import bundle_seen
 from p2pfl.runtime.commands.clock import moment
 from p2pfl.runtime.commands.code_seen import code_seen
 from p2pfl.runtime.commands.opening import Site, installed_roster, read_history, required_roster
 from p2pfl.runtime.commands.plan_texts import require_readable, try_text
+from p2pfl.runtime.commands.study_bundle import check_bundle
 from p2pfl.runtime.commands.study_drafting import hindrances, make_initial_model
 from p2pfl.runtime.commands.study_lookup import find_study, kept_manifests, read_manifest
 from p2pfl.runtime.commands.study_words import StudySummary, apart_words, summary
@@ -91,7 +93,9 @@ def study_validate(home: Home, request: StudyFile) -> StudySummary:
     manifest = parse_manifest(read_bounded(request.file, MANIFEST_BYTES_MAX))
     _check_plan(manifest)
     _check_text(manifest)
-    return summary(manifest, installed_roster(home), None, code_seen(None, None, manifest))
+    check_bundle(home, manifest)
+    seen, bundle = code_seen(None, None, manifest), bundle_seen(home, None, manifest)
+    return summary(manifest, installed_roster(home), None, seen, bundle)
 
 
 def study_propose(site: Site, request: StudyPropose) -> StudyKept:
@@ -154,7 +158,9 @@ def study_show(home: Home, prefix: str) -> StudySummary:
     history = read_history(home)
     manifest = read_manifest(home, find_study(home, history, prefix))
     seen = code_seen(home, history, manifest)
-    return summary(manifest, installed_roster(home), history.study(manifest.study_id), seen)
+    bundle = bundle_seen(home, history, manifest)
+    past = history.study(manifest.study_id)
+    return summary(manifest, installed_roster(home), past, seen, bundle)
 
 
 def _check_for_us(manifest: Manifest, roster: Roster, me: SiteId, now_us: int) -> None:
@@ -185,7 +191,7 @@ def _check_for_us(manifest: Manifest, roster: Roster, me: SiteId, now_us: int) -
 def _check_plan(manifest: Manifest) -> None:
     """A plan that no node has would be approved and then fail everywhere."""
     name = manifest.plan.name
-    if name not in PLANS and manifest.code is None:
+    if name not in PLANS and manifest.foreign is None:
         nearest = difflib.get_close_matches(name, PLANS, n=1)
         hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
         raise OperatorError(

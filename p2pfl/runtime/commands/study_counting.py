@@ -43,7 +43,8 @@ def with_materials(
     if request.go_on_from:
         material, found = material_of(home, me, request.go_on_from, "start")
         terms, source = found.manifest.data, found.manifest
-        if request.text is None:  # with a text of one's own, its arguments are one's own, too
+        # With a text or a bundle of one's own, its arguments are one's own, too.
+        if request.text is None and not request.bundle:
             _require_shipped(source)
             arguments = {**source.plan.arguments, **(request.arguments or {})}
             request = replace(request, plan=source.plan.name, arguments=arguments)
@@ -73,6 +74,13 @@ def with_materials(
 
 def _require_shipped(source: Manifest) -> None:
     """Raises OperatorError for a study whose plan is a researcher's own text."""
+    if source.bundle is not None:
+        raise OperatorError(
+            f"{source.study.name} runs a bundle, which is not taken over silently.",
+            fix="To train its model further, name the bundle with --bundle as well; models of "
+            "bundles cannot be tried with --evaluate.",
+            exit_code=EXIT_USAGE,
+        )
     if source.code is not None:
         raise OperatorError(
             f"{source.study.name} has a plan of its own, which is not taken over silently.",

@@ -34,6 +34,7 @@ from p2pfl.runtime.commands.budgets import ask_accountant
 from p2pfl.runtime.commands.datasets import usable_dataset
 from p2pfl.runtime.commands.opening import required_roster
 from p2pfl.runtime.commands.plan_recipes import recipe_arguments
+from p2pfl.runtime.commands.study_bundle import try_bundle, with_bundle
 from p2pfl.runtime.commands.study_code import make_coded_model, with_text
 from p2pfl.runtime.commands.study_counting import bounded, counting, with_materials
 from p2pfl.runtime.commands.study_rendering import rendered
@@ -99,6 +100,8 @@ def study_new(home: Home, history: History, request: StudyNew, *, now_s: int) ->
     )
     if request.text is not None:
         draft = with_text(draft, request.text, request.gradients)
+    if request.bundle:
+        draft = with_bundle(home, draft, request.bundle)
     manifest = _completed(home, draft)
     if not request.round_deadline_s:
         manifest = _with_deadline(manifest)
@@ -130,6 +133,8 @@ def _completed(home: Home, draft: Manifest) -> Manifest:
     if start is not None:
         terms = replace(draft.study, initial_model=start.model, parameters=start.parameters)
         return rendered(replace(draft, study=terms))
+    if draft.bundle is not None:  # was tried, and made its initial model then
+        return rendered(draft)
     if draft.is_counting and draft.privacy.is_private:
         # The plan knows the norm; a larger one never hurts while it is asked.
         asked = rendered(replace(draft, privacy=replace(draft.privacy, clip_norm=CLIP_NORM_MAX)))
@@ -170,6 +175,9 @@ def make_initial_model(home: Home, manifest: Manifest) -> InitialModel:
 
     Raises OperatorError, with the plan's own complaint about its arguments.
     """
+    if manifest.bundle is not None:
+        tried = try_bundle(home, manifest)
+        return InitialModel(tried.initial, tried.parameters, 0.0)
     if manifest.code is not None:
         return InitialModel(*make_coded_model(home, manifest), 0.0)
     with tempfile.TemporaryDirectory(prefix=".initial-", dir=home.blobs) as directory:
@@ -230,7 +238,7 @@ def _plan(request: StudyNew) -> PlanTerms:
         request.arguments or {},
         is_private=request.privacy != "none" and request.unit != "site",
     )
-    rate = arguments["learning_rate"]
+    rate = arguments.get("learning_rate", 0.0)
     ranges = {}
     if isinstance(rate, int | float) and not isinstance(rate, bool) and rate > 0:
         ranges["learning_rate"] = (rate / 50, rate * 4)

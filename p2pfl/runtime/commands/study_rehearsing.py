@@ -15,6 +15,7 @@ from ledger.log import LogReader
 from p2pfl.core.history import History, Standing
 from p2pfl.core.manifest import MANIFEST_BYTES_MAX, Manifest, parse_manifest
 from p2pfl.core.names import DatasetId
+from p2pfl.runtime.bundles import bundle_with
 from p2pfl.runtime.children import output_of, printable, run_module
 from p2pfl.runtime.commands.budgets import MICRO, epsilon_tables, released, reserved
 from p2pfl.runtime.commands.datasets import dataset_meant
@@ -181,7 +182,7 @@ def _seen(
 def _check_own(history: History, manifest: Manifest) -> None:
     """Another site's code meets patients only once it is approved here. Raises OperatorError."""
     past = history.studies.get(manifest.study_id)
-    if manifest.code is None or past is None or not past.proposer:
+    if manifest.foreign is None or past is None or not past.proposer:
         return  # a shipped plan, or a manifest that nobody proposed: a researcher's own
     is_approved = past.standing is Standing.APPROVED and past.code is not None
     if not is_approved:
@@ -220,23 +221,31 @@ def _materials(home: Home, manifest: Manifest) -> dict[str, str]:
         ) from None
 
 
+def _bundle(home: Home, manifest: Manifest) -> tuple[Path, ...]:
+    """The folder of the study's bundle, if it has one. Raises OperatorError."""
+    if manifest.bundle is None:
+        return ()
+    return (bundle_with(home, manifest.bundle.sha256).folder.resolve(),)
+
+
 def _rehearse(
     home: Home, manifest: Manifest, dataset: LocalDataset | None, denominator: int, rounds: int
 ) -> Tried:
     """dataset None: on patients that do not exist."""
-    materials = _materials(home, manifest)
+    materials, bundle = _materials(home, manifest), _bundle(home, manifest)
     request: dict[str, object] = {
         "dataset": "" if dataset is None else str(dataset.file),
         "patient_column": "" if dataset is None else dataset.patient_column,
         "denominator": denominator,
         "rounds": rounds,
         "materials": materials,
+        "bundle": str(bundle[0]) if bundle else "",
     }
     purpose = "The dry run"
     with confined_folders(manifest) as (given, work):
         request["manifest"] = str(given / "study.toml")
         raw = json.dumps(request).encode()
-        if manifest.code is None:
+        if manifest.foreign is None:
             finished = run_module(_MODULE, (), given=raw, deadline_s=DEADLINE_S, purpose=purpose)
         else:
             read, _ = ((), ()) if dataset is None else reached_by_training(dataset)
@@ -244,7 +253,7 @@ def _rehearse(
             finished = run_confined(
                 _MODULE,
                 given=raw,
-                read=(given, *own, *read, *map(Path, materials.values())),
+                read=(given, *own, *read, *bundle, *map(Path, materials.values())),
                 work=work,
                 deadline_s=DEADLINE_S,
                 purpose=purpose,
@@ -265,9 +274,9 @@ def _rehearse(
 
 def _as_declared(manifest: Manifest, tried: RoundTried) -> RoundTried:
     """Of a researcher's measures, those that its manifest names, in their ranges."""
-    if manifest.code is None:
+    if manifest.foreign is None:
         return tried
-    ranges = manifest.code.metrics
+    ranges = manifest.foreign.metrics
     kept = {
         name: round(value, 4)
         for name, value in tried.measures.items()

@@ -16,5 +16,6 @@ def rendered(draft: Manifest) -> Manifest:
             averaging=draft.averaging,
             materials=draft.materials,
             code=draft.code,
+            bundle=draft.bundle,
         )
     )

@@ -28,6 +28,8 @@ class StudyNew:
     text: Path | None = None
     """A researcher's own plan, with plan "code"."""
     gradients: Clipped = "outside"
+    bundle: str = ""
+    """A bundle of this site by name or digest, with plan "bundle"."""
     arguments: Mapping[str, Scalar] | None = None
     rounds: int = 30
     consensus_rounds: int = 3

@@ -15,6 +15,7 @@ from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest, PrivacyTerms, StudyTerms, Target
 from p2pfl.core.participants import study_graph
 from p2pfl.core.watch import noise_deviation
+from p2pfl.runtime.commands.bundles import BundleSeen
 from p2pfl.runtime.commands.code_seen import CodeSeen
 
 _CLAIMS = (topology.Claim.NONE, topology.Claim.LIMIT, topology.Claim.YES)
@@ -53,6 +54,8 @@ class StudySummary:
     """Neighbours that cannot reach each other, in words; empty if all can."""
     code: CodeSeen | None = None
     """A researcher's own text, where the plan is one."""
+    bundle: BundleSeen | None = None
+    """The bundle, where the study runs one."""
 
 
 def summary(
@@ -60,6 +63,7 @@ def summary(
     roster: Roster | None,
     past: StudyHistory | None,
     code: CodeSeen | None = None,
+    bundle: BundleSeen | None = None,
 ) -> StudySummary:
     """Describe a study; `past` is what this site recorded about it, if anything."""
     study = manifest.study
@@ -94,6 +98,7 @@ def summary(
         robustness=robustness_words(manifest),
         apart="" if roster is None else apart_words(manifest, roster),
         code=code,
+        bundle=bundle,
     )
 
 

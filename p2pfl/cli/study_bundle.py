@@ -1,0 +1,110 @@
+"""A bundle on the screen, alone or as a study's: what reading finds, and what changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from p2pfl.cli.context import say, say_fields, say_table, say_wrapped
+
+if TYPE_CHECKING:
+    from p2pfl.runtime.commands.bundles import BundleReport, BundleSeen
+
+CHARACTERS_MAX: Final = 60
+"""Of an expression in a table; --json has it whole."""
+
+
+def tell_bundle(seen: BundleSeen) -> None:
+    """Everything there is to know before somebody lets it run."""
+    say()
+    say_fields([("bundle", seen.name), ("digest", f"SHA-256 {seen.sha256.hex()}")])
+    _tell_packages(seen)
+    if seen.measures:
+        say_wrapped(f"It may report, to people at the site alone: {'; '.join(seen.measures)}.")
+    if not seen.is_installed or seen.report is None:
+        say_wrapped(
+            "It is NOT INSTALLED here, and bundles never come from other sites: get its folder as "
+            "its author publishes it and add it with `p2pfl bundle add FOLDER`. Only the very same "
+            "bytes have this digest."
+        )
+        return
+    say(f"Installed here, every byte looked at: {len(seen.files)} files in")
+    say(seen.folder)
+    say_table(
+        ("file", "SHA-256"),
+        [(path[-60:], digest.hex()[:12]) for path, digest in seen.files],
+    )
+    _tell_report(seen.report)
+    _tell_diff(seen)
+
+
+def _tell_packages(seen: BundleSeen) -> None:
+    if not seen.packages:
+        return
+    if not any(one.proposed for one in seen.packages):
+        say_table(("package", "here"), [(one.name, one.here or "-") for one in seen.packages])
+        return
+    say_table(
+        ("package", "proposer has", "here", ""),
+        [
+            (
+                one.name,
+                one.proposed,
+                one.here or "-",
+                "NOT INSTALLED" if not one.here else "" if one.here == one.proposed else "differs",
+            )
+            for one in seen.packages
+        ],
+    )
+
+
+def _tell_report(report: BundleReport) -> None:
+    say(f"Licence: {report.license or 'not stated'}.")
+    if report.problem:
+        say(f"It cannot be read: {report.problem}.")
+        return
+    say_wrapped(
+        f"Its configurations have called: {', '.join(sorted({one.name for one in report.targets}))}"
+    )
+    if report.expressions:
+        say("Its configurations evaluate, as Python:")
+        say_table(
+            ("file", "at", "expression"),
+            [
+                (one.file.removeprefix("configs/"), one.place[-24:], _short(one.text))
+                for one in report.expressions
+            ],
+        )
+    for script in report.scripts:
+        problem = f", which is no Python: {script.problem}" if script.problem else ""
+        say_wrapped(f"{script.file}{problem} imports {', '.join(script.imports) or 'nothing'}.")
+    calls = [
+        (f"{script.file}:{call.line}", call.what, call.kind)
+        for script in report.scripts
+        for call in script.calls
+    ]
+    if calls:
+        say("Reading its Python files finds, for you to look at:")
+        say_table(("where", "what", "has to do with"), calls)
+    if report.left_out:
+        say(f"{report.left_out} more are not listed.")
+    say_wrapped(
+        "Reading finds what is written plainly, and no more. What a bundle can reach is limited by "
+        "confinement, whatever it tries."
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= CHARACTERS_MAX else text[: CHARACTERS_MAX - 1] + "…"
+
+
+def _tell_diff(seen: BundleSeen) -> None:
+    if seen.compared_with is None:
+        return
+    if not seen.compared_with:
+        say("No bundle was approved at this site before.")
+    elif not seen.diff:
+        say(f"It is the very bundle that was approved here for {seen.compared_with}.")
+    else:
+        say(f"What differs from the bundle that was approved here for {seen.compared_with}:")
+        for line in seen.diff:
+            say(f"  {line}")
