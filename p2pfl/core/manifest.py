@@ -185,7 +185,13 @@ def parse_manifest(raw: bytes) -> Manifest:
         study_id=study_id_of(raw),
         materials=materials,
         code=read_code(root, plan.name, study.parameters, privacy.clips_patients),
-        bundle=read_bundle(root, plan.name, privacy.clips_patients, averaging.guard),
+        bundle=read_bundle(
+            root,
+            plan.name,
+            clips_patients=privacy.clips_patients,
+            guard=averaging.guard,
+            work_limit_s=study.work_limit_s,
+        ),
     )
 
 

@@ -64,10 +64,13 @@ def bundle_digest(files: Mapping[str, bytes]) -> Digest:
     return Digest(hashlib.sha256(_DOMAIN + "".join(lines).encode()).digest())
 
 
-def read_bundle(root: Table, plan: str, clips_patients: bool, guard: str) -> BundleTerms | None:
+def read_bundle(
+    root: Table, plan: str, *, clips_patients: bool, guard: str, work_limit_s: float
+) -> BundleTerms | None:
     """The section, which goes with plan "bundle" and with nothing else. Raises ManifestError.
 
-    clips_patients: whether the study's privacy is for single patients; guard: of [averaging].
+    clips_patients: whether the study's privacy is for single patients; guard: of [averaging];
+    work_limit_s: of [study].
     """
     if plan != BUNDLE_PLAN:
         if root.has("bundle"):
@@ -81,6 +84,10 @@ def read_bundle(root: Table, plan: str, clips_patients: bool, guard: str) -> Bun
         )
     if guard != "none":
         raise Inconsistent("averaging.guard", 'has to be "none": a bundle gives no losses')
+    if work_limit_s:
+        raise Inconsistent(
+            "study.work_limit_s", "does not go with a bundle: it trains whole epochs"
+        )
     table = root.table("bundle", _KEYS)
     return BundleTerms(
         name=table.text("name", NAME, NAME_WORDS),

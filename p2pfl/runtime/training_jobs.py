@@ -30,6 +30,7 @@ from p2pfl.runtime.guarding import Compared
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.models_given import ModelsGiven, runs_inside
 from p2pfl.runtime.plan_code import bundle_started, check_startable
+from p2pfl.runtime.release_pace import ReleasePace
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_process import TrainingProcess
 from p2pfl.runtime.update_privacy import protected_model
@@ -73,6 +74,7 @@ class TrainingJobs:
         self._processes: dict[StudyId, TrainingProcess] = {}
         self._manifests: dict[StudyId, Manifest] = {}
         self._models = ModelsGiven(home, blobs)
+        self._pace = ReleasePace()
 
     def pids(self) -> tuple[int, ...]:
         """Process ids of the running training processes."""
@@ -136,8 +138,8 @@ class TrainingJobs:
         return await TrainingProcess.start(log, scratch, self._program, terms)
 
     async def train(self, effect: fx.Train) -> None:
-        """One round of local work."""
-        study = effect.study
+        """One round of local work. What foreign code made leaves at the end of a fixed length."""
+        study, asked_s = effect.study, asyncio.get_running_loop().time()
         out = self._scratch(study) / f"round-{effect.round}.safetensors"
         try:
             answer = await self._ask(
@@ -158,6 +160,8 @@ class TrainingJobs:
             return
         await asyncio.to_thread(out.unlink, missing_ok=True)
         spending, loss, planned = done.spending, done.loss, done.planned
+        took_s = asyncio.get_running_loop().time() - asked_s
+        await asyncio.sleep(self._pace.wait_s(self._manifests[study], took_s))
         self._submit(
             ev.Trained(study, effect.round, model, size, spending, loss, done.seconds, planned)
         )

@@ -42,6 +42,7 @@ def test_privacy_for_single_patients_is_refused_with_a_bundle() -> None:
     [
         ('name = "bundle"', 'name = "tabular-mlp"', 'bundle goes with plan.name = "bundle"'),
         ('rule = "', 'guard = "holdout"\nrule = "', "averaging.guard has to be"),
+        ("seed = 7", "seed = 7\nwork_limit_s = 5.0", "study.work_limit_s does not go with"),
         ('name = "risk"', 'name = "../risk"', "bundle.name"),
         ('sha256 = "0001', 'sha256 = "', "bundle.sha256"),
         ('name = "risk"', 'name = "risk"\ntext = "x"', "bundle.text"),

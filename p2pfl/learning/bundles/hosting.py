@@ -109,7 +109,7 @@ class BundleTrainer:
         loss = float(np.mean(self._losses)) if self._losses else 0.0
         privacy = self._manifest.privacy
         steps = privacy.steps_per_round if privacy.is_by_update else max(1, len(self._losses))
-        return LocalWork(vector, loss if math.isfinite(loss) else 0.0, steps)
+        return LocalWork(vector, loss if math.isfinite(loss) else 0.0, steps, steps)
 
     def score(self, vector: Vector, on: Patients) -> Score:
         """What the bundle's evaluator says of a model: the metrics that the study names.

@@ -13,6 +13,7 @@ from gossip.keys import read_keys
 from gossip.roster import Roster
 from ledger.provenance import kinds
 from p2pfl.core.encoding import blob_size_bytes
+from p2pfl.core.errors import ManifestError
 from p2pfl.core.history import History
 from p2pfl.core.manifest import (
     MANIFEST_BYTES_MAX,
@@ -43,13 +44,16 @@ from p2pfl.runtime.datasets import schema_of
 from p2pfl.runtime.errors import (
     EXIT_CANNOT_CREATE,
     EXIT_DATA,
+    EXIT_REFUSED,
     EXIT_USAGE,
     OperatorError,
+    as_sentence,
 )
 from p2pfl.runtime.home import Home, read_bounded, write_durably
 from p2pfl.runtime.policy import Policy, objections, read_policy
 
 CLIP_NORM_MAX = 1e6
+SITES_MIN = 2
 DEADLINE_S = 120.0
 """The longest wait for neighbours while nothing is known of them; what is learnt shortens it."""
 SLOW_LINE_BITS_PER_S = 1_000_000
@@ -69,9 +73,21 @@ class StudyDrafted:
 def study_new(home: Home, history: History, request: StudyNew, *, now_s: int) -> StudyDrafted:
     """Write a complete manifest to `request.out` and keep its initial model in the home.
 
-    Nothing is recorded and nobody is told: that is `study propose`. Raises OperatorError or
-    ManifestError; then no file was written.
+    Nothing is recorded and nobody is told: that is `study propose`. Raises OperatorError; then no
+    file was written.
     """
+    try:
+        return _drafted(home, history, request, now_s)
+    except ManifestError as error:
+        raise OperatorError(
+            as_sentence(f"The study would be refused: {error}"),
+            fix="No file was written: change the command's options, or the schema, and run it "
+            "again.",
+            exit_code=EXIT_DATA,
+        ) from error
+
+
+def _drafted(home: Home, history: History, request: StudyNew, now_s: int) -> StudyDrafted:
     if request.out.exists():
         raise OperatorError(
             f"{request.out} exists.",
@@ -79,6 +95,13 @@ def study_new(home: Home, history: History, request: StudyNew, *, now_s: int) ->
             exit_code=EXIT_CANNOT_CREATE,
         )
     roster = required_roster(home)
+    if len(roster.sites) < SITES_MIN:
+        raise OperatorError(
+            f"{roster.consortium} has one member; a study needs at least {SITES_MIN} sites.",
+            fix="Invite another with `p2pfl consortium invite`; to try a plan out alone, use "
+            "`p2pfl simulate`.",
+            exit_code=EXIT_REFUSED,
+        )
     dataset = usable_dataset(home, history, request.data)
     registered = history.datasets[DatasetId(dataset.ds)].terms
     me = read_keys(home.keys).site

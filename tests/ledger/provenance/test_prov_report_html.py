@@ -14,6 +14,7 @@ import pytest
 from prov_crowd import crowd_names, crowd_story
 from prov_stories import DAY_US, ME, MICRO, PEERS, START_US, Story, audited, digest, write
 from prov_teller import NO_PRIVACY, plain_story
+from prov_wrongs import coded
 from test_prov_report import eventful_story
 
 from ledger.log import ExitCode, Finding, FindingCode, LogReader, Verification
@@ -111,6 +112,15 @@ def test_every_page_is_whole_and_asks_nothing_of_the_network(tmp_path: Path) -> 
             xml.fromstring(picture)  # noqa: S314 -- drawn by us a moment ago
         assert report.verdict.split("(")[0].strip() in page.replace("&#39;", "'")
         assert all(limit in page for limit in LIMITS)
+
+
+def test_code_that_was_approved_stands_among_the_decisions(tmp_path: Path) -> None:
+    story = plain_story()
+    approved = story.insert(story.place(StudyApproved) + 1, coded())
+    page = to_html(audited(tmp_path, approved))
+    said = f"runs approved code {digest('code').hex()[:16]} with torch 2.13.0, confined at level C"
+    assert f"{said}; the node itself keeps its privacy terms" in page
+    assert "code approved with it" in page
 
 
 def test_names_from_a_ledger_cannot_become_markup(tmp_path: Path) -> None:
