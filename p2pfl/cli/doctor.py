@@ -49,7 +49,7 @@ def _machine(home: Home) -> list[Examination]:
 
     return [
         ("python", machine.check_python),
-        ("confinement", machine.check_confinement),
+        ("confinement", lambda: machine.check_confinement(doctoring_home.level_asked(home))),
         ("torch", machine.check_torch),
         ("libp2p", machine.check_libp2p),
         ("memory", machine.check_memory),

@@ -53,6 +53,7 @@ def start(
 
 
 CONFINED = {
+    "B": "level B: training reaches its data and sees nothing else of this machine",
     "C": "level C: training reaches its data and nothing else of this machine",
     "D": "level D: training is not confined; `p2pfl doctor` says why",
 }

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from p2pfl.runtime.children import Finished, last_line
-from p2pfl.runtime.confinement.terms import LAUNCHER, Limits
+from p2pfl.runtime.confinement.starting import confined_command
+from p2pfl.runtime.confinement.terms import Limits
 from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.plan_code import confinement_for_code
 
@@ -45,14 +46,15 @@ def run_confined(
     """
     limits = Limits(file_bytes=FILE_BYTES_MAX)
     bare = confinement_for_code(limits)
-    terms = bare.with_paths(tuple(path.resolve() for path in read), (work.resolve(),))
+    terms = bare.with_paths(tuple(read), (work,))
+    environment = _environment(work)
     # Our own interpreter and module names; the text is in a file that the module reads.
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", LAUNCHER, terms.to_text(), "-m", module, *arguments],
+        confined_command(terms, ("-m", module, *arguments), environment),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=_environment(work),
+        env=environment,
         cwd=work,
         start_new_session=True,  # without a terminal, which it could write commands into
     )

@@ -12,7 +12,7 @@ from typing import Final
 
 from p2pfl.runtime.confinement.cell_filter import cell_program
 from p2pfl.runtime.confinement.errors import ConfinementError
-from p2pfl.runtime.confinement.terms import Terms, keeper_terms_here
+from p2pfl.runtime.confinement.terms import Terms, keeper_terms
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_process import TrainingProcess
 
@@ -24,7 +24,7 @@ async def start_with_cells(
 ) -> TrainingProcess:
     """A training process whose gradients come from cells. Raises OSError, TrainingError."""
     try:
-        keeper_terms, cell_filter = keeper_terms_here(), cell_program()
+        given, cell_filter = keeper_terms(terms), cell_program()
     except ConfinementError as error:
         raise TrainingError("confinement", f"no gradient cells on this machine: {error}") from error
     asking, keeping = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -34,7 +34,7 @@ async def start_with_cells(
             log,
             scratch,
             (*KEEPER, "--control", control, "--filter", filter_text),
-            keeper_terms,
+            given,
             inherited=(keeping.fileno(),),
         )
         try:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -221,32 +221,42 @@ def _measured(config: Config, observer: NodeObserver) -> "Measured | None":
 
 def _leveled(shown: Json, standing: Standing) -> Json:
     assert isinstance(shown, dict), "a status has fields"
-    return {**shown, "confinement": standing.level.value}
+    return {**shown, "confinement": standing.level.value, "confinement_reason": standing.reason}
 
 
 async def _confinement(home: Home, observer: NodeObserver) -> Standing:
-    """How well training is confined on this machine; a warning where it is not at all.
+    """How well training is confined on this machine; a warning where less than it could be.
 
-    The plans shipped with the node run all the same: they are as trusted as the node is. Raises
-    OperatorError where the policy asks for more."""
+    Raises OperatorError where the policy asks for more."""
     standing = await asyncio.to_thread(probed, home.policy)
     least = read_policy(home.policy)[0].confinement_min
-    level = standing.level.value
+    level, reason = standing.level.value, standing.reason
     if level > least:
         raise OperatorError(
             f"Training processes are confined to level {level} on this machine, and policy.toml "
-            f"asks for {least}: {standing.reason}.",
-            fix="`p2pfl doctor` says what to install; or change confinement_min in policy.toml.",
+            f"asks for {least}: {reason}.",
+            fix=f'`p2pfl doctor` says what to install; or write confinement_min = "{level}" into '
+            f"policy.toml: {LEVELS_ALLOWED[standing.level]}.",
             exit_code=EXIT_REFUSED,
         )
     if standing.level is Level.D:
-        reason = standing.reason
         sentence = f"training runs unconfined (level {level}): {reason}"
-        observer.log.warning("confinement", offered=level, reason=reason, sentence=sentence)
+    elif standing.is_below_what_is_installed:
+        sentence = f"training processes are confined at level {level} and no better: {reason}"
     else:
         sentence = f"training processes are confined (level {level}), as one of them found"
         observer.log.info("confinement", offered=level, sentence=sentence)
+        return standing
+    observer.log.warning("confinement", offered=level, reason=reason, sentence=sentence)
     return standing
+
+
+LEVELS_ALLOWED: Final = {
+    Level.B: "training has namespaces of its own",
+    Level.C: "training is confined by Landlock and a filter, without namespaces of its own",
+    Level.D: "plans shipped with the node then train unconfined, researchers' code does not run",
+}
+"""What a policy allows that asks for this level and no more."""
 
 
 def _now_us() -> int:

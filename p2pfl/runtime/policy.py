@@ -33,6 +33,8 @@ PLANS: Final = (
     "evaluation",
 )
 
+CONFINEMENT_MIN: Final = "C"
+"""What a site asks for that says nothing about it."""
 _KEYS: Final = (
     "allow_no_privacy",
     "allow_privacy_by_code",
@@ -58,8 +60,9 @@ class Policy:
     """Whether a study with mechanism "none" may be approved here."""
     allow_privacy_by_code: bool = False
     """Whether a researcher's own code may be what keeps a study's ε: no node could enforce it."""
-    confinement_min: str = "D"
-    """The weakest level at which a node starts here; researchers' code needs C in any case."""
+    confinement_min: str = CONFINEMENT_MIN
+    """The weakest level at which a node starts here. "D": the plans shipped with it train
+    unconfined where this machine can do no better; researchers' code needs C in any case."""
     epsilon_cap: float = 8.0
     """Cap of a dataset over all studies, unless `data add --epsilon-cap` says less."""
     delta: str = "1e-3"
@@ -138,7 +141,7 @@ def _policy(table: Table) -> Policy:
         allow_privacy_by_code=table.boolean("allow_privacy_by_code")
         if table.has("allow_privacy_by_code")
         else default.allow_privacy_by_code,
-        confinement_min=table.choice("confinement_min", ("C", "D"))
+        confinement_min=table.choice("confinement_min", ("B", "C", "D"))
         if table.has("confinement_min")
         else default.confinement_min,
         epsilon_cap=table.number("epsilon_cap", 0.001, 100.0)

@@ -271,7 +271,7 @@ class TrainingJobs:
         released.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._confinement is None:
             return None
-        read = (data.path.resolve(), *data.read, self._models.folder(manifest))
+        read = (data.path, *data.read, self._models.folder(manifest))
         read += () if bundle is None else (bundle,)
         own = self._scratch(study)
         write = (own,) if runs_inside(manifest) else (own, released, *data.write)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pfl.runtime.children import printable
-from p2pfl.runtime.confinement.terms import LAUNCHER, Terms
+from p2pfl.runtime.confinement.starting import confined_command, parent_seen
+from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.frames import FrameError, encode_frame, read_frame
 from p2pfl.runtime.training_answers import TrainingError
 
@@ -67,18 +68,19 @@ class TrainingProcess:
         """Start a process with a clean environment; it answers nothing until `open`.
 
         log: gets what it says on standard error. scratch: its working directory.
-        program: the command line; the node's pid is added. confinement: what it may reach.
+        program: the command line, which begins with our interpreter; the number of the parent it
+        will see is added. confinement: what it may reach.
         inherited: open descriptors that it gets. companion: a process that ends with it.
         Raises OSError."""
         environment = _environment()
         if confinement is not None:
-            program = (program[0], "-m", LAUNCHER, confinement.to_text(), *program[1:])
             homes = dict.fromkeys(("HOME", "TMPDIR", "MPLCONFIGDIR"), str(scratch))
             environment |= homes | {"JOBLIB_MULTIPROCESSING": "0"}
+            program = confined_command(confinement, program[1:], environment)
         process = await asyncio.create_subprocess_exec(
             *program,
             "--parent",
-            str(os.getpid()),
+            str(parent_seen(confinement)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -91,7 +93,7 @@ class TrainingProcess:
 
     @property
     def pid(self) -> int:
-        """Process id, for status and for tests."""
+        """Process id of it, or of bubblewrap around it: whoever ends that ends it."""
         return self._process.pid
 
     @property

@@ -34,7 +34,8 @@ from p2pfl.learning.gradient_cells.asking import Cells
 from p2pfl.learning.gradient_cells.wire import Task
 from p2pfl.privacy.noise import GaussianStream
 from p2pfl.runtime.confinement.cell_filter import cell_program
-from p2pfl.runtime.confinement.terms import Terms, keeper_terms_here, terms_here
+from p2pfl.runtime.confinement.starting import confined_command
+from p2pfl.runtime.confinement.terms import Terms, keeper_terms, terms_here
 from simulations.benchmarks.report import (
     Measured,
     at_most,
@@ -91,9 +92,11 @@ print(time.process_time() - started)
 
 def child(terms: Terms | None, script: Path, *arguments: str) -> str:
     """What a program prints, confined or not."""
-    launched = () if terms is None else ("-m", "p2pfl.runtime.confinement.launch", terms.to_text())
+    program = (str(script), *arguments)
+    bare = (sys.executable, *program)
+    started = bare if terms is None else confined_command(terms, program, environment())
     return subprocess.run(  # noqa: S603 - our own interpreter and script
-        [sys.executable, *launched, str(script), *arguments],
+        started,
         env=environment(),
         capture_output=True,
         text=True,
@@ -257,13 +260,13 @@ def kept(raw: bytes) -> Iterator[Cells]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
+            program = (
+                *("-m", "p2pfl.learning.gradient_cells.keeper"),
+                *("--control", str(theirs.fileno())),
+                *("--filter", base64.b64encode(cell_program()).decode()),
+            )
             keeper = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [
-                    *(sys.executable, "-m", "p2pfl.runtime.confinement.launch"),
-                    *(keeper_terms_here().to_text(), "-m", "p2pfl.learning.gradient_cells.keeper"),
-                    *("--control", str(theirs.fileno())),
-                    *("--filter", base64.b64encode(cell_program()).decode()),
-                ],
+                confined_command(keeper_terms(terms_here()), program, environment()),
                 env=environment(),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),

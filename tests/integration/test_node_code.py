@@ -283,7 +283,7 @@ def test_code_of_others_meets_patients_only_after_the_approval(undecided: Consor
         ),
         pytest.param(
             TEXT.replace("return weight", "open('/etc/passwd')\n        return weight"),
-            "plan.py line 20: fails: PermissionError",
+            "plan.py line 20: fails: ",
             marks=pytest.mark.nodes,
         ),
     ],

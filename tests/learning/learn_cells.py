@@ -22,8 +22,8 @@ from p2pfl.learning.gradient_cells.asking import Cells, Clock
 from p2pfl.learning.gradient_cells.wire import Task
 from p2pfl.runtime.confinement.cell_filter import cell_program
 from p2pfl.runtime.confinement.errors import ConfinementError
-from p2pfl.runtime.confinement.terms import keeper_terms_here
-from p2pfl.runtime.training_process import LAUNCHER
+from p2pfl.runtime.confinement.starting import confined_command, parent_seen
+from p2pfl.runtime.confinement.terms import keeper_terms, terms_here
 
 FEATURES = 4
 TERMS = table(FEATURES)
@@ -77,25 +77,26 @@ def kept() -> Iterator[tuple[Callable[[bytes], Cells], subprocess.Popen[bytes]]]
 
     Skips where they cannot be confined."""
     try:
-        terms, cell_filter = keeper_terms_here(), cell_program()
+        terms, cell_filter = keeper_terms(terms_here()), cell_program()
     except ConfinementError as error:
         pytest.skip(f"this machine cannot confine: {error}")
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
+            environment = {
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                "OMP_NUM_THREADS": "1",
+                "USER": "node",
+            }
+            program = (
+                *("-m", "p2pfl.learning.gradient_cells.keeper"),
+                *("--control", str(theirs.fileno())),
+                *("--filter", base64.b64encode(cell_filter).decode()),
+                *("--parent", str(parent_seen(terms))),
+            )
             keeper = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", LAUNCHER, terms.to_text()),
-                    *("-m", "p2pfl.learning.gradient_cells.keeper"),
-                    *("--control", str(theirs.fileno())),
-                    *("--filter", base64.b64encode(cell_filter).decode()),
-                    *("--parent", str(os.getpid())),
-                ],
-                env={
-                    "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-                    "OMP_NUM_THREADS": "1",
-                    "USER": "node",
-                },
+                confined_command(terms, program, environment),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

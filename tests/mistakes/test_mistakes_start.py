@@ -135,7 +135,7 @@ def test_confinement_is_missing(row: Row, stage: Stage, tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     level, sentence, fix = ran.stdout.splitlines()
-    assert level == "warn"
+    assert level == "fail"
     assert begins_like(row.says, sentence)
     assert begins_like(row.fix, fix)
 

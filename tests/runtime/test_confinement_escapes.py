@@ -7,24 +7,38 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from p2pfl.runtime.confinement.bubblewrap import found_here
 from p2pfl.runtime.confinement.errors import ConfinementError
 from p2pfl.runtime.confinement.launch import EXIT_NOT_CONFINED
-from p2pfl.runtime.confinement.terms import Limits, Terms, keeper_terms_here, terms_here
+from p2pfl.runtime.confinement.starting import confined_command
+from p2pfl.runtime.confinement.terms import Level, Limits, Terms, keeper_terms, terms_here
 
-LAUNCHER = (sys.executable, "-m", "p2pfl.runtime.confinement.launch")
 SECRET = "the node's key"
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-def here() -> Terms:
+@pytest.fixture(scope="module")
+def best() -> Terms:
+    """Of the best level of this machine."""
     try:
         return terms_here()
     except ConfinementError as error:
         pytest.skip(f"this machine cannot confine: {error}")
+
+
+@pytest.fixture(params=[Level.B, Level.C], ids=lambda level: level.value)
+def terms(request: pytest.FixtureRequest, best: Terms) -> Terms:
+    """Of each level of this machine."""
+    if request.param is Level.B and best.bubblewrap is None:
+        pytest.skip(f"no level B here: {found_here(best.user, best.read).reason}")
+    return best if request.param is Level.B else replace(best, bubblewrap=None)
 
 
 @pytest.fixture
@@ -36,19 +50,21 @@ def scratch(tmp_path: Path) -> Path:
     return folder
 
 
-def confined(
-    scratch: Path, code: str, terms: Terms | None = None
-) -> subprocess.CompletedProcess[str]:
+def confined(scratch: Path, code: str, terms: Terms) -> subprocess.CompletedProcess[str]:
     script = scratch / "plan.py"
     script.write_text(code)
     outside = scratch.parent
-    given = (terms or here()).with_paths((outside / "data.csv",), (scratch,))
+    given = terms.with_paths((outside / "data.csv",), (scratch,))
+    return run(given, script, outside, scratch)
+
+
+def run(terms: Terms, *program: Path) -> subprocess.CompletedProcess[str]:
+    """A script with its arguments; the last is where it runs, too."""
+    scratch = program[-1]
+    environment = ENVIRONMENT | {"HOME": str(scratch)}
     return subprocess.run(
-        [*LAUNCHER, given.to_text(), str(script), str(outside)],
-        env={
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            "HOME": str(scratch),
-        },
+        confined_command(terms, [str(word) for word in program], environment),
+        env=environment,
         cwd=scratch,
         capture_output=True,
         text=True,
@@ -58,7 +74,7 @@ def confined(
     )
 
 
-def test_what_training_needs_works(scratch: Path) -> None:
+def test_what_training_needs_works(scratch: Path, terms: Terms) -> None:
     code = """
 import math, sys, threading
 from pathlib import Path
@@ -73,23 +89,41 @@ import numpy
 assert math.isclose((numpy.ones((300, 300)) @ numpy.ones(300)).sum(), 90_000)
 print("trained")
 """
-    done = confined(scratch, code)
+    done = confined(scratch, code, terms)
     assert done.stdout == "trained\n", done.stderr
     assert done.returncode == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has powers to give up")
-def test_root_keeps_no_power_but_to_read(scratch: Path) -> None:
-    (scratch.parent / "data.csv").chmod(0)
-    code = """
-import sys
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+WHO = """
+import os, sys
 from pathlib import Path
-assert Path(sys.argv[1], "data.csv").read_text().startswith("age")
 said = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-print(*(int(said[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")))
+held = [int(said[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")]
+print({*os.getresuid(), *os.getresgid(), *os.getgroups()}, *held)
+assert os.stat(".").st_uid == os.getuid()
 """
-    done = confined(scratch, code)
-    assert done.stdout == "0 4 4 0 0\n", done.stderr
+
+
+@AS_ROOT
+def test_a_root_node_s_process_is_another_user_whose_only_power_is_to_read(
+    scratch: Path, terms: Terms
+) -> None:
+    (scratch.parent / "data.csv").chmod(0)
+    done = confined(
+        scratch, WHO + "assert Path(sys.argv[1], 'data.csv').read_text()[0] == 'a'", terms
+    )
+    assert terms.user not in (None, 0)
+    assert done.stdout == f"{{{terms.user}}} 0 4 4 0 0\n", done.stderr
+
+
+@AS_ROOT
+def test_nothing_runs_as_root_even_where_the_terms_forget_to_say_as_whom(
+    scratch: Path, terms: Terms
+) -> None:
+    done = confined(scratch, "print('ran')", replace(terms, user=None))
+    assert (done.returncode, done.stdout) == (EXIT_NOT_CONFINED, "")
+    assert "run the node as an ordinary user" in done.stderr
 
 
 ESCAPES = {
@@ -121,7 +155,9 @@ ESCAPES = {
     "signals its parent": "os.kill(os.getppid(), 0)",
     "signals everybody": "os.kill(-1, 0)",
     "signals a process by descriptor": "os.pidfd_open(os.getppid())",
-    "becomes another user": "os.setresuid(1, 1, 1) if os.getuid() == 0 else os.setuid(0)",
+    "becomes another user": "os.setresuid(1, 1, 1)",
+    "becomes root": "os.setuid(0)",
+    "becomes root again": "os.setresuid(-1, 0, -1)",
     "raises its own limits": "resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))",
     "traces its parent": "call(libc.ptrace, 16, os.getppid(), 0, 0)",
     "copies its parent's memory": "call(libc.process_vm_readv, os.getppid(), 0, 0, 0, 0, 0)",
@@ -156,45 +192,67 @@ ESCAPES = {
 }
 
 
-@pytest.mark.parametrize("what", ESCAPES)
-def test_an_escape_is_refused(scratch: Path, what: str) -> None:
-    limits = Limits(address_space_bytes=2 << 30, file_bytes=8 << 20, open_files=256)
-    terms = replace(here(), limits=limits)
-    code = f"""
+PRELUDE = """
 import ctypes, errno, fcntl, os, resource, signal, socket, subprocess, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EXDEV, errno.EROFS)
 libc = ctypes.CDLL(None, use_errno=True)
 def call(function, *arguments):
     done = function(*arguments)
-    refused = ctypes.get_errno() in (errno.EPERM, errno.EACCES, errno.ENOSYS)
-    assert done != -1 or not refused, "refused"
+    assert done != -1 or ctypes.get_errno() not in REFUSED, "refused"
 outside = sys.argv[1]
-{ESCAPES[what]}
-print("ESCAPED")
 """
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        (scratch / "port").write_text(str(listening.getsockname()[1]))
-        done = confined(scratch, code, terms)
+SMALL = Limits(address_space_bytes=2 << 30, file_bytes=8 << 20, open_files=256)
+
+
+@pytest.mark.parametrize("what", ESCAPES)
+def test_an_escape_is_refused(scratch: Path, best: Terms, what: str) -> None:
+    with listening(scratch):
+        code = f'{PRELUDE}\n{ESCAPES[what]}\nprint("ESCAPED")\n'
+        done = confined(scratch, code, replace(best, limits=SMALL))
     assert "ESCAPED" not in done.stdout
     assert done.returncode != 0
     assert SECRET not in done.stdout + done.stderr
+    check_nothing_happened(scratch)
+
+
+def test_without_bubblewrap_no_escape_gets_further(scratch: Path, best: Terms) -> None:
+    """All of them in one process of level C."""
+    code = f"""{PRELUDE}
+for what, code in {ESCAPES!r}.items():
+    try:
+        exec(code)
+    except BaseException:
+        continue
+    print("ESCAPED:", what)
+print("tried")
+"""
+    terms = replace(best, limits=SMALL, bubblewrap=None)
+    with listening(scratch):
+        done = confined(scratch, code, terms)
+    assert done.stdout == "tried\n", done.stderr
+    assert SECRET not in done.stderr
+    check_nothing_happened(scratch)
+
+
+@contextmanager
+def listening(scratch: Path) -> Iterator[None]:
+    """Somebody to connect to."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        (scratch / "port").write_text(str(found.getsockname()[1]))
+        yield
+
+
+def check_nothing_happened(scratch: Path) -> None:
     assert (scratch.parent / "data.csv").read_text() == "age,sick\n50,1\n"
     assert not (scratch.parent / "left").exists()
 
 
-def test_the_keeper_of_cells_gets_no_further_and_may_only_fork(scratch: Path) -> None:
+def test_the_keeper_of_cells_gets_no_further_and_may_only_fork(scratch: Path, terms: Terms) -> None:
     """Every escape in one process of the keeper's terms, each in a child of its own."""
-    here()
-    terms = keeper_terms_here()
+    given = keeper_terms(terms).with_paths((scratch,), ())
     tried = {what: code for what, code in ESCAPES.items() if what not in FOR_OTHER_LIMITS}
-    code = f"""
-import ctypes, errno, fcntl, os, resource, signal, socket, subprocess, sys
-libc = ctypes.CDLL(None, use_errno=True)
-def call(function, *arguments):
-    done = function(*arguments)
-    refused = ctypes.get_errno() in (errno.EPERM, errno.EACCES, errno.ENOSYS)
-    assert done != -1 or not refused, "refused"
-outside = sys.argv[1]
+    code = f"""{PRELUDE}
 for what, code in {tried!r}.items():
     child = os.fork()
     if child == 0:
@@ -208,47 +266,36 @@ for what, code in {tried!r}.items():
 print("tried")
 """
     script = scratch / "plan.py"
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        (scratch / "port").write_text(str(listening.getsockname()[1]))
+    with listening(scratch):
         script.write_text(code)
-        done = subprocess.run(
-            [*LAUNCHER, terms.with_paths((scratch,), ()).to_text(), str(script), scratch.parent],
-            env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            cwd=scratch,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            start_new_session=True,
-            check=False,
-        )
+        done = run(given, script, scratch.parent, scratch)
     assert done.stdout == "tried\n", done.stderr
-    assert (scratch.parent / "data.csv").read_text() == "age,sick\n50,1\n"
+    check_nothing_happened(scratch)
 
 
 FOR_OTHER_LIMITS = {"starts a child", "takes all memory"}
 """The keeper forks by design, and its memory is limited to more than this one test's."""
 
 
-def test_a_process_that_cannot_be_confined_runs_nothing(scratch: Path) -> None:
-    terms = here().with_paths((scratch / "missing",), ())
-    done = confined(scratch, "print('ran')", terms)
-    assert done.returncode == EXIT_NOT_CONFINED
+def test_a_process_that_cannot_be_confined_runs_nothing(scratch: Path, terms: Terms) -> None:
+    done = confined(scratch, "print('ran')", terms.with_paths((scratch / "missing",), ()))
+    assert done.returncode == (EXIT_NOT_CONFINED if terms.bubblewrap is None else 1)
     assert "ran" not in done.stdout
-    assert "missing cannot be opened" in done.stderr
+    assert f"{scratch}/missing" in done.stderr
 
 
-def test_terms_survive_the_command_line() -> None:
-    terms = here()
+def test_terms_survive_the_command_line(terms: Terms) -> None:
     assert Terms.from_text(terms.to_text()) == terms
 
 
-def test_a_confined_process_ends_with_its_node(scratch: Path) -> None:
-    given = here().with_paths((), (scratch,))
+def test_a_confined_process_ends_with_its_node(scratch: Path, terms: Terms) -> None:
+    given = terms.with_paths((), (scratch,))
     script = scratch / "plan.py"
     script.write_text("print('ready', flush=True)\nwhile True: pass\n")
+    command = confined_command(given, [str(script)], ENVIRONMENT)
     starter = f"""
 import os, subprocess, sys
-child = subprocess.Popen({[*LAUNCHER, given.to_text(), str(script)]!r}, stdout=subprocess.PIPE)
+child = subprocess.Popen({command!r}, stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
 os.kill(os.getpid(), {signal.SIGKILL.value})

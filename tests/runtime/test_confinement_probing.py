@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.runtime.confinement import probing, terms
+from p2pfl.runtime.confinement import bubblewrap, probing, terms
 from p2pfl.runtime.confinement.errors import ConfinementError
 from p2pfl.runtime.confinement.probing import probed
-from p2pfl.runtime.confinement.terms import Level, Terms, level_here, terms_here
+from p2pfl.runtime.confinement.terms import Level, Terms, terms_here
 
 
 @pytest.fixture
@@ -27,11 +27,54 @@ def needed() -> Terms:
         pytest.skip(f"this machine cannot confine: {error}")
 
 
-def test_a_machine_with_both_layers_is_at_level_c(outside: Path) -> None:
-    needed()
+def test_a_machine_has_the_level_of_what_works_on_it(outside: Path) -> None:
+    terms = needed()
     found = probed(outside)
-    assert (found.level, found.reason) == (Level.C, "")
-    assert level_here() is Level.C
+    if terms.bubblewrap is not None:
+        assert (found.level, found.reason) == (Level.B, "")
+    else:
+        assert found.level is Level.C
+        assert "bubblewrap" in found.reason
+
+
+def test_a_machine_without_bubblewrap_is_at_level_c(
+    outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed()
+    monkeypatch.setattr(bubblewrap, "FOLDERS", "/nowhere")
+    found = probed(outside)
+    assert (found.level, found.reason) == (Level.C, "bubblewrap is not installed")
+    assert not found.is_below_what_is_installed
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        # As AppArmor or a container have it.
+        (
+            "echo bwrap: setting up uid map: Permission denied >&2; exit 1",
+            "bubblewrap does not work here: bwrap: setting up uid map: Permission denied",
+        ),
+        # One that starts what it is given, and nothing else: two levels are tried.
+        (
+            'while [ "$1" != -- ]; do shift; done; shift; exec "$@"',
+            "with bubblewrap, a confined process shared its node's ipc",
+        ),
+    ],
+    ids=["refused", "pretends"],
+)
+def test_a_bubblewrap_that_does_not_work_is_no_level_b_and_the_reason_is_told(
+    outside: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
+) -> None:
+    needed()
+    bwrap = outside.parent / "bwrap"
+    bwrap.write_text(f"#!/bin/sh\n{script}\n")
+    bwrap.chmod(0o755)
+    monkeypatch.setattr(bubblewrap, "FOLDERS", str(outside.parent))
+    found = probed(outside)
+    assert found.level is Level.C
+    assert found.reason.startswith(reason)
+    assert found.is_below_what_is_installed
 
 
 def test_a_file_that_can_be_read_after_all_is_found(
@@ -65,7 +108,6 @@ def test_a_machine_without_a_layer_is_at_level_d_and_says_what_is_missing(
     found = probed(outside)
     assert found.level is Level.D
     assert "no Landlock" in found.reason
-    assert level_here() is Level.D
 
 
 def test_a_process_that_does_not_start_is_no_confinement(

@@ -27,7 +27,7 @@ from p2pfl.learning.plans.arguments import Arguments, steered
 from p2pfl.learning.plans.code import CodePlan, code_plan
 from p2pfl.learning.plans.code_declared import refused_at
 from p2pfl.learning.vector import Vector
-from p2pfl.runtime.confinement import landlock, seccomp
+from p2pfl.runtime.confinement import capabilities, landlock, seccomp
 
 _PR_SET_PDEATHSIG: Final = 1
 _READ: Final = 3
@@ -53,6 +53,7 @@ def become(task: int, answer: int, cell_filter: bytes, keeper: int, limit_s: flo
             os._exit(1)
         _keep_only(task, answer)
         sys.stdin, sys.stdout, sys.stderr = io.StringIO(), _Nowhere(), _Nowhere()
+        capabilities.keep_none()
         landlock.restrict((), ())
         seccomp.load(cell_filter)
     except BaseException:

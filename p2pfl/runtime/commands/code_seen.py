@@ -19,7 +19,7 @@ from p2pfl.core.manifest import Manifest, StudyId
 from p2pfl.core.manifest_code import CodeTerms, Gradients
 from p2pfl.runtime.commands.plan_texts import CodeReport, report_of
 from p2pfl.runtime.commands.study_lookup import read_manifest
-from p2pfl.runtime.confinement.terms import level_here
+from p2pfl.runtime.confinement.probing import standing_here
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.plan_code import confinement_for_code, recorded_versions, versions_here
@@ -154,7 +154,7 @@ def code_drafts(manifest: Manifest) -> Iterator[Draft]:
     if code is None:
         return
     versions = recorded_versions(versions_here(code.packages))
-    level = level_here().value
+    level = standing_here().level.value
     approved = kinds.CodeApproved(
         manifest.study_id, code.sha256, kept_by(manifest), level, versions
     )

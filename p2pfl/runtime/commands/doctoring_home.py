@@ -21,12 +21,20 @@ from p2pfl.runtime.control_call import node_is_running
 from p2pfl.runtime.datasets import check_unchanged, data_key, local_datasets
 from p2pfl.runtime.errors import BlobError, OperatorError
 from p2pfl.runtime.home import Home, read_bounded
-from p2pfl.runtime.policy import read_policy
+from p2pfl.runtime.policy import CONFINEMENT_MIN, read_policy
 
 BLOBS_SAMPLED: Final = 32
 SAMPLED_BYTES_MAX: Final = 256 << 20
 FILES_NAMED: Final = 3
 CARD_BYTES_MAX: Final = 8192
+
+
+def level_asked(home: Home) -> str:
+    """The weakest confinement that this site's policy allows, or the default without a policy."""
+    try:
+        return read_policy(home.policy)[0].confinement_min
+    except OperatorError:
+        return CONFINEMENT_MIN  # another check says what is wrong with the policy
 
 
 def newest_entry_us(home: Home) -> int | None:

@@ -10,7 +10,6 @@ import platform
 import re
 import shutil
 import sys
-import tempfile
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final
@@ -19,8 +18,9 @@ from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.clock import BEHIND_US_MAX, moment
 from p2pfl.runtime.commands.doctoring import Checks, fail, ok, warn
 from p2pfl.runtime.confinement import landlock
-from p2pfl.runtime.confinement.probing import probed
+from p2pfl.runtime.confinement.probing import standing_here
 from p2pfl.runtime.confinement.terms import Level
+from p2pfl.runtime.policy import CONFINEMENT_MIN
 
 DISTRIBUTION: Final = "p2pfl-node"
 PYTHON: Final = ((3, 11), (3, 14))
@@ -58,18 +58,29 @@ def check_python() -> Checks:
     yield fail("python", f"{sentence}, supported are {wanted}.", f"Install Python {wanted}.")
 
 
-def check_confinement() -> Checks:
-    """Whether training processes can be kept from what they do not need."""
-    # Any file of ours that is not a library will do: no confined process may read it.
-    with tempfile.NamedTemporaryFile() as outside:
-        standing = probed(Path(outside.name))
+def check_confinement(least: str = CONFINEMENT_MIN) -> Checks:
+    """Whether training processes can be kept from what they do not need.
+
+    least: the level that the site's policy asks for."""
+    standing = standing_here()
+    level, reason, name = standing.level.value, standing.reason, "confinement"
     if standing.level is Level.D:
-        sentence = f"Training runs unconfined (level {Level.D.value}): {standing.reason}."
+        sentence = f"Training cannot be confined (level D): {reason}."
         fix = "Use Linux 5.13 or newer with Landlock, and install libseccomp2."
-        yield warn("confinement", sentence, fix)
+        if least == Level.D.value:
+            yield warn(name, f"{sentence} It runs unconfined, as policy.toml allows.", fix)
+            return
+        fix += ' Or let shipped plans train unconfined: confinement_min = "D" in policy.toml.'
+        yield fail(name, f"{sentence} No node starts.", fix)
+        return
+    sentence = f"level {level}: Landlock {landlock.abi()}, filter, probed"
+    fix = "Install bubblewrap and let this user make namespaces; docs/confinement.md says how."
+    if level > least:
+        yield fail(name, f"{sentence}; policy.toml asks for {least}: {reason}.", fix)
+    elif standing.is_below_what_is_installed:
+        yield warn(name, f"{sentence}; {reason}.", fix)
     else:
-        sentence = f"level {Level.C.value}: Landlock {landlock.abi()}, filter, probed"
-        yield ok("confinement", sentence)
+        yield ok(name, f"{sentence}; {reason}" if reason else f"{sentence}, bubblewrap")
 
 
 def check_torch() -> Checks:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from p2pfl.runtime.confinement import capabilities, landlock, seccomp, standing
+from p2pfl.runtime.confinement import capabilities, landlock, ordinary_user, seccomp, standing
 from p2pfl.runtime.confinement.errors import ConfinementError
 from p2pfl.runtime.confinement.terms import Limits, Terms
 
@@ -26,16 +26,38 @@ _FIRST_TO_DIE: Final = "1000"
 
 def confine(terms: Terms) -> None:
     """Give up everything but what the terms name. Raises ConfinementError: then run nothing."""
+    seccomp.forbid_new_privileges()
+    _limit(terms.limits)
+    if terms.user is not None:
+        ordinary_user.become(terms.user, terms.write)
+    if os.geteuid() == 0:
+        raise ConfinementError("nobody's code runs as root: run the node as an ordinary user")
+    _keep_what_reading_needs((*terms.read, *terms.write))
+    # After the change of user, which the kernel takes as a reason to forget both.
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    seccomp.forbid_new_privileges()
-    _limit(terms.limits)
-    capabilities.give_up()
     # Opened before the door closes: /proc/self means this process, and only now.
     landlock.restrict((*terms.read, Path("/proc/self")), terms.write)
     seccomp.load(terms.filter)
     standing.note_confined()
+
+
+def _keep_what_reading_needs(paths: Sequence[Path]) -> None:
+    """At most one power of root, and none where files can be read without. Raises
+    ConfinementError."""
+    if not capabilities.has_any():
+        return  # an ordinary user's: what cannot be read is missed by the library that needs it
+    closed = ordinary_user.unreadable(paths)
+    if closed is None:
+        capabilities.keep_none()
+        return
+    if not capabilities.may_read_all():
+        raise ConfinementError(
+            f"user {os.geteuid()} cannot read {closed}: give it the right to, or run the node as "
+            "an ordinary user who has it"
+        )
+    capabilities.keep_reading()
 
 
 def _limit(limits: Limits) -> None:
@@ -43,6 +65,7 @@ def _limit(limits: Limits) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: limits.file_bytes,
         resource.RLIMIT_NOFILE: limits.open_files,
+        resource.RLIMIT_NPROC: limits.threads,
     }
     if limits.address_space_bytes is not None:
         wanted[resource.RLIMIT_AS] = limits.address_space_bytes

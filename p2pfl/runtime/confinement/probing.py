@@ -7,26 +7,35 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from p2pfl.runtime.confinement import bubblewrap
 from p2pfl.runtime.confinement.errors import ConfinementError
+from p2pfl.runtime.confinement.starting import confined_command
 from p2pfl.runtime.confinement.terms import Level, Terms, terms_here
 
-LAUNCHER: Final = "p2pfl.runtime.confinement.launch"
 ATTEMPTS: Final = "p2pfl.runtime.confinement.attempts"
 PROBE_S: Final = 30.0
+APART: Final = ("ipc", "mnt", "net", "pid", "uts")
+"""Namespaces that a process of level B shares with nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What training processes are confined to here. reason: why it is not better; "" at C."""
+    """What training processes are confined to here. reason: why it is not better; "" at B."""
 
     level: Level
     terms: Terms | None
     """None at level D."""
     reason: str = ""
+
+    @property
+    def is_below_what_is_installed(self) -> bool:
+        """Whether bubblewrap is there, and is of no use."""
+        return self.level is Level.C and self.reason != bubblewrap.ABSENT
 
 
 def probed(outside: Path) -> Standing:
@@ -35,21 +44,54 @@ def probed(outside: Path) -> Standing:
     outside: an existing file that no confined process may read, like the node's policy."""
     try:
         terms = terms_here()
+        if terms.bubblewrap is None:
+            return _probed_bare(
+                terms, outside, bubblewrap.found_here(terms.user, terms.read).reason
+            )
+    except ConfinementError as error:
+        return Standing(Level.D, None, str(error))
+    try:
+        through = _tried(terms, outside)
+    except ConfinementError as error:
+        reason = str(error)
+    else:
+        if not through:
+            return Standing(Level.B, terms)
+        reason = _got_through(through)
+    return _probed_bare(replace(terms, bubblewrap=None), outside, f"with bubblewrap, {reason}")
+
+
+def standing_here() -> Standing:
+    """The level of this machine where no home's file is at hand to be read."""
+    # Any file of ours that is not a library will do: no confined process may read it.
+    with tempfile.NamedTemporaryFile() as outside:
+        return probed(Path(outside.name))
+
+
+def _probed_bare(terms: Terms, outside: Path, reason: str) -> Standing:
+    """Without bubblewrap. reason: why without."""
+    try:
         through = _tried(terms, outside)
     except ConfinementError as error:
         return Standing(Level.D, None, str(error))
     if through:
-        return Standing(Level.D, None, f"a confined process {', '.join(through)}")
-    return Standing(Level.C, terms)
+        return Standing(Level.D, None, _got_through(through))
+    return Standing(Level.C, terms, reason)
+
+
+def _got_through(through: list[str]) -> str:
+    return f"a confined process {', '.join(through)}"
 
 
 def _tried(terms: Terms, outside: Path) -> list[str]:
     """What got through. Raises ConfinementError if that could not be found out."""
     environment = {"PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}
+    shared = () if terms.bubblewrap is None else _namespaces_here()
+    program = ("-m", ATTEMPTS, str(outside), *shared)
     try:
         # Our own interpreter and modules.
         done = subprocess.run(  # noqa: S603 - nothing of it comes from a peer
-            [sys.executable, "-S", "-m", LAUNCHER, terms.to_text(), "-m", ATTEMPTS, str(outside)],
+            confined_command(terms, program, environment, "-S"),
             capture_output=True,
             env=environment,
             cwd="/",
@@ -63,3 +105,8 @@ def _tried(terms: Terms, outside: Path) -> list[str]:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise ConfinementError(f"a confined process did not start: {said[-1] if said else ''}")
     return [str(one) for one in through]
+
+
+def _namespaces_here() -> tuple[str, ...]:
+    """This process's own, which one at level B must not be in."""
+    return tuple(os.readlink(f"/proc/self/ns/{name}") for name in APART)

@@ -88,7 +88,8 @@ class Children(Enum):
     """Under the same filter, for a process of ours that starts others; no other program."""
 
 
-_FORKING: Final = ("fork", "vfork")
+_FORKING: Final = ("fork", "vfork", "capset")
+"""The last, so that what is forked can give up what the process itself needs for its libraries."""
 
 
 def program(*, signals_are_scoped: bool, children: Children = Children.NONE) -> bytes:

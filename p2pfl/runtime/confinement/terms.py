@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from p2pfl.runtime.confinement import landlock, seccomp
+from p2pfl.runtime.confinement import bubblewrap, landlock, ordinary_user, seccomp
 from p2pfl.runtime.confinement.errors import ConfinementError
 
 MIB: Final = 1 << 20
@@ -20,6 +20,8 @@ LAUNCHER: Final = "p2pfl.runtime.confinement.launch"
 class Level(Enum):
     """How well this machine confines training; the letters are those of docs/confinement.md."""
 
+    B = "B"
+    """As C, and in namespaces of its own, by bubblewrap."""
     C = "C"
     """Landlock, a filter of system calls and limits: what an ordinary container allows, too."""
     D = "D"
@@ -35,6 +37,8 @@ class Limits:
     file_bytes: int = 8_192 * MIB
     """The largest file it may write."""
     open_files: int = 512
+    threads: int = 8_192
+    """Of all processes of its user together, as the kernel counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,15 @@ class Terms:
     limits: Limits
     filter: bytes
     """The program of `seccomp.program`."""
+    user: int | None = None
+    """Whom it becomes, user and group; None: its node is an ordinary user, and so is it."""
+    bubblewrap: str | None = None
+    """The program that gives it namespaces of its own; None at level C."""
 
     def with_paths(self, read: tuple[Path, ...], write: tuple[Path, ...]) -> "Terms":
         """The same, and these paths as well."""
-        return replace(self, read=self.read + read, write=self.write + write)
+        more = [tuple(path.absolute() for path in paths) for paths in (read, write)]
+        return replace(self, read=self.read + more[0], write=self.write + more[1])
 
     def to_text(self) -> str:
         """As one argument of a command line."""
@@ -60,6 +69,9 @@ class Terms:
                 "address_space_bytes": self.limits.address_space_bytes,
                 "file_bytes": self.limits.file_bytes,
                 "open_files": self.limits.open_files,
+                "threads": self.limits.threads,
+                "user": self.user,
+                "bubblewrap": self.bubblewrap,
                 "filter": base64.b64encode(self.filter).decode(),
             }
         )
@@ -68,12 +80,19 @@ class Terms:
     def from_text(cls, text: str) -> "Terms":
         """What `to_text` wrote."""
         table = json.loads(text)
-        limits = Limits(table["address_space_bytes"], table["file_bytes"], table["open_files"])
+        limits = Limits(
+            table["address_space_bytes"],
+            table["file_bytes"],
+            table["open_files"],
+            table["threads"],
+        )
         return cls(
             tuple(Path(path) for path in table["read"]),
             tuple(Path(path) for path in table["write"]),
             limits,
             base64.b64decode(table["filter"]),
+            table["user"],
+            table["bubblewrap"],
         )
 
 
@@ -94,18 +113,20 @@ KEEPER_BYTES: Final = 8_192 * MIB
 """Addresses of the process that forks gradient cells, and of each cell."""
 
 
-def keeper_terms_here() -> Terms:
+def keeper_terms(training: Terms) -> Terms:
     """What the process that forks gradient cells gets: libraries to read, nothing to write.
 
-    Raises ConfinementError."""
+    training: the terms of the process whose cells they are, whose level is theirs. Raises
+    ConfinementError."""
     limits = Limits(KEEPER_BYTES, file_bytes=0, open_files=64)
-    return terms_here(limits, seccomp.Children.FORKED)
+    here = terms_here(limits, seccomp.Children.FORKED)
+    return replace(here, bubblewrap=training.bubblewrap)
 
 
 def terms_here(
     limits: Limits | None = None, children: seccomp.Children = seccomp.Children.NONE
 ) -> Terms:
-    """What every confined Python process of this machine gets.
+    """What every confined Python process of this machine gets, the best that seems to work.
 
     Raises ConfinementError where a layer is missing: see `Level.D`."""
     version = landlock.abi()
@@ -115,19 +136,12 @@ def terms_here(
         raise ConfinementError(f"no filter of system calls for {os.uname().machine} processors")
     scoped = version >= landlock.SCOPES_SINCE
     program = seccomp.program(signals_are_scoped=scoped, children=children)
-    return Terms(python_paths(), _existing("/dev/null"), limits or Limits(), program)
-
-
-def level_here() -> Level:
-    """What this machine offers, before anybody tried whether it holds."""
-    try:
-        terms_here()
-    except ConfinementError:
-        return Level.D
-    return Level.C
+    user, read = ordinary_user.user_here(), python_paths()
+    wrapping = bubblewrap.found_here(user, read).program
+    return Terms(read, _existing("/dev/null"), limits or Limits(), program, user, wrapping)
 
 
 def _existing(*paths: str) -> tuple[Path, ...]:
-    """Those that are there, links resolved, each once."""
-    found = {Path(path).resolve() for path in paths if path and os.path.exists(path)}
-    return tuple(sorted(found - {Path("/")}))
+    """Those that are there, by their own names, each once; never everything."""
+    found = {Path(os.path.abspath(path)) for path in paths if path and os.path.exists(path)}
+    return tuple(sorted(path for path in found if path.resolve() != Path("/")))
