@@ -8,7 +8,6 @@ come from other sites: size, header and values are checked before anything belie
 from __future__ import annotations
 
 import collections
-import contextlib
 import hashlib
 import io
 import os
@@ -22,6 +21,7 @@ from p2pfl.core.encoding import ENCODINGS, Encoding, blob_size_bytes, header_of
 from p2pfl.runtime.encoding import Rounding, require_finite
 from p2pfl.runtime.errors import BlobDamaged, BlobError, BlobMissing, NotAVector
 from p2pfl.runtime.home import sync_directory
+from p2pfl.runtime.passed_files import PassedFiles
 from p2pfl.runtime.vector_files import (
     HEADER_BYTES_MAX,
     Blocks,
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 CHUNK_BYTES: Final = 1 << 20
 SOUND_MAX: Final = 1024
 """Files remembered as verified."""
-LET_GO_FROM_BYTES: Final = 1 << 20
-"""Smaller files are not worth a system call."""
 
 
 class BlobStore:
@@ -50,6 +48,7 @@ class BlobStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._sound: dict[bytes, tuple[int, int, int]] = {}
+        self._passed = PassedFiles()
 
     def path(self, digest: bytes) -> Path:
         """Where the blob lies, or would lie."""
@@ -194,14 +193,12 @@ class BlobStore:
             del self._sound[next(iter(self._sound))]
 
     def let_go(self, digest: bytes) -> None:
-        """The kernel need not keep the file in memory; on disk it stays.
+        """Nobody will read the file soon: its memory is for the next one. On disk it stays."""
+        self._passed.add(self.path(digest))
 
-        What nobody will read soon makes room for the next models: memory that was in use a moment
-        ago costs a tenth of memory that the machine has to find.
-        """
-        with contextlib.suppress(OSError), self.path(digest).open("rb", buffering=0) as file:
-            if os.fstat(file.fileno()).st_size >= LET_GO_FROM_BYTES:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    def make_room(self, size_bytes: int) -> None:
+        """A file of so many bytes is about to be written, in this directory or beside it."""
+        self._passed.make_room(size_bytes)
 
     def write_vector(
         self,
@@ -222,6 +219,7 @@ class BlobStore:
         self, blocks: Blocks, layout: Layout, rounding: Rounding
     ) -> tuple[Digest, int]:
         """File a model that is never in memory as a whole. Raises NotFinite, OSError."""
+        self.make_room(layout.size_bytes)
         descriptor, temporary = self._temporary()
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:

@@ -150,7 +150,7 @@ class ModelJobs:
         into = folder / model.hex()
         await asyncio.to_thread(_make_folder, folder, keep=into)
         size = sound.layout.size_bytes
-        await asyncio.to_thread(require_room_for, self._blobs.directory, size, self._keep)
+        await asyncio.to_thread(self._make_room, size)
         transfer = Transfer(study, site, size)
         self._transfers.append(transfer)
         try:
@@ -158,6 +158,11 @@ class ModelJobs:
         finally:
             self._transfers.remove(transfer)
         await asyncio.to_thread(self._take_in, into, model, sound)
+
+    def _make_room(self, size_bytes: int) -> None:
+        """On disk and in memory. Raises NoRoom, OSError."""
+        require_room_for(self._blobs.directory, size_bytes, self._keep)
+        self._blobs.make_room(size_bytes)
 
     def _require_stored(self, model: ModelHash, sound: "Sound") -> None:
         self._blobs.check(model)

@@ -37,6 +37,11 @@ from p2pfl.runtime.update_privacy import protected_model
 from p2pfl.runtime.vector_files import Layout, VectorFile, blocks_of
 
 TRAINING_THREADS = 1
+HANDED_OVER = "update.safetensors"
+"""What was trained."""
+REUSED_FROM_BYTES, REUSED_BYTES_MAX = 1 << 20, 1 << 26
+"""Between them the next round writes over the file, whose memory is used again: the gain is nothing
+for smaller ones, and larger ones would lie on the disk for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ class TrainingJobs:
     async def train(self, effect: fx.Train) -> None:
         """One round of local work. What foreign code made leaves at the end of a fixed length."""
         study, asked_s = effect.study, asyncio.get_running_loop().time()
-        out = self._scratch(study) / f"round-{effect.round}.safetensors"
+        out = self._scratch(study) / HANDED_OVER
         try:
             answer = await self._ask(
                 study,
@@ -158,7 +163,8 @@ class TrainingJobs:
         except BlobError as error:
             self.failed(study, TrainingError("bad-update", f"the update is unusable: {error}"))
             return
-        await asyncio.to_thread(out.unlink, missing_ok=True)
+        if not REUSED_FROM_BYTES <= 4 * effect.parameters <= REUSED_BYTES_MAX:
+            await asyncio.to_thread(out.unlink, missing_ok=True)
         spending, loss, planned = done.spending, done.loss, done.planned
         took_s = asyncio.get_running_loop().time() - asked_s
         await asyncio.sleep(self._pace.wait_s(self._manifests[study], took_s))
@@ -171,6 +177,7 @@ class TrainingJobs:
 
         Raises BlobError, OSError."""
         manifest, d = self._manifests[effect.study], effect.parameters
+        self._blobs.let_go(effect.base)
         layout = Layout(manifest.encoding_at(effect.round), d)
         with opened_update(trained, d) as update:
             blocks = update.again
@@ -180,7 +187,6 @@ class TrainingJobs:
                 base = self._blobs.read_vector(effect.base, d)
                 blocks = blocks_of(protected_model(vector, base, manifest.privacy))
             digest, size = self._blobs.write_blocks(blocks, layout, Rounding(os.urandom))
-        self._blobs.let_go(effect.base)
         return ModelHash(digest), size
 
     async def score(self, effect: fx.Score) -> None:

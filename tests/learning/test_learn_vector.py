@@ -18,6 +18,7 @@ from p2pfl.learning.vector import (
     decode_vector,
     encode_vector,
     flatten,
+    hand_over,
     read_vector,
     replace_file,
     unflatten,
@@ -113,6 +114,19 @@ def test_a_written_model_is_named_by_the_sha256_of_its_file(tmp_path: Path) -> N
     assert digest == hashlib.sha256(path.read_bytes()).digest()
     assert np.array_equal(read_vector(path, 9), a_vector())
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_model_is_handed_over_in_the_file_of_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    hand_over(path, a_vector(20))
+    first = path.stat().st_ino
+    hand_over(path, a_vector())
+    assert path.read_bytes() == encode_vector(a_vector())
+    assert path.stat().st_ino == first
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ModelRefused, match="not finite"):
+        hand_over(path, np.full(9, np.nan, dtype=np.float32))
+    assert np.array_equal(read_vector(path, 9), a_vector())
 
 
 def test_a_missing_or_longer_file_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from safetensors.numpy import save
 
 from p2pfl.learning.vector import encode_vector
-from p2pfl.runtime import blobs
+from p2pfl.runtime import blobs, passed_files
 from p2pfl.runtime.errors import BlobDamaged, BlobMissing, NotAVector, NotFinite, WrongLength
 
 VECTOR = np.arange(17, dtype=np.float32)
@@ -146,8 +146,29 @@ def test_only_float32_vectors_are_written(array: np.ndarray) -> None:
 def test_a_blob_that_the_kernel_let_go_of_is_still_there(
     store: blobs.BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(passed_files, "FROM_BYTES", 1)
     digest, _ = store.write_vector(VECTOR)
-    monkeypatch.setattr(blobs, "LET_GO_FROM_BYTES", 1)
     store.let_go(digest)
     store.let_go(bytes(32))  # one that is not here harms nobody
+    store.make_room(1 << 30)
+    store.make_room(1 << 30)  # nothing is left to give up
     assert np.array_equal(store.read_vector(digest, len(VECTOR)), VECTOR)
+
+
+def test_files_give_their_memory_up_when_others_need_it_the_oldest_first(tmp_path: Path) -> None:
+    size, gone = passed_files.FROM_BYTES, list[str]()
+    passed = passed_files.PassedFiles(lambda path: gone.append(path.name))
+    for number in range(4):
+        path = tmp_path / str(number)
+        with path.open("wb") as file:
+            file.truncate(size)
+        passed.add(path)
+    passed.make_room(size - 1)  # small files find their place
+    assert gone == []
+    passed.make_room(size)
+    assert gone == ["0"]
+    passed.make_room(size + 1)
+    assert gone == ["0", "1", "2"]
+    for _ in range(passed_files.FILES_MAX):
+        passed.add(path)
+    assert gone == ["0", "1", "2", "3"]
