@@ -202,7 +202,7 @@ def _read_seed(
     passphrase: str | None,
     derived: dict[tuple[bytes, PassphraseCost], bytes],
 ) -> bytes:
-    line = _read_private(path)
+    line = read_private(path)
     plain = re.fullmatch(rf"{_FORMAT} {role.value} plain ([0-9a-f]{{64}})\n", line)
     if plain:
         return bytes.fromhex(plain[1])
@@ -237,7 +237,8 @@ def _unsealed(path: Path, role: Role, box: SecretBox, sealed: bytes) -> bytes:
     return opened[len(prefix) :]
 
 
-def _read_private(path: Path) -> str:
+def read_private(path: Path) -> str:
+    """The text of a file that only its owner may use. Raises KeyFileError."""
     try:
         # O_NONBLOCK: opening a pipe that somebody put here must not hang.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -174,7 +174,9 @@ class PlainTCP(TCP):  # type: ignore[misc] # libp2p is untyped here
                 stream = await trio.open_tcp_stream(host, port)
         except (OSError, trio.TooSlowError) as error:
             raise OpenConnectionError(f"{host}:{port}: {error}") from error
-        return RawConnection(self._sockets.adopt(stream), True)
+        adopted = self._sockets.adopt(stream)
+        adopted.is_dialled = True
+        return RawConnection(adopted, True)
 
 
 StreamHandler = Callable[[Any], Awaitable[None]]

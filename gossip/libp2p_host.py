@@ -24,6 +24,7 @@ from libp2p.rcmgr import Direction
 from multiaddr import Multiaddr
 
 from gossip.addresses import split_address
+from gossip.libp2p_cover import covering
 from gossip.libp2p_guards import (
     Access,
     PlainTCP,
@@ -300,13 +301,14 @@ def build_host(
     refusals: Refusals,
     limits: NetLimits,
     on_change: Callable[[ID], None],
+    network_key: bytes | None = None,
 ) -> GuardedHost:
-    """A host under the transport key, not listening yet."""
+    """A host under the transport key, not listening yet. network_key: 32 bytes, or none."""
     keys: KeyPair = create_identity_from_seed(transport_seed)
     peer_id = ID.from_pubkey(keys.public_key)
     peerstore = PeerStore()
     peerstore.add_key_pair(peer_id, keys)
-    sockets = Sockets(limits)
+    sockets = Sockets(limits, covering(network_key, refusals.add))
     upgrader = NoiseYamuxUpgrader(RosterNoise(keys, access, refusals, sockets), limits, refusals)
     swarm = GuardedSwarm(
         peer_id,

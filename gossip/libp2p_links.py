@@ -8,6 +8,7 @@ import contextlib
 import socket
 import struct
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -20,6 +21,9 @@ from gossip.transport import Link
 
 READ_BYTES_MAX = 64 * 1024 + 2
 """A Noise message with its length: the most that is ever read from a socket at once."""
+
+GREETING = b"\x13/multistream/1.0.0\n"
+"""What both ends of every libp2p connection say first."""
 
 _TCP_INFO_BYTES = 104
 _ROUND_TRIP_US = struct.Struct("=I")
@@ -58,11 +62,26 @@ class BoundedTCPStream(TrioTCPStream):  # type: ignore[misc] # libp2p is untyped
     traffic: Traffic | None = None
     """Of the peer at the other end, once it has proved who it is."""
 
+    is_dialled = False
+    """Whether this end asked for the connection."""
+
+    def outgoing(self, data: bytes) -> bytes:
+        """What a write puts on the wire."""
+        return data
+
+    def where(self) -> str:
+        """ "host:port" of the other end."""
+        try:
+            host, port = self.stream.socket.getpeername()[:2]
+        except (OSError, ValueError):  # closed meanwhile, or no TCP
+            return "unknown address"
+        return f"{host}:{port}"
+
     async def write(self, data: bytes) -> None:
         """All of it. Raises ConnectionClosedError."""
         await take_turn(self.write_lock)
         try:
-            await self.stream.send_all(data)
+            await self.stream.send_all(self.outgoing(data))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionClosedError(str(error), transport="tcp") from error
         finally:
@@ -102,10 +121,17 @@ class BoundedTCPStream(TrioTCPStream):  # type: ignore[misc] # libp2p is untyped
 
 
 class Sockets:
-    """Every socket of a host, so that none outlives it, whatever libp2p forgets."""
+    """Every socket of a host, so that none outlives it, whatever libp2p forgets.
 
-    def __init__(self, limits: NetLimits) -> None:
+    wrapped: what makes a socket of the host, plain or covered."""
+
+    def __init__(
+        self,
+        limits: NetLimits,
+        wrapped: Callable[[trio.SocketStream], BoundedTCPStream],
+    ) -> None:
         self._limits = limits
+        self._wrapped = wrapped
         self._known: weakref.WeakSet[BoundedTCPStream] = weakref.WeakSet()
         self._traffic: dict[bytes, Traffic] = {}
 
@@ -115,7 +141,7 @@ class Sockets:
         if option is not None:
             with contextlib.suppress(OSError):
                 stream.setsockopt(socket.IPPROTO_TCP, option, int(self._limits.idle_s * 1000))
-        bounded = BoundedTCPStream(stream)
+        bounded = self._wrapped(stream)
         self._known.add(bounded)
         return bounded
 

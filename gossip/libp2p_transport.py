@@ -54,6 +54,7 @@ class Libp2pTransport:
     transport_seed: 32 bytes, the Ed25519 seed of this site's transport key.
     listen: "host:port"; port 0 takes a free one, see `listening`.
     jitter: uniform in [0, 1), spreads the dials of many sites.
+    network_key: 32 bytes that cover every connection, the same at all members; or none.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class Libp2pTransport:
         *,
         limits: NetLimits = _DEFAULT_LIMITS,
         jitter: Callable[[], float] = _RANDOM.random,
+        network_key: bytes | None = None,
     ) -> None:
+        self._network_key = network_key
         self._seed = transport_seed
         self._listen = listen
         self._limits = limits
@@ -239,6 +242,7 @@ class Libp2pTransport:
             refusals=self._refusals,
             limits=self._limits,
             on_change=self._connection_changed,
+            network_key=self._network_key,
         )
         running = self._assemble(host)
         router = running.pubsub.router

@@ -79,6 +79,7 @@ def _home(home: Home) -> list[Examination]:
         ("node", lambda: look.check_lock(home)),
         ("config", lambda: look.check_configuration(home)),
         ("keys", lambda: look.check_keys(home)),
+        ("network key", lambda: network.check_network_key(home)),
         ("ledger", lambda: look.check_ledger(home)),
         ("witnesses", lambda: witnesses.check_witnesses(home, now_us=now_us())),
         ("blobs", lambda: look.check_blobs(home, os.urandom)),

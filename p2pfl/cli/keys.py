@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from p2pfl.cli import keys_backup
+from p2pfl.cli import keys_backup, keys_network
 from p2pfl.cli.context import (
     COMPARE,
     JsonOption,
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.command("backup")(keys_backup.backup)
 app.command("restore")(keys_backup.restore)
+app.add_typer(keys_network.app, name="network")
 
 
 @app.command()

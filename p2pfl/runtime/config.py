@@ -26,6 +26,7 @@ _KEYS: Final = (
     "consortium",
     "metrics",
     "mdns",
+    "network_key",
     "upload_mbit_s",
     "models_gb",
 )
@@ -53,6 +54,8 @@ class Config:
     """host:port where monitoring reads numbers; empty: nowhere."""
     mdns: bool = False
     """Whether the site is announced on the local network, and members are looked for there."""
+    network_key: bool = False
+    """Whether every connection is covered by the key in keys/swarm.key, the same at all members."""
     upload_mbit_s: float = 0.0
     """What models may take of the line out, in megabits a second; 0: all there is."""
     models_gb: float = 0.0
@@ -114,6 +117,8 @@ def render_config(config: Config) -> bytes:
         document["metrics"] = config.metrics
     if config.mdns:
         document["mdns"] = True
+    if config.network_key:
+        document["network_key"] = True
     for name in _LIMITS:
         if value := getattr(config, name):
             document[name] = value
@@ -163,6 +168,7 @@ def _config(table: Table) -> Config:
         consortium=table.text("consortium", _CONSORTIUM, "1 to 63 of a-z, 0-9, . and -"),
         metrics=metrics,
         mdns=table.has("mdns") and table.boolean("mdns"),
+        network_key=table.has("network_key") and table.boolean("network_key"),
         upload_mbit_s=_limit(table, "upload_mbit_s", 0.1),
         models_gb=_limit(table, "models_gb", 0.001),
     )

@@ -43,6 +43,7 @@ from p2pfl.runtime.keeping_terms import keep_of
 from p2pfl.runtime.leftovers import Parts
 from p2pfl.runtime.lock import hold_home
 from p2pfl.runtime.membership_files import load_membership, settle_roster
+from p2pfl.runtime.network_key import network_key_of
 from p2pfl.runtime.node_commands import NodeCommands
 from p2pfl.runtime.node_status import status
 from p2pfl.runtime.observer import NodeObserver, open_log
@@ -50,6 +51,8 @@ from p2pfl.runtime.policy import read_policy
 from p2pfl.runtime.study_jobs import DatasetFile
 
 if TYPE_CHECKING:
+    from gossip.libp2p_transport import Libp2pTransport
+    from gossip.roster import Roster
     from p2pfl.runtime.lan import LanDiscovery, Learn
     from p2pfl.runtime.metrics_page import Measured
 
@@ -99,13 +102,9 @@ async def _serve(
     *,
     offline_ok: bool,
 ) -> None:
-    from gossip.libp2p_limits import NetLimits
-    from gossip.libp2p_transport import Libp2pTransport
-
     started_s, stop = time.perf_counter(), _stop_signals()
     roster = membership.members
-    keep, limits = keep_of(home), NetLimits(upload_bytes_per_s=config.upload_bytes_per_s)
-    transport = Libp2pTransport(keys.transport, roster, config.listen, limits=limits)
+    keep, transport = keep_of(home), _transport(home, config, keys, roster)
     blobs = BlobStore(home.blobs)
     measured, standing = _measured(config, observer), await _confinement(home, observer)
     driver = Driver(
@@ -159,6 +158,18 @@ async def _serve(
                 await extra.stop()
         await asyncio.gather(control.stop(), driver.stop())
         observer.log.info("node_stopped")
+
+
+def _transport(home: Home, config: Config, keys: SiteKeys, roster: "Roster") -> "Libp2pTransport":
+    """What carries everything between sites. Raises OperatorError."""
+    from gossip.libp2p_limits import NetLimits
+    from gossip.libp2p_transport import Libp2pTransport
+
+    limits = NetLimits(upload_bytes_per_s=config.upload_bytes_per_s)
+    network_key = network_key_of(home, config)
+    return Libp2pTransport(
+        keys.transport, roster, config.listen, limits=limits, network_key=network_key
+    )
 
 
 def _admission(home: Home, config: Config, driver: Driver, observer: NodeObserver) -> Admission:

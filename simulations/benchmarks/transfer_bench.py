@@ -52,6 +52,13 @@ class Stage:
     ports: tuple[int, int]
     tls_port: int
     megabytes: int
+    is_covered: bool = False
+    """Whether the nodes are in a private network."""
+
+    @property
+    def network_key(self) -> bytes | None:
+        """The same at both ends."""
+        return bytes(range(32)) if self.is_covered else None
 
     @property
     def blob(self) -> Path:
@@ -142,7 +149,10 @@ async def serve(stage: Stage) -> None:
     """The far end: serves the blob over both ways and echoes pushes, until stdin closes."""
     inbox = Echo(stage.blob)
     transport = Libp2pTransport(
-        keys_of(1).transport, roster_of(stage), f"127.0.0.1:{stage.ports[1]}"
+        keys_of(1).transport,
+        roster_of(stage),
+        f"127.0.0.1:{stage.ports[1]}",
+        network_key=stage.network_key,
     )
     await transport.start(inbox)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -246,7 +256,10 @@ async def measure(stage: Stage, repetitions: int, child: asyncio.subprocess.Proc
     size = stage.blob.stat().st_size
     inbox = Echo()
     transport = Libp2pTransport(
-        keys_of(0).transport, roster_of(stage), f"127.0.0.1:{stage.ports[0]}"
+        keys_of(0).transport,
+        roster_of(stage),
+        f"127.0.0.1:{stage.ports[0]}",
+        network_key=stage.network_key,
     )
     await transport.start(inbox)
     far = await inbox.met.get()
@@ -284,14 +297,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-async def run(megabytes: int, repetitions: int) -> None:
+async def run(megabytes: int, repetitions: int, *, is_covered: bool) -> None:
     """Set the stage, start the far end, measure."""
     with tempfile.TemporaryDirectory() as name:
         one, other, tls = free_ports(3)
-        stage = Stage(Path(name), (one, other), tls, megabytes)
+        stage = Stage(Path(name), (one, other), tls, megabytes, is_covered)
         stage.blob.write_bytes(os.urandom(megabytes * 1_000_000))  # nothing runs yet
         make_certificate(stage.folder)
-        setting = json.dumps([name, one, other, tls, megabytes])
+        setting = json.dumps([name, one, other, tls, megabytes, is_covered])
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -316,6 +329,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--megabytes", type=int, default=100, help="size of the file [100]")
     parser.add_argument("--repetitions", type=int, default=3, help="of every way [3]")
+    parser.add_argument(
+        "--network-key", action="store_true", help="libp2p covered by a pre-shared key"
+    )
     parser.add_argument("--serve", default="", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -324,11 +340,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, or be the far end of a measurement."""
     options = parse(arguments)
     if options.serve:
-        folder, one, other, tls, megabytes = json.loads(options.serve)
-        asyncio.run(serve(Stage(Path(folder), (one, other), tls, megabytes)))
+        folder, one, other, *rest = json.loads(options.serve)
+        asyncio.run(serve(Stage(Path(folder), (one, other), *rest)))
     else:
         print(machine(), flush=True)
-        asyncio.run(run(options.megabytes, options.repetitions))
+        is_covered = options.network_key
+        asyncio.run(run(options.megabytes, options.repetitions, is_covered=is_covered))
     return 0
 
 

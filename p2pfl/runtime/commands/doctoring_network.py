@@ -9,12 +9,14 @@ from typing import Final
 from gossip.addresses import split_address
 from gossip.card import Card
 from gossip.keys import read_keys
+from gossip.network_key import network_fingerprint
 from p2pfl.runtime.commands.doctoring import Check, Checks, fail, ok, warn
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.commands.starting import check_address
 from p2pfl.runtime.config import read_config
 from p2pfl.runtime.control_call import node_is_running
 from p2pfl.runtime.home import Home
+from p2pfl.runtime.network_key import network_key_file, read_network_key
 
 CONNECT_S_MAX: Final = 2.0
 AT_ONCE: Final = 32
@@ -70,6 +72,20 @@ def check_listening(home: Home) -> Checks:
         )
     else:
         yield ok("port", f"our node listens on {config.listen}")
+
+
+def check_network_key(home: Home) -> Checks:
+    """Where the consortium has a network key: it is there, private, and in force."""
+    is_wanted, is_there = read_config(home.config).network_key, network_key_file(home).exists()
+    if is_wanted:
+        told = network_fingerprint(read_network_key(home))
+        yield ok("network key", f"in force; its fingerprint has to be {told} at every member")
+    elif is_there:
+        yield warn(
+            "network key",
+            f"{network_key_file(home)} is there and not in force.",
+            "If the others use it, write network_key = true into config.toml and restart the node.",
+        )
 
 
 def check_neighbours(home: Home) -> Checks:

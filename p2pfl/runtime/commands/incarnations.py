@@ -40,7 +40,6 @@ from p2pfl.runtime.commands.ledger_losses import (
     OwnLog,
     all_entries,
     ask_enough,
-    dial_libp2p,
     goes_on_already,
     is_own,
     names_of,
@@ -102,7 +101,7 @@ def new_incarnation(
     *,
     now_us: Clock,
     random_bytes: RandomBytes,
-    dial: Dial = dial_libp2p,
+    dial: Dial | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Incarnated:
     """Give the old log up and found the next. Raises OperatorError, LedgerError."""

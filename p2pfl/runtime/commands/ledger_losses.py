@@ -42,6 +42,7 @@ from p2pfl.runtime.control_call import node_is_running
 from p2pfl.runtime.errors import EXIT_LOCKED, EXIT_REFUSED, EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.home import Home, read_bounded
 from p2pfl.runtime.mirror_session import Collected, MirrorSession, Wish, merged
+from p2pfl.runtime.network_key import network_key_of
 from p2pfl.runtime.policy import read_policy
 
 WAIT_S: Final = 20.0
@@ -157,16 +158,19 @@ def goes_on_already(own: OwnLog) -> bool:
         return False
 
 
-def ask_others(own: OwnLog, dial: Dial, *, wait_s: float, tell: Callable[[str], None]) -> Found:
+def ask_others(
+    own: OwnLog, dial: Dial | None, *, wait_s: float, tell: Callable[[str], None]
+) -> Found:
     """What the other sites hold of the own log; they are listened for in the node's place.
 
     Raises OperatorError if the address cannot be had."""
     wish = Wish(own.log_id, own.verifier_keys, own.sound, wait_s)
-    listen = read_config(own.home.config).listen
+    config = read_config(own.home.config)
+    dial = dial or dial_libp2p(network_key_of(own.home, config))
 
     async def ask() -> Collected:
         session = MirrorSession(own.keys, own.roster, wish)
-        return await session.collect(dial(own.keys, own.roster, listen), tell)
+        return await session.collect(dial(own.keys, own.roster, config.listen), tell)
 
     try:
         collected = asyncio.run(ask())
@@ -182,7 +186,9 @@ def ask_others(own: OwnLog, dial: Dial, *, wait_s: float, tell: Callable[[str], 
     return Found(collected, (*collected.notes, *_notes_here(own)), silent, keys)
 
 
-def ask_enough(own: OwnLog, dial: Dial, request: Mending, tell: Callable[[str], None]) -> Found:
+def ask_enough(
+    own: OwnLog, dial: Dial | None, request: Mending, tell: Callable[[str], None]
+) -> Found:
     """As `ask_others`. Raises OperatorError if too few answer, unless the person is content."""
     found = ask_others(own, dial, wait_s=request.wait_s, tell=tell)
     _require_enough(own, found, fewer_ok=request.fewer_ok)
@@ -261,8 +267,12 @@ def names_of(roster: Roster, sites: tuple[SiteId, ...]) -> tuple[str, ...]:
     return tuple(sorted(card.name for card in roster.members if card.site in sites))
 
 
-def dial_libp2p(keys: SiteKeys, roster: Roster, listen: str) -> Transport:
+def dial_libp2p(network_key: bytes | None) -> Dial:
     """The transport that nodes use. Loading it takes a second."""
-    from gossip.libp2p_transport import Libp2pTransport
 
-    return Libp2pTransport(keys.transport, roster, listen)
+    def dial(keys: SiteKeys, roster: Roster, listen: str) -> Transport:
+        from gossip.libp2p_transport import Libp2pTransport
+
+        return Libp2pTransport(keys.transport, roster, listen, network_key=network_key)
+
+    return dial

@@ -13,7 +13,6 @@ from p2pfl.runtime.commands.ledger_losses import (
     WAIT_S,
     Dial,
     ask_others,
-    dial_libp2p,
     names_of,
     own_log,
     require_stopped,
@@ -85,7 +84,7 @@ def ask_for_own(
     home: Home,
     *,
     wait_s: float = WAIT_S,
-    dial: Dial = dial_libp2p,
+    dial: Dial | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Mirrors:
     """Have the others give back this site's whole ledger, as a drill: nothing is changed.

@@ -20,7 +20,6 @@ from p2pfl.runtime.commands.ledger_losses import (
     OwnLog,
     all_entries,
     ask_enough,
-    dial_libp2p,
     goes_on_already,
     names_of,
     own_log,
@@ -68,7 +67,7 @@ def recover(
     request: Recover,
     *,
     now_us: Clock,
-    dial: Dial = dial_libp2p,
+    dial: Dial | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> LedgerRecovered:
     """Ask the other sites, rebuild, verify, put in place. Raises OperatorError, LedgerError."""
