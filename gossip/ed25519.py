@@ -3,6 +3,7 @@
 It must not know what is signed; callers separate domains by a prefix of their own.
 """
 
+from functools import lru_cache
 from typing import Final
 
 from nacl.bindings import (
@@ -26,7 +27,13 @@ def public_key_of(seed: bytes) -> bytes:
 
 def sign(seed: bytes, message: bytes) -> bytes:
     """64-byte signature (RFC 8032, pure Ed25519)."""
-    return SigningKey(seed).sign(message).signature
+    return _key_of(seed).sign(message).signature
+
+
+@lru_cache(maxsize=8)
+def _key_of(seed: bytes) -> SigningKey:
+    """Deriving a key costs as much as signing with it. A node has one seed, and holds it anyway."""
+    return SigningKey(seed)
 
 
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:

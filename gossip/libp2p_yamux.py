@@ -26,8 +26,12 @@ from gossip.libp2p_session import QuickSession
 
 _HEADER: Final = struct.Struct("!BBHII")
 _DATA: Final = 0
+_WINDOW_UPDATE: Final = 1
 _BODY_S: Final = 60.0
 """Within this time the rest of a frame has to come."""
+_CREDIT_BYTES: Final = 64 * 1024
+"""A quarter of a stream's first window: less is not worth a frame of its own."""
+_OWED_SPARE: Final = 64
 
 
 class Awaited:
@@ -62,6 +66,8 @@ class GuardedYamux(Yamux):  # type: ignore[misc] # libp2p is untyped here
         super().__init__(*given, **named)
         self.awaited: dict[int, Awaited] = {}
         """By stream."""
+        self._owed: dict[int, int] = {}
+        """Bytes that each stream's sender may send beyond what it was told, by stream."""
 
     def _count(self, rule: str) -> None:
         if self.refusals is not None:
@@ -118,8 +124,28 @@ class GuardedYamux(Yamux):  # type: ignore[misc] # libp2p is untyped here
             return body
 
     async def _write_frame(self, data: bytes) -> None:
-        await self.write_whole(data)
+        credited = self._credited(data)
+        if credited:
+            await self.write_whole(credited)
         await trio.lowlevel.checkpoint()
+
+    def _credited(self, frame: bytes) -> bytes:
+        """The frame that is to be sent; credit for a few bytes waits until it is worth one.
+
+        libp2p answers every read with credit, so that a small message costs two frames. Who sends
+        is never short of it: what is kept back is far less than its window."""
+        version, kind, flags, number, increment = _HEADER.unpack_from(frame)
+        if kind != _WINDOW_UPDATE or flags or len(frame) != _HEADER.size:
+            return frame
+        owed = self._owed.pop(number, 0) + increment
+        if owed >= _CREDIT_BYTES:
+            return _HEADER.pack(version, kind, flags, number, owed)
+        self._owed[number] = owed
+        if len(self._owed) > len(self.streams) + _OWED_SPARE:
+            self._owed = {
+                known: owed for known, owed in self._owed.items() if known in self.streams
+            }
+        return b""
 
     async def write_whole(self, *frames: bytes) -> None:
         """Write frames as a whole (danger 3). Raises ConnectionClosedError.

@@ -168,6 +168,10 @@ class MemoryView:
         """Entries [start, stop)."""
         return iter(self._ledger.entries[start:stop])
 
+    def leaves(self, start: int, stop: int) -> Iterator[bytes]:
+        """Leaf hashes [start, stop)."""
+        return (entry.leaf for entry in self._ledger.entries[start:stop])
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryHead:

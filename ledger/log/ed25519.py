@@ -5,6 +5,9 @@ Must not know: what is signed, or where keys are stored.
 Source: RFC 8032; of 914 edge-case signatures PyNaCl accepts 43 and OpenSSL 208 (LEDGER.md).
 """
 
+from functools import lru_cache
+from typing import Final
+
 from nacl.bindings import (
     crypto_core_ed25519_is_valid_point,
     crypto_sign,
@@ -18,6 +21,7 @@ from ledger.log.errors import KeyLengthWrong, KeyLowOrder, KeyNotCanonical, KeyN
 SEED_BYTES = 32
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+_POINTS_KEPT: Final = 4096
 
 _PRIME = 2**255 - 19
 # The y coordinates of the eight points whose order divides 8 (libsodium's own list).
@@ -69,6 +73,12 @@ def admit_public_key(public_key: bytes) -> bytes:
         raise KeyNotCanonical(actual=public_key)
     if y in _LOW_ORDER_Y:
         raise KeyLowOrder(actual=public_key)
-    if not crypto_core_ed25519_is_valid_point(public_key):
+    if not _is_on_curve(public_key):
         raise KeyNotOnCurve(actual=public_key)
     return public_key
+
+
+@lru_cache(maxsize=_POINTS_KEPT)
+def _is_on_curve(public_key: bytes) -> bool:
+    """Costs as much as verifying a signature, and the same few keys are named in every head."""
+    return bool(crypto_core_ed25519_is_valid_point(public_key))

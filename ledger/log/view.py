@@ -86,6 +86,15 @@ class LogView:
                 yield _entry_of(row)
             start = rows[-1].seq + 1
 
+    def leaves(self, start: int, stop: int) -> Iterator[bytes]:
+        """Leaf hashes of the released entries numbered [start, stop), which are not looked into."""
+        start, end = max(0, start), min(stop, self._released.size)
+        while start < end:
+            with self._lock:
+                rows = self._database.rows(start, min(start + _ROWS_PER_READ, end))
+            yield from (tree.leaf_hash(row.raw) for row in rows)
+            start += _ROWS_PER_READ
+
     def entry(self, seq: int) -> Entry:
         """The released entry number `seq`. Raises NoSuchEntry, Corrupt."""
         if not 0 <= seq < self._released.size:

@@ -9,9 +9,9 @@ from ledger.log import Checkpoint, KeyType, LedgerError, VerifierKey, note_verif
 from ledger.log.errors import NoteUnsigned
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
+from p2pfl.core.pace import head_pace_s
 from p2pfl.core.refusals import BadHead, ForkedHead, HeadKeyUnknown
 
-HEAD_INTERVAL_S = 1.0
 HEAD_VALID_S = 1_200.0
 
 
@@ -53,23 +53,25 @@ class PeerHeads:
 
 
 class OwnHead:
-    """The own log's newest head, told to everyone at most once a second."""
+    """The own log's newest head, told to everyone at the pace of so many members."""
 
     def __init__(self) -> None:
         self.note = b""
         self._offered_s = float("-inf")
         self._is_due = False
 
-    def due(self, now_s: float) -> list[fx.Effect]:
+    def due(self, now_s: float, sites: int) -> list[fx.Effect]:
         """The timer says so."""
         self._is_due = False
-        return self.offer(now_s)
+        return self.offer(now_s, sites)
 
-    def offer(self, now_s: float) -> list[fx.Effect]:
-        """Tell it now, or as soon as a second has passed since the last time."""
+    def offer(self, now_s: float, sites: int) -> list[fx.Effect]:
+        """Tell it now, or as soon as enough time has passed since the last time.
+
+        sites: members of the consortium."""
         if not self.note or self._is_due:
             return []
-        due_s = self._offered_s + HEAD_INTERVAL_S
+        due_s = self._offered_s + head_pace_s(sites)
         if self._offered_s <= now_s < due_s:  # a clock that was set back delays nothing
             self._is_due = True
             return [fx.SetTimer(None, ev.HeadDue(), due_s)]

@@ -159,7 +159,7 @@ class NodeCore:
     def _timer(self, now_s: float, key: ev.TimerKey) -> list[fx.Effect]:
         match key:
             case ev.HeadDue():
-                return self._own_head.due(now_s)
+                return self._own_head.due(now_s, len(self.roster.members))
             case ev.RoundDeadline(study=study, round=round_):
                 return self.runs[study].deadline(now_s, round_) if study in self.runs else []
             case ev.Retry(study=study):
@@ -179,7 +179,7 @@ class NodeCore:
         for manifest in event.manifests:
             proposer = SiteId(self.history.study(StudyId(manifest.study_id)).proposer)
             effects += self._keep(now_s, manifest, proposer)
-        return effects + self._own_head.offer(now_s)
+        return effects + self._own_head.offer(now_s, len(self.roster.members))
 
     def _keep(self, now_s: float, manifest: Manifest, proposer: SiteId) -> list[fx.Effect]:
         """A manifest is stored: run the study if it is approved here."""
@@ -226,7 +226,7 @@ class NodeCore:
             effects += self._decided(now_s, entry)
         for study in sorted(self.runs):
             effects += self.runs[study].appended(now_s, event.note)
-        return effects + self._own_head.offer(now_s)
+        return effects + self._own_head.offer(now_s, len(self.roster.members))
 
     def _decided(self, now_s: float, entry: Entry) -> list[fx.Effect]:
         """What follows from an own decision that has just become durable."""

@@ -36,6 +36,7 @@ from ledger.log import (
 from ledger.log.witness import parse_request
 from p2pfl.core import events as ev
 from p2pfl.core import witnessing_terms as terms
+from p2pfl.core.pace import head_pace_s
 from p2pfl.core.witnessing_forks import ForkProofs
 from p2pfl.core.witnessing_keys import KeysKnown
 from p2pfl.core.witnessing_mirrors import Mirrors
@@ -196,12 +197,19 @@ class Witnessing:
         size = self.own_size
         outputs: list[WitnessOutput] = []
         for site, peer in self.peers.items():
-            pause_s = terms.TERMS.push_s if size > peer.told_size else terms.TERMS.swap_s
-            if size == peer.told_size and peer.cosigned < size:
-                pause_s = terms.TERMS.again_s
-            if not 0.0 <= now_s - peer.pushed_s < pause_s:
+            if not 0.0 <= now_s - peer.pushed_s < self._pause_s(peer, size):
                 outputs.append(self._request(now_s, site, peer))
         return outputs
+
+    def _pause_s(self, peer: Peer, size: int) -> float:
+        """Between two requests to a member."""
+        pace_s = head_pace_s(len(self._roster.members))
+        if peer.is_asked:
+            # Where it is only slow, another request would contradict what it is about to cosign.
+            return max(terms.TERMS.again_s, pace_s)
+        if size > peer.told_size:
+            return pace_s
+        return terms.TERMS.swap_s if peer.cosigned >= size else terms.TERMS.again_s
 
     def _request(self, now_s: float, site: SiteId, peer: Peer) -> WitnessOutput:
         note = self._own.note
@@ -210,7 +218,7 @@ class Witnessing:
         proof = self._own.prove_consistency(old, size) if 0 < old < size else ()
         lines = [b"old %d" % old, *(b64encode(node) for node in proof)]
         leaves = self._shelf.leaves(old, size)
-        peer.told_size, peer.pushed_s = size, now_s
+        peer.told_size, peer.pushed_s, peer.is_asked = size, now_s, True
         return Tell(site, CosignRequested(b"\n".join(lines) + b"\n\n" + note, old, leaves))
 
     # -- what members say ------------------------------------------------------------------------
@@ -276,6 +284,7 @@ class Witnessing:
             outputs += self._note_seen(log_id, note, now_s)
         if answer.status is Status.COSIGNED:
             outputs += self._mirror(sender, log_id, message.leaves_from, message.leaves)
+            self.peers[sender].fetched_s = now_s  # its entries may wait for the next ones
         return outputs
 
     def _answered(
@@ -285,6 +294,7 @@ class Witnessing:
         is_ours = message.origin == self._own.origin and message.size <= size
         if not is_ours or self._own.root_at(message.size) != message.root:
             raise BadCosignature("an answer about a head that this log does not have")
+        peer.is_asked = False
         peer.refusal = "" if message.status == Status.COSIGNED else str(message.status)
         if message.status == Status.OTHER_SIZE:
             return self._other_size(now_s, sender, peer, message.body)

@@ -20,6 +20,7 @@ from ledger.log.forks import ForkProof
 from ledger.log.mirror_errors import MirrorFull, MirrorMismatch
 from ledger.log.own_kinds import is_log_rotation
 from ledger.log.witness_store import EntryForm, MirroredEntry
+from p2pfl.core.pace import head_pace_s
 from p2pfl.core.witnessing_terms import TERMS, BadLeaves, Peer, Tell, WitnessBook
 
 HASH_BYTES = 32
@@ -39,18 +40,29 @@ class Mirrors:
     # -- asking ----------------------------------------------------------------------------------
 
     def fetch(self, now_s: float, site: SiteId, peer: Peer) -> list[Tell]:
-        """Ask a connected member for what is missing of its own log's mirror."""
+        """Ask a connected member for what is missing of its own log's mirror.
+
+        Leaves come with most heads, and a few entries can wait for the next ones."""
+        waited_s = now_s - peer.fetched_s
+        if 0.0 <= waited_s < TERMS.fetch_s:
+            return []
         log_id = self._log_of(site)
         held = self._book.head_of(log_id)
-        if held is None or 0.0 <= now_s - peer.fetched_s < TERMS.fetch_s:
-            return []
-        if not self._book.has_room:
+        if held is None or not self._book.has_room:
             return []  # goes on by itself once the disk has room again
         have = self._book.mirrored_size(log_id)
+        missing = max(
+            held.size - have, self._book.confirmed_size(log_id) - self._first_missing(log_id)
+        )
+        few_s = TERMS.fetch_s * head_pace_s(len(self.roster.members))
+        if missing < TERMS.entries and 0.0 <= waited_s < few_s:
+            return []
+        entries = self._fetch_entries(now_s, site, peer, log_id)
         if have >= held.size:
-            return self._fetch_entries(now_s, site, peer, log_id)
+            return entries
         peer.fetched_s = now_s
-        return [Tell(site, LeavesWanted(log_id, have, min(held.size, have + TERMS.leaves)))]
+        stop = min(held.size, have + TERMS.leaves)
+        return [Tell(site, LeavesWanted(log_id, have, stop)), *entries]
 
     def _fetch_entries(self, now_s: float, site: SiteId, peer: Peer, log_id: LogId) -> list[Tell]:
         start, end = self._first_missing(log_id), self._book.confirmed_size(log_id)

@@ -26,7 +26,7 @@ class OwnShelf:
     def leaves(self, start: int, stop: int) -> bytes:
         """Leaf hashes [start, stop), as many as a message holds."""
         last = min(stop, start + TERMS.leaves)
-        return b"".join(entry.leaf for entry in self._own.entries(start, last))
+        return b"".join(self._own.leaves(start, last))
 
     def serve(
         self, now_s: float, sender: SiteId, peer: Peer, message: LeavesWanted | EntriesWanted

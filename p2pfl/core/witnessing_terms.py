@@ -22,17 +22,17 @@ from p2pfl.core.meetings import Met as Met
 class WitnessTerms:
     """How often what is told and asked, and how much of it."""
 
-    push_s: float = 1.0
-    """The own head goes to each connected member at most this often …"""
     swap_s: float = 600.0
-    """… and this often though nothing changed; heads held of others are swapped as often."""
+    """The own head goes to each connected member at the pace of `head_pace_s`, and this often
+    though nothing changed; heads held of others are swapped as often."""
     quorum_wait_s: float = 10.0
     """After a start, once one site has said which head of the own log it knows, so long is waited
     for as many as exclude a conspiracy."""
     again_s: float = 5.0
     """What was lost on the way is asked again, and a site is told what is held at most so often."""
     fetch_s: float = 0.5
-    """Leaves and entries that are missing are asked for at most this often, of one log."""
+    """Leaves and entries that are missing are asked for at most this often, of one log; a few of
+    them as much less often as heads come."""
     serve_per_s: float = 4.0
     """Messages of leaves or entries that one member is sent at most."""
     serve_burst: float = 16.0
@@ -148,6 +148,9 @@ class OwnLogView(Protocol):
 
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
         """Its entries."""
+
+    def leaves(self, start: int, stop: int) -> Iterator[bytes]:
+        """Leaf hashes of some of them."""
 
 
 class Held(Protocol):
@@ -292,6 +295,8 @@ class Peer:
     told_size: int = -1
     """Of the own head that it was last sent."""
     pushed_s: float = float("-inf")
+    is_asked: bool = False
+    """Whether it has yet to answer. Its answer says where the next request starts."""
     told_s: float = float("-inf")
     """When it was last told which heads are held."""
     fetched_s: float = float("-inf")
