@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import struct
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from libp2p.peer.id import ID
 
 from gossip.blob_protocol import CHUNK_BYTES, REQUESTS_IN_FLIGHT, WRITE_BYTES
 from gossip.identifiers import Digest, SiteId
@@ -18,7 +20,7 @@ from gossip.libp2p_blobs import _CHUNKS_HELD
 from gossip.libp2p_bulk import Uplink
 from gossip.libp2p_limits import NetLimits
 from gossip.libp2p_transport import Libp2pTransport
-from gossip.libp2p_yamux import Awaited
+from gossip.libp2p_yamux import Awaited, GuardedYamux
 from simulations.benchmarks.transfer_bench import Echo, Stage, free_ports, keys_of, roster_of
 
 CHUNKS = 40
@@ -210,3 +212,36 @@ async def _fetched(tmp_path: Path, data: bytes) -> None:
     await ends[0].fetch(giver, digest, len(data), tmp_path / "had", lambda _: None)
     for end in ends:
         await end.stop()
+
+
+class Wire:
+    """What a multiplexer writes, frame by frame."""
+
+    is_initiator = True
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[int, ...]] = []
+
+    async def write(self, data: bytes) -> None:
+        self.frames.append(struct.unpack("!BBHII", data))
+
+
+def test_credit_for_a_few_bytes_waits_and_none_of_it_is_lost() -> None:
+    wire = Wire()
+    muxed = GuardedYamux(wire, ID(b"peer"))
+
+    async def credit(number: int, *sizes: int) -> None:
+        for size in sizes:
+            await muxed._write_frame(struct.pack("!BBHII", 0, 1, 0, number, size))
+
+    async def go() -> None:
+        await credit(1, *[1000] * 65)
+        await credit(3, 300_000)
+        await credit(1, 1000, 1000)
+        await muxed._write_frame(struct.pack("!BBHII", 0, 1, 1, 5, 0))  # opens a stream
+        for number in range(7, 2007, 2):
+            await credit(number, 10)  # of streams that are gone
+
+    trio.run(go)
+    assert wire.frames == [(0, 1, 0, 3, 300_000), (0, 1, 0, 1, 66_000), (0, 1, 1, 5, 0)]
+    assert len(muxed._owed) < 100, "what is owed to streams that are gone is forgotten"
