@@ -7,11 +7,13 @@ going, and does what a plan drawn from the seed says: kill -9, pause, partition,
 disk, clock jump. The plan is printed first; the same seed and options draw the same one. Network
 faults and full disks need root, clock jumps need libfaketime: without, they are left out, and said.
 
-Afterwards every study, ledger, ε, blob, log and process is judged. Exit status 0: all is well.
+Afterwards every study, ledger, ε, blob, log and process is judged, also where the last study did
+not end in time or the run was interrupted (Ctrl-C, SIGTERM). Exit status 0: all is well.
 """
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -99,4 +101,5 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

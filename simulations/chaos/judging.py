@@ -4,7 +4,6 @@ The nodes have been stopped; nothing here changes a home."""
 
 import hashlib
 import itertools
-import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,17 +13,11 @@ from typing import Any, Final
 from ledger.log import Entry, LogReader
 from ledger.provenance import kinds
 from p2pfl.core.manifest import parse_manifest
-from simulations.chaos.node import Life, Node, Sample
+from simulations.chaos.memory import LIFE_MIN_S, RESIDENT_MB_MAX, growth, is_leak
+from simulations.chaos.node import Node
 from simulations.chaos.people import AT_ONCE, CommandFailed, p2pfl
 from simulations.chaos.run import Course
 
-WARM_UP_S: Final = 60.0
-"""Of a life: imports, compiled code, first rounds."""
-LIFE_MIN_S: Final = 150.0
-"""A shorter life says nothing about a trend."""
-GROWTH_MB: Final = 10.0
-GROWTH_MB_PER_MINUTE: Final = 1.0
-"""What a node may grow by: its ledger grows, and what it knows of its peers' does."""
 DESCRIPTORS_MORE: Final = 3
 SOCKETS_OWN: Final = 8
 """Listening, the control socket, and what threads wake each other with."""
@@ -93,6 +86,8 @@ def _studies(sites: Sequence[Site], studies: Sequence[bytes], course: Course) ->
     wrong, left, complete = [], [], 0
     if course.people_failed:
         wrong.append(course.people_failed)
+    if course.interrupted:
+        wrong.append(course.interrupted)
     if not studies:
         wrong.append("no study was proposed")
     for number, study in enumerate(studies, start=1):
@@ -229,35 +224,26 @@ def _ends(course: Course) -> Finding:
 
 
 def _memory(nodes: Sequence[Node]) -> Finding:
-    """Growth of every process that lived long enough, between its early and its late samples."""
+    """Every process that lived long enough: does its growth go on?"""
     wrong, growths, highest = [], [], 0.0
     for node in nodes:
         for life in node.lives:
-            highest = max([highest, *(sample.resident_mb for sample in life.samples)])
-            if (grown := growth(life)) is not None:
-                grown_mb, minutes = grown
-                growths.append(grown_mb)
-                if grown_mb > GROWTH_MB + GROWTH_MB_PER_MINUTE * minutes:
-                    wrong.append(f"{node.name} grew by {grown_mb:.0f} MB in {minutes:.1f} minutes")
-    shown = f"{highest:.0f} MB at most"
+            most_mb = max((sample.resident_mb for sample in life.samples), default=0.0)
+            highest = max(highest, most_mb)
+            if most_mb > RESIDENT_MB_MAX:
+                wrong.append(f"{node.name} took {most_mb:.0f} MB")
+            if grown := growth(life):
+                growths.append(grown)
+                if is_leak(grown):
+                    shown = ", ".join(f"{one:.1f}" for one in grown)
+                    wrong.append(f"{node.name} grew by {shown} MB/min in the quarters of its life")
+    shown = f"{highest:.0f} MB at most; "
     if growths:
-        shown += f"; grew {statistics.median(growths):.1f} (median), {max(growths):.1f} MB (worst)"
+        last = max(grown[-1] for grown in growths)
+        shown += f"{len(growths)} long lives, {last:.1f} MB/min at the end (worst)"
+    else:
+        shown += f"nobody lived {LIFE_MIN_S / 60:.0f} minutes"
     return Finding("memory", shown, tuple(wrong))
-
-
-def growth(life: Life) -> tuple[float, float] | None:
-    """(MB grown, minutes) from the first to the last third after the warm-up; None: too short."""
-    settled = [sample for sample in life.samples if sample.at_s - life.started_s >= WARM_UP_S]
-    if not settled or settled[-1].at_s - life.started_s < LIFE_MIN_S:
-        return None
-    third = max(1, len(settled) // 3)
-    early, late = settled[:third], settled[-third:]
-    minutes = (late[len(late) // 2].at_s - early[len(early) // 2].at_s) / 60
-    return _usual_mb(late) - _usual_mb(early), minutes
-
-
-def _usual_mb(samples: Sequence[Sample]) -> float:
-    return statistics.median(sample.resident_mb for sample in samples)
 
 
 def _descriptors(nodes: Sequence[Node]) -> Finding:

@@ -11,6 +11,7 @@ from simulations.chaos.stage import Stage
 
 TICK_S: Final = 0.1
 SAMPLE_S: Final = 5.0
+PROGRESS_S: Final = 30.0
 SETTLED_S: Final = 15.0
 """After the last study: training processes end, and connections are as they will stay."""
 READY_S: Final = 120.0
@@ -43,6 +44,7 @@ class Course:
     typed_again: int = 0
     people_failed: str = ""
     bad_stops: list[str] = field(default_factory=list)
+    interrupted: str = ""
 
 
 class Run:
@@ -67,7 +69,7 @@ class Run:
         self._say = say
         self._seed = seed
         self._began_s = 0.0
-        self._sampled_s = 0.0
+        self._sampled_s = self._progress_s = 0.0
         self._people = People(stage.homes, stage.folder, terms, self._tell)
 
     def perform(self, lasts_s: float, settle_s: float) -> Course:
@@ -79,11 +81,14 @@ class Run:
         for node in self.stage.nodes:
             node.start()
         self._people.start()
-        self._until(lambda: self._since_s >= lasts_s and not self._going, lasts_s + READY_S)
-        self._people.propose_no_more()
-        self.course.lasted_s = self._since_s
-        self._tell("no more faults; the last study goes on to its end")
-        self._until(lambda: self._people.are_done, settle_s)
+        try:
+            self._until(lambda: self._since_s >= lasts_s and not self._going, lasts_s + READY_S)
+            self._people.propose_no_more()
+            self.course.lasted_s = self._since_s
+            self._tell("no more faults; the last study goes on to its end")
+            self._until(lambda: self._people.are_done, settle_s)
+        except KeyboardInterrupt:
+            self._interrupted()
         self._people.give_up()
         self.course.settled_s = self._since_s - self.course.lasted_s
         still_s = self._since_s + SETTLED_S
@@ -124,6 +129,27 @@ class Run:
             self._sampled_s = now_s
             for node in self.stage.nodes:
                 node.sample()
+        if now_s - self._progress_s >= PROGRESS_S:
+            self._progress_s = now_s
+            self._tell(self._progress())
+
+    def _progress(self) -> str:
+        """The newest round that is over at each site, and who is down."""
+        rounds = []
+        for place, node in enumerate(self.stage.nodes):
+            done = node.said("round_done")
+            said = str(done[-1][1]["round"]) if done else "-"
+            rounds.append(f"{place}:{said}" + ("" if node.pid is not None else " (down)"))
+        return f"study {len(self._people.studies)}, newest round by site: {' '.join(rounds)}"
+
+    def _interrupted(self) -> None:
+        """Whoever watches has seen enough: no more faults, and what is there is judged."""
+        for planned in self._going:
+            self.stage.end(planned.fault)
+        self._going, self._planned = [], []
+        self.course.lasted_s = self.course.lasted_s or self._since_s
+        self.course.interrupted = f"interrupted after {self._since_s:.0f} s"
+        self._tell(self.course.interrupted)
 
     def _ended(self, place: int, ended: str) -> None:
         """A node ended by itself; the supervisor starts it again.

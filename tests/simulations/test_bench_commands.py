@@ -17,6 +17,7 @@ from simulations.benchmarks import (
     skew_bench,
     startup_bench,
     transfer_bench,
+    witness_bench,
 )
 from simulations.benchmarks.demo_run import DemoRun
 from simulations.benchmarks.report import Measured
@@ -35,7 +36,8 @@ def values(lines: list[Measured]) -> dict[str, float]:
 def test_every_benchmark_explains_its_options() -> None:
     benches = (averaging_bench, ledger_bench, round_bench, startup_bench, heart_bench)
     simulated = (simulators_bench, skew_bench)
-    for bench in (*benches, arguments_bench, noise_bench, transfer_bench, *simulated):
+    others = (arguments_bench, noise_bench, transfer_bench, witness_bench)
+    for bench in (*benches, *others, *simulated):
         with pytest.raises(SystemExit) as ended:
             bench.parse(["--help"])
         assert ended.value.code == 0
