@@ -83,7 +83,10 @@ def body_in_words(kind: type[Any]) -> str:
     spent = {key: layout.pop(key) for key in INSIDE_DP}
     steps = layout.pop("steps")
     assert isinstance(steps, Integer)
-    whole = fields_in_words({**layout, "dp": Text(), "steps?": Integer(1, steps.highest)})
+    level = layout.pop("level")
+    assert isinstance(level, OneOf)
+    said = {"level?": OneOf(tuple(filter(None, level.words))), "steps?": Integer(1, steps.highest)}
+    whole = fields_in_words({**layout, "dp": Text(), **said})
     return whole.replace("dp: code", "dp: " + fields_in_words({**layout_of(dp.of), **spent}))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from ledger.provenance.fields import (
     INPUTS_MAX,
@@ -28,6 +28,9 @@ from ledger.provenance.fields import (
 )
 from ledger.provenance.terms import AggInput, DpTerms, InputRef, Kind
 
+LEVELS: Final = ("A", "B", "C", "D")
+"""Of confinement, the best first; docs/confinement.md describes them."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainDone(Kind):
@@ -35,7 +38,9 @@ class TrainDone(Kind):
 
     eps_u: this study's ε so far; eps_total_u: the dataset's after it. In the body both stand
     inside `dp`. steps: gradient steps that were made where the study boxes local work in time; 0,
-    and absent from the body, where it does not: then there were as many as planned."""
+    and absent from the body, where it does not: then there were as many as planned. level: how well
+    this machine confined the process that trained, A being the best, D not at all; "", and absent,
+    where an earlier version or a simulation did not say."""
 
     KIND: ClassVar[str] = "train.done"
     study: Digest
@@ -51,11 +56,13 @@ class TrainDone(Kind):
     eps_u: Micro
     eps_total_u: Micro
     steps: Steps = 0
+    level: Annotated[str, OneOf(("", *LEVELS))] = ""
 
     def body(self) -> dict[str, Any]:
         packed = pack_fields(self)
-        if not packed["steps"]:
-            del packed["steps"]
+        for key in ("steps", "level"):
+            if not packed[key]:
+                del packed[key]
         packed["dp"] |= {"eps_u": packed.pop("eps_u"), "eps_total_u": packed.pop("eps_total_u")}
         return packed
 
@@ -69,7 +76,9 @@ class TrainDone(Kind):
         terms = {key: spent[key] for key in spent if key not in ("eps_u", "eps_total_u")}
         if body.get("steps") == 0:
             raise FieldError("steps", "at least 1, or no such key", 0)
-        flat = {"steps": 0, **body, "dp": terms}
+        if body.get("level") == "":
+            raise FieldError("level", "one of " + ", ".join(LEVELS) + ", or no such key", "")
+        flat = {"steps": 0, "level": "", **body, "dp": terms}
         flat |= {"eps_u": spent["eps_u"], "eps_total_u": spent["eps_total_u"]}
         record: Self = unpack_fields(cls, flat)
         return record

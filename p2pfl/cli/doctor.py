@@ -63,6 +63,7 @@ def _machine(home: Home) -> list[Examination]:
 
 def _home(home: Home) -> list[Examination]:
     from p2pfl.runtime.commands import doctoring
+    from p2pfl.runtime.commands import doctoring_code as code
     from p2pfl.runtime.commands import doctoring_home as look
     from p2pfl.runtime.commands import doctoring_network as network
     from p2pfl.runtime.commands import doctoring_witnesses as witnesses
@@ -84,6 +85,7 @@ def _home(home: Home) -> list[Examination]:
         ("witnesses", lambda: witnesses.check_witnesses(home, now_us=now_us())),
         ("blobs", lambda: look.check_blobs(home, os.urandom)),
         ("data", lambda: look.check_datasets(home)),
+        ("code", lambda: code.check_code(home)),
         ("roster", lambda: network.check_roster(home)),
         ("port", lambda: network.check_listening(home)),
         ("neighbour", lambda: network.check_neighbours(home)),

@@ -29,10 +29,12 @@ DISTANCE_MAX = 1e99
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What the training process said it runs: recorded with each training."""
+    """What the training process said it runs, and how it is confined: recorded with each
+    training."""
 
     code_hash: bytes
     env_hash: bytes
+    level: str = ""
 
 
 def arguments_hash(manifest: Manifest, steered: tuple[tuple[str, str], ...]) -> bytes:
@@ -78,6 +80,7 @@ def training_entries(
         eps_u=(approval.eps_study_u or approval.eps_table_u)[done],
         eps_total_u=approval.eps_table_u[done],
         steps=event.spending.steps if manifest.study.work_limit_s else 0,
+        level=environment.level,
     )
     published = kinds.UpdatePublished(
         manifest.study_id, event.round, event.model, event.size_bytes, NOT_PUBLISHED

@@ -163,6 +163,8 @@ class TrainingOpened:
     parameters: int
     code_hash: bytes
     env_hash: bytes
+    level: str = ""
+    """How well the process is confined, A to D; "" where nobody said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class Training:
         # A researcher's text is named by the node: in its process nobody's word counts.
         text = self._manifest.foreign
         code_hash = event.code_hash if text is None else text.sha256
-        self.environment = drafts.Environment(code_hash, event.env_hash)
+        self.environment = drafts.Environment(code_hash, event.env_hash, event.level)
         return ""
 
     def entries(

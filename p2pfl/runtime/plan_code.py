@@ -66,16 +66,22 @@ def check_startable(
             "the study's code is not what was approved here, so it was not started: revoke the "
             "study, read it with `p2pfl study show` and approve it again",
         )
-    now = recorded_versions(versions_here(code.packages))
-    if now != approved.versions:
-        names = sorted(now.keys() | approved.versions.keys())
-        name = next(one for one in names if now.get(one) != approved.versions.get(one))
+    changed = versions_changed(code.packages, approved)
+    if changed:
         raise TrainingError(
             "other-packages",
-            f"{name} is {now.get(name) or 'not installed'} here, approved was "
-            f"{approved.versions.get(name) or 'none'}: revoke the study and approve it again, or "
-            "install what was approved",
+            f"{changed}: revoke the study and approve it again, or install what was approved",
         )
+
+
+def versions_changed(packages: Iterable[str], approved: CodeApproved) -> str:
+    """The first package whose version is not the one that was approved, in words; "" for none."""
+    now = recorded_versions(versions_here(packages))
+    for name in sorted(now.keys() | approved.versions.keys()):
+        here, then = now.get(name, ABSENT), approved.versions.get(name, ABSENT)
+        if here != then:
+            return f"{name} is {here or 'not installed'} here, approved was {then or 'none'}"
+    return ""
 
 
 def bundle_started(home: Home, manifest: Manifest) -> Path | None:

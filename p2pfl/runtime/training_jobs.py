@@ -22,7 +22,7 @@ from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.runtime import training_answers as answers
 from p2pfl.runtime.blobs import BlobStore
-from p2pfl.runtime.confinement.terms import Terms
+from p2pfl.runtime.confinement.terms import Level, Terms
 from p2pfl.runtime.encoding import Rounding
 from p2pfl.runtime.errors import BlobError, NotAVector, OperatorError
 from p2pfl.runtime.gradient_keeper import start_with_cells
@@ -131,7 +131,10 @@ class TrainingJobs:
         )
         opened = answers.opened(answer)
         self._manifests[study] = manifest
-        return ev.TrainingOpened(study, opened.parameters, opened.code_hash, opened.env_hash)
+        level = Level.D if terms is None else terms.level
+        return ev.TrainingOpened(
+            study, opened.parameters, opened.code_hash, opened.env_hash, level.value
+        )
 
     async def _started(
         self, log: Path, scratch: Path, terms: Terms | None, manifest: Manifest

@@ -11,10 +11,11 @@ from node_processes import running
 
 from ledger.provenance.kinds import CodeApproved
 from p2pfl.core.manifest_code import text_digest
+from p2pfl.runtime.commands.doctoring_code import check_code
 from p2pfl.runtime.confinement.terms import terms_here
 from p2pfl.runtime.errors import OperatorError
 from p2pfl.runtime.home import Home
-from p2pfl.runtime.plan_code import check_startable
+from p2pfl.runtime.plan_code import check_startable, versions_changed
 from p2pfl.runtime.training_answers import TrainingError
 
 TEXT = """\
@@ -98,6 +99,7 @@ def test_a_study_with_code_runs_steered_and_every_training_names_the_text(
         assert set(approved.body["versions"]) == {"torch"}
         trained = entries(home, "train.done")
         assert {entry.body["code_hash"] for entry in trained} == {code.sha256}
+        assert {entry.body["level"] for entry in trained} == {terms_here().level.value}
         assert len({entry.body["hp"] for entry in trained}) == 2, "steering changed what ran"
         assert audit_code(home) == 0
     shown = " ".join(p2pfl(made.home(1), "ledger", "audit").split())
@@ -212,9 +214,12 @@ def test_packages_that_changed_since_the_approval_need_a_new_one(undecided: Cons
     assert manifest.code is not None
     confined = terms_here()
     check_startable(manifest, approved, confined)
+    (seen,) = check_code(undecided.home(0))
+    assert (seen.level.value, seen.fix) == ("ok", "")
     older = replace(approved, versions={"torch": "1.0"})
     with pytest.raises(TrainingError, match=r"torch is .* here, approved was 1\.0"):
         check_startable(manifest, older, confined)
+    assert versions_changed(["torch"], older).endswith("here, approved was 1.0")
     with pytest.raises(TrainingError, match="not what was approved here"):
         check_startable(manifest, replace(approved, text=bytes(32)), confined)
     with pytest.raises(TrainingError, match="not what was approved here"):

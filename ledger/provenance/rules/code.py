@@ -26,6 +26,12 @@ UNAPPROVED = Rule(
     "which code is approved together with the approval.",
 )
 
+UNCONFINED = Rule(
+    "code.unconfined",
+    "Revoke the study here and keep the home as it is: code that a researcher wrote ran without "
+    "confinement, which a node of this project refuses. Find the cause in the node's log.",
+)
+
 
 def _look(timeline: Timeline, context: AuditContext, tools: Tools) -> Looked:
     texts = timeline.of(CodeApproved)
@@ -72,6 +78,8 @@ def _judge_training(
             done.seq,
             f"{did}; entry {read[-1].seq} approved {read[-1].record.text.hex()[:16]}….",
         )
+    if done.record.level == "D":
+        yield UNCONFINED.broken(done.seq, f"{did} at level D, without confinement.")
 
 
 CHECKS = (Check("code", "Researchers' code ran only as it was approved", _look),)

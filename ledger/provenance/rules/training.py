@@ -2,6 +2,7 @@
 
 What leaves this site is what was trained and paid for, or an average that is on record."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ledger.provenance.findings import (
@@ -147,8 +148,19 @@ def _look_at_trainings(timeline: Timeline, context: AuditContext, _tools: Tools)
         len(trained),
         "trainings",
         tuple(_find_training(timeline, context)),
-        tuple(_boxed_notes(trained, context)),
+        (*_boxed_notes(trained, context), *_level_notes(trained, context)),
     )
+
+
+def _level_notes(trained: Sequence[Logged[TrainDone]], context: AuditContext) -> Iterator[str]:
+    """How well the machine confined trainings, as the node recorded it with each."""
+    counted: dict[bytes, Counter[str]] = {}
+    for logged in trained:
+        if logged.record.level:
+            counted.setdefault(logged.record.study, Counter())[logged.record.level] += 1
+    for study, levels in sorted(counted.items()):
+        told = ", ".join(f"{levels[level]} at level {level}" for level in sorted(levels))
+        yield f"{context.study_name(study)}: confinement of its trainings: {told}."
 
 
 def _boxed_notes(trained: Sequence[Logged[TrainDone]], context: AuditContext) -> Iterator[str]:

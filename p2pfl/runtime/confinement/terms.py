@@ -55,6 +55,11 @@ class Terms:
     bubblewrap: str | None = None
     """The program that gives it namespaces of its own; None at level C."""
 
+    @property
+    def level(self) -> Level:
+        """What a process under these terms is confined to."""
+        return Level.C if self.bubblewrap is None else Level.B
+
     def with_paths(self, read: tuple[Path, ...], write: tuple[Path, ...]) -> "Terms":
         """The same, and these paths as well."""
         more = [tuple(path.absolute() for path in paths) for paths in (read, write)]

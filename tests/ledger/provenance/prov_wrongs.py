@@ -130,6 +130,10 @@ WRONG: dict[str, Wrong] = {
         "code.other_text",
         lambda s: s.insert(s.place(StudyApproved) + 1, coded("one byte less")),
     ),
+    "ran approved code without confinement": Wrong(
+        "code.unconfined",
+        lambda s: s.insert(s.place(StudyApproved) + 1, coded()).change(TrainDone, 1, level="D"),
+    ),
     "approved code after it had run": Wrong(
         "code.unread", lambda s: s.insert(s.place(TrainDone) + 1, coded())
     ),

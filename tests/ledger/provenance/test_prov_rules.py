@@ -300,6 +300,14 @@ def test_how_much_local_work_was_boxed_in_time_is_said(tmp_path: Path) -> None:
     assert any("boxes local work in time: 12 to 50 steps in 2 rounds" in note for note in notes)
 
 
+def test_how_trainings_were_confined_is_said(tmp_path: Path) -> None:
+    story = plain_story().change(TrainDone, 0, level="B").change(TrainDone, 2, level="C")
+    report = audited(tmp_path, story)
+    assert not codes(report)
+    notes = next(check.notes for check in report.checks if check.id == "training")
+    assert any("of its trainings: 1 at level B, 1 at level C" in note for note in notes)
+
+
 def test_a_kept_model_that_is_an_average_and_was_released_is_right(tmp_path: Path) -> None:
     story = plain_story()
     averages = [told.record for told in story.told if isinstance(told.record, AggDone)]
