@@ -15,6 +15,7 @@ from p2pfl.cli.context import (
     say_fields,
     say_json,
     say_table,
+    say_wrapped,
     short,
 )
 
@@ -90,6 +91,9 @@ def _tell_results(found: ResultsSeen) -> None:
         say("Rounds. Bent: clipped or dropped, in the last ten. Evidence, no verdict: unusual")
         say("patients look like this too, and an attacker that knows the rule need not.")
     spent = f"ε = {found.epsilon:.3f} at δ = {found.delta}"
+    measured = _measured(found)
+    if measured:
+        say_wrapped(f"Measured by the study's own code: {measured}.")
     fields = [("privacy", spent if found.epsilon else "no ε spent: trained without, or not at all")]
     if found.steered:
         fields.append(("steered", "; ".join(found.steered)))
@@ -105,6 +109,16 @@ def _tell_results(found: ResultsSeen) -> None:
     width = max(len(command) for command, _ in steps)
     for number, (command, what) in enumerate(steps):
         say(f"{'      ' if number else 'Next: '}{command:<{width}}  {what}")
+
+
+def _measured(found: ResultsSeen) -> str:
+    """The newest round that has measures."""
+    with_measures = [seen for seen in found.rounds_seen if seen.measures]
+    if not with_measures:
+        return ""
+    last = with_measures[-1]
+    told = ", ".join(f"{name} {value:.3f}" for name, value in sorted(last.measures.items()))
+    return f"{told} (round {last.round + 1})"
 
 
 def _round_row(seen: RoundSeen) -> tuple[str, ...]:

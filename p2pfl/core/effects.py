@@ -239,6 +239,7 @@ class RoundDone:
     eps_total_u: int
     cap_u: int
     phases_s: "PhaseTimes"
+    measures: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

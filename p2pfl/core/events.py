@@ -269,6 +269,8 @@ class Scored:
     round: Round
     auc: float | None
     accuracy: float
+    measures: tuple[tuple[str, float], ...] = ()
+    """What the study's own code measures, by name: only what its manifest names, in its ranges."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,5 +119,6 @@ class RoundWatch:
             eps_total_u=dataset.spent_u,
             cap_u=dataset.terms.cap_u,
             phases_s=self._last.phases(),
+            measures=scored.measures,
         )
         return [fx.Show(study, done)]

@@ -10,7 +10,9 @@ by its owner only; nothing here leaves the site. Must not know homes or ledgers.
         {n, headline, score, auc (null), loss, measures: {name: value}, notes}
   {request: "predict", manifest, model, table, id_column ("": rows are numbered), out}
      →  {rows, notes}              a CSV with the id and one probability per row, nothing else
-  {request: "export", manifest, model, out, onnx ("": none)}
+  {request: "describe", manifest}
+     →  {tensors: [{name, shape}]}                        as the plan names them
+  {request: "export", manifest, model, out, onnx ("": none), tensors (empty: the plan is asked)}
      →  {tensors: [{name, shape}]}                        safetensors with the plan's tensors
 
 manifest, model, dataset, table, out: paths; evaluate and predict also take `materials`, use → path
@@ -45,12 +47,12 @@ from p2pfl.learning.datasets.table_file import read_csv
 from p2pfl.learning.datasets.tabular import Matrix, Prepared, encode_features, prepare
 from p2pfl.learning.errors import DataRefused, RequestRefused
 from p2pfl.learning.flat_model import FlatModel
-from p2pfl.learning.json_request import Request, answer_request
+from p2pfl.learning.json_request import Request, answer_request, answers_alone
 from p2pfl.learning.materials import Materials
 from p2pfl.learning.scoring import Score, score
 from p2pfl.learning.standardisation import Standards
 from p2pfl.learning.training import schema_of
-from p2pfl.learning.vector import Vector, read_vector
+from p2pfl.learning.vector import NamedShape, Schema, Vector, read_vector
 
 ROW_COLUMN: Final = "row"
 PROBABILITY_COLUMN: Final = "probability"
@@ -177,7 +179,8 @@ def write_predictions(
 def main() -> int:
     """Answer one JSON request from stdin on stdout."""
     torch.set_num_threads(1)
-    return answer_request(lambda request: _REQUESTS[str(request["request"])](request))
+    answers = answers_alone()
+    return answer_request(lambda request: _REQUESTS[str(request["request"])](request), answers)
 
 
 def _evaluated(request: Request) -> dict[str, object]:
@@ -212,13 +215,14 @@ def _measured(
         manifest.data,
         patient_column=column,
         standards=_standards(request, manifest),
+        prepared=Path(str(request["prepared"])) if "prepared" in request else None,
     )
     notes = patients.notes
     if part == "holdout":
         _, patients = split(patients, manifest)
     found = Predictor(manifest, vector).score(patients)
     measures = dict(found.measures)
-    if isinstance(patients, ImagePatients) and patients.terms.regions:
+    if manifest.code is None and isinstance(patients, ImagePatients) and patients.terms.regions:
         from p2pfl.learning.marking import Marker
 
         distance = Marker(manifest).distance(vector, patients)
@@ -267,7 +271,7 @@ def _standards(request: Request, manifest: Manifest) -> Standards | None:
 
 def _exported(request: Request) -> dict[str, object]:
     manifest, vector = _study(request)
-    schema = schema_of(manifest)
+    schema = _schema_given(request["tensors"]) or schema_of(manifest)
     results.write_model(Path(str(request["out"])), vector, schema, manifest)
     if request["onnx"]:
         from p2pfl.learning.onnx_export import write_onnx  # takes seconds to load
@@ -276,6 +280,18 @@ def _exported(request: Request) -> dict[str, object]:
     return {
         "tensors": [{"name": tensor.name, "shape": list(tensor.shape)} for tensor in schema.tensors]
     }
+
+
+def _described(request: Request) -> dict[str, object]:
+    schema = schema_of(parse_manifest(Path(str(request["manifest"])).read_bytes()))
+    return {"tensors": [{"name": one.name, "shape": list(one.shape)} for one in schema.tensors]}
+
+
+def _schema_given(tensors: object) -> Schema | None:
+    """Names and shapes that the caller knows already, and checked."""
+    if not isinstance(tensors, list) or not tensors:
+        return None
+    return Schema(tuple(NamedShape(str(one["name"]), tuple(one["shape"])) for one in tensors))
 
 
 def _study(request: Request) -> tuple[Manifest, Vector]:
@@ -292,6 +308,7 @@ def _study_here(request: Request) -> tuple[Manifest, Vector]:
 _REQUESTS: Final[Mapping[str, Callable[[Request], dict[str, object]]]] = {
     "evaluate": _evaluated,
     "predict": _predicted,
+    "describe": _described,
     "export": _exported,
 }
 

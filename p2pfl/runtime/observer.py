@@ -201,6 +201,7 @@ def _round_fields(done: fx.RoundDone) -> dict[str, object]:
         "loss": round(done.loss, 6) if math.isfinite(done.loss) and phase != CATCH_UP else None,
         "auc": None if done.auc is None else round(done.auc, 4),
         "accuracy": round(done.accuracy, 4),
+        **({"measures": dict(done.measures)} if done.measures else {}),
         "heard": done.heard,
         "expected": done.expected,
         "eps_total_u": done.eps_total_u,

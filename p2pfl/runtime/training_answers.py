@@ -4,7 +4,7 @@ The process is trusted less than the node: it runs heavy libraries over data, la
 code. Whatever it says is a claim; here it becomes a value of the right type and range, or a
 `TrainingError`. Whether a claim about privacy is the approved one is the core's to decide."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,6 +64,7 @@ class Scored:
 
     auc: float | None
     accuracy: float
+    measures: tuple[tuple[str, float], ...] = ()
 
 
 def opened(answer: Answer) -> Opened:
@@ -88,14 +89,26 @@ def trained(answer: Answer) -> Trained:
     return Trained(spending, _number(answer, "loss"), _number(answer, "seconds"), planned)
 
 
-def scored(answer: Answer) -> Scored:
-    """The answer to `score`. Raises AnswerGarbled."""
+def scored(answer: Answer, ranges: Mapping[str, tuple[float, float]] | None = None) -> Scored:
+    """The answer to `score`. Raises AnswerGarbled.
+
+    ranges: of what the study's own code may measure; nothing else that it says is taken over."""
     accuracy, auc = _number(answer, "accuracy"), answer.get("auc")
     if not 0.0 <= accuracy <= 1.0:  # refuses NaN, too
         raise AnswerGarbled("accuracy", "a number in 0 to 1")
     # Four digits: a score is for people, and no place to carry a patient's row in.
     found = round(auc, SCORE_DIGITS) if isinstance(auc, float) and 0.0 <= auc <= 1.0 else None
-    return Scored(found, round(accuracy, SCORE_DIGITS))
+    return Scored(found, round(accuracy, SCORE_DIGITS), tuple(_measured(answer, ranges or {})))
+
+
+def _measured(
+    answer: Answer, ranges: Mapping[str, tuple[float, float]]
+) -> Iterator[tuple[str, float]]:
+    said = answer.get("measures")
+    for name, (low, high) in sorted(ranges.items()):
+        value = said.get(name) if isinstance(said, Mapping) else None
+        if isinstance(value, float) and low <= value <= high:
+            yield name, round(value, SCORE_DIGITS)
 
 
 def compared(answer: Answer) -> Compared:

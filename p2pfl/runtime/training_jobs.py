@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -197,11 +197,18 @@ class TrainingJobs:
         try:
             model = await self._given(effect.study, effect.model)
             answer = await self._ask(effect.study, "score", model=model)
-            scored = answers.scored(answer)
+            scored = answers.scored(answer, self._measured(effect.study))
         except TrainingError:
             self._submit(ev.NotScored(effect.study, effect.round))
             return
-        self._submit(ev.Scored(effect.study, effect.round, scored.auc, scored.accuracy))
+        found = scored.auc, scored.accuracy, scored.measures
+        self._submit(ev.Scored(effect.study, effect.round, *found))
+
+    def _measured(self, study: StudyId) -> Mapping[str, tuple[float, float]]:
+        """What the study's own code may measure, by its manifest."""
+        manifest = self._manifests.get(study)
+        foreign = None if manifest is None else manifest.foreign
+        return {} if foreign is None else foreign.metrics
 
     async def compare(self, study: StudyId, base: ModelHash, mixed: ModelHash) -> Compared:
         """How the loss on the own hold-out rises from one model to another.

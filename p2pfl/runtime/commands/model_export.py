@@ -19,11 +19,13 @@ from pathlib import Path
 from ledger.log import LogReader
 from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.model_card import CardFacts, card_facts, render_card
+from p2pfl.runtime.commands.model_code import ask_confined, require_runnable, tensors_of
 from p2pfl.runtime.commands.models import Released, ask_child, trained_model
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.config import read_config
-from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, EXIT_IO, OperatorError
+from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, EXIT_IO, EXIT_USAGE, OperatorError
 from p2pfl.runtime.home import Home, sync_directory, write_durably
+from p2pfl.runtime.jsonable import Json
 
 MODEL = "model.safetensors"
 ONNX = "model.onnx"
@@ -85,14 +87,15 @@ def model_export(home: Home, request: ModelExport) -> Exported:
 
 
 def _fill(home: Home, model: Released, folder: Path, licence: str, *, is_onnx: bool) -> CardFacts:
-    ask_child(
-        "export",
-        "Writing the model",
-        manifest=str(home.study(model.manifest.study_id)),
-        model=str(model.vector),
-        out=str(folder / MODEL),
-        onnx=str(folder / ONNX) if is_onnx else "",
-    )
+    asked: dict[str, Json] = {
+        "request": "export",
+        "manifest": str(home.study(model.manifest.study_id)),
+        "model": str(model.vector),
+        "out": str(folder / MODEL),
+        "onnx": str(folder / ONNX) if is_onnx else "",
+        "tensors": _tensors(model, is_onnx=is_onnx),
+    }
+    ask_child("Writing the model", asked)
     for file in (MODEL, ONNX) if is_onnx else (MODEL,):
         os.chmod(folder / file, 0o644)  # made to be handed on
     tensors = hashlib.sha256((folder / MODEL).read_bytes()).digest()
@@ -103,6 +106,25 @@ def _fill(home: Home, model: Released, folder: Path, licence: str, *, is_onnx: b
     write_durably(folder / MANIFEST, model.manifest.raw, mode=0o644)
     write_durably(folder / PROVENANCE, _proof(home, model.seen.seq), mode=0o644)
     return facts
+
+
+def _tensors(model: Released, *, is_onnx: bool) -> list[Json]:
+    """Names and shapes that a researcher's text gives its tensors; none of a shipped plan.
+
+    The text is asked confined, without any patient; the file is written by our own code."""
+    if model.manifest.foreign is None:
+        return []
+    if is_onnx:
+        raise OperatorError(
+            f"{model.seen.name} has a plan of its own, which is not written as ONNX.",
+            fix="Leave --onnx out; with the plan's text `torch.onnx` does it from the tensors.",
+            exit_code=EXIT_USAGE,
+        )
+    require_runnable(model.manifest, model.past)
+    answer, _ = ask_confined(
+        model.manifest, "Describing the model", {"request": "describe"}, read=()
+    )
+    return tensors_of(answer, model.manifest)
 
 
 def _proof(home: Home, seq: int) -> bytes:

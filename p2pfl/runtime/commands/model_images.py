@@ -131,6 +131,13 @@ def images_predict(home: Home, request: ImagesPredict, progress: Progress) -> Im
 
 
 def _check(model: Released, request: ImagesPredict) -> None:
+    if model.manifest.foreign is not None:
+        raise OperatorError(
+            f"{model.seen.name} has a plan of its own, which does not predict from images here.",
+            fix="`p2pfl model evaluate` tries it on registered patients; `p2pfl model export` "
+            "writes its tensors.",
+            exit_code=EXIT_USAGE,
+        )
     if model.manifest.data.images is None:
         raise OperatorError(
             f"{model.seen.name} predicts from a table, and {request.given.name} is none.",

@@ -7,7 +7,7 @@ patients is told to the person who asks, and to nobody else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,21 @@ from p2pfl.core.names import StudyId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.datasets import usable_dataset
+from p2pfl.runtime.commands.model_code import (
+    CHILD,
+    DEADLINE_S,
+    ask_confined,
+    predicted_confined,
+    require_runnable,
+    scores_of,
+)
 from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
-from p2pfl.runtime.datasets import LocalDataset, check_unchanged, dataset_of
+from p2pfl.runtime.datasets import (
+    LocalDataset,
+    check_unchanged,
+    dataset_of,
+    reached_by_training,
+)
 from p2pfl.runtime.errors import (
     EXIT_CANNOT_CREATE,
     EXIT_NO_INPUT,
@@ -30,11 +43,8 @@ from p2pfl.runtime.errors import (
     EXIT_USAGE,
     OperatorError,
 )
-from p2pfl.runtime.home import Home
+from p2pfl.runtime.home import Home, write_durably
 from p2pfl.runtime.jsonable import Json, from_json
-
-CHILD = "p2pfl.learning.evaluation"
-DEADLINE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,30 +190,47 @@ def model_evaluate(home: Home, request: ModelEvaluate) -> Evaluated:
             )
         require_file(request.file)
         where, column, part = request.file, request.patient_column, "all"
+        read: tuple[Path, ...] = ()
         patients = f"all patients of {request.file.name}"
     else:
         dataset = _dataset(home, model, request.data)
         check_unchanged(home, dataset)
         where, column = dataset.file, dataset.patient_column
+        read, _ = reached_by_training(dataset)
         trained_on = {training.ds for training in model.past.trained.values()}
         # Patients a model was trained on would flatter it.
         part = "holdout" if dataset.ds in trained_on else "all"
         which = "the hold-out (never trained on)" if part == "holdout" else "all patients"
         patients = f'{which} of dataset "{dataset.name}"'
-    answer = ask_child(
-        "evaluate",
-        "Evaluating the model",
-        manifest=str(home.study(StudyId(model.seen.study))),
-        model=str(model.vector),
-        home_layers=str(home.home_layers(model.seen.study)),
-        dataset=str(where),
-        patient_column=column,
-        part=part,
-        materials=dict(material_paths(home, model.manifest)),
-    )
+    asked: dict[str, Json] = {
+        "request": "evaluate",
+        "model": str(model.vector),
+        "dataset": str(where),
+        "patient_column": column,
+        "part": part,
+        "materials": dict(material_paths(home, model.manifest)),
+    }
+    answer = _evaluated(home, model, asked, read)
     is_measured = isinstance(answer, dict) and "headline" in answer
     scores = from_json(Measured, answer) if is_measured else from_json(Scores, answer)
     return Evaluated(model.seen.study, model.seen.name, model.seen.hash, patients, scores)
+
+
+def _evaluated(home: Home, model: Released, asked: dict[str, Json], read: tuple[Path, ...]) -> Json:
+    """read: what the patients' file refers to."""
+    purpose, manifest = "Evaluating the model", model.manifest
+    if manifest.foreign is None:
+        return ask_child(purpose, {**asked, **_here(home, model)})
+    require_runnable(manifest, model.past)
+    reached = (model.vector, Path(str(asked["dataset"])), *read, *_material_files(home, manifest))
+    answer, _ = ask_confined(manifest, purpose, asked, read=reached)
+    return scores_of(answer, manifest)
+
+
+def _here(home: Home, model: Released) -> dict[str, Json]:
+    """Files that only a process of ours gets to see."""
+    study = StudyId(model.seen.study)
+    return {"manifest": str(home.study(study)), "home_layers": str(home.home_layers(study))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,17 +279,20 @@ def model_predict(home: Home, request: ModelPredict) -> Predicted:
             fix="Name a folder of patients' images, or a dataset.json that lists them.",
             exit_code=EXIT_USAGE,
         )
-    answer = ask_child(
-        "predict",
-        "Predicting",
-        manifest=str(home.study(StudyId(model.seen.study))),
-        model=str(model.vector),
-        home_layers=str(home.home_layers(model.seen.study)),
-        table=str(request.table),
-        id_column=request.id_column,
-        out=str(request.out),
-        materials=dict(material_paths(home, model.manifest)),
-    )
+    asked: dict[str, Json] = {
+        "request": "predict",
+        "model": str(model.vector),
+        "table": str(request.table),
+        "id_column": request.id_column,
+        "materials": dict(material_paths(home, model.manifest)),
+    }
+    if model.manifest.foreign is None:
+        answer = ask_child("Predicting", {**asked, **_here(home, model), "out": str(request.out)})
+    else:
+        require_runnable(model.manifest, model.past)
+        reached = (model.vector, request.table, *_material_files(home, model.manifest))
+        answer, whole = predicted_confined(model.manifest, asked, reached)
+        write_durably(request.out, whole)
     return Predicted(
         study=model.seen.study,
         name=model.seen.name,
@@ -273,12 +303,16 @@ def model_predict(home: Home, request: ModelPredict) -> Predicted:
     )
 
 
-def ask_child(request: str, purpose: str, **fields: Json) -> Json:
+def _material_files(home: Home, manifest: Manifest) -> tuple[Path, ...]:
+    return tuple(map(Path, material_paths(home, manifest).values()))
+
+
+def ask_child(purpose: str, request: Mapping[str, Json]) -> Json:
     """One question to the evaluating process. Raises OperatorError with its complaint."""
     finished = run_module(
         CHILD,
         (),
-        given=json.dumps({"request": request, **fields}).encode(),
+        given=json.dumps(request).encode(),
         deadline_s=DEADLINE_S,
         purpose=purpose,
     )

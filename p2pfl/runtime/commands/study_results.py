@@ -48,6 +48,8 @@ class RoundSeen:
     seconds: float | None
     guard_step: float | None
     """How much of the averaging step the hold-out guard took; None: it did not look."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """What the study's own code measured of the new model on the own hold-out."""
     steps: int | None = None
     """Local steps that were made, where the study boxes them in time."""
 
@@ -164,8 +166,15 @@ def _round(number: int, tally: _Tally, training: int, score: LogLine | None) -> 
         accuracy=None if score is None else score.number("accuracy"),
         seconds=None if score is None else score.number("round_s"),
         guard_step=tally.guard_step,
+        measures={} if score is None else _measures(score),
         steps=tally.steps,
     )
+
+
+def _measures(line: LogLine) -> dict[str, float]:
+    said = line.fields.get("measures")
+    found = said.items() if isinstance(said, dict) else ()
+    return {name: float(value) for name, value in found if isinstance(value, int | float)}
 
 
 def _scores(study: StudyId, lines: Iterable[LogLine]) -> dict[int, LogLine]:

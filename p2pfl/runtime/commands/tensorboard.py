@@ -50,6 +50,7 @@ def _scalars(seen: ResultsSeen, now_s: float) -> Iterator[Scalar]:
             "score/accuracy": row.accuracy,
             "privacy/epsilon": row.epsilon,
             "round/seconds": row.seconds,
+            **{f"score/{name}": value for name, value in sorted(row.measures.items())},
             "round/neighbours_accepted": float(row.accepted),
             "round/neighbours_clipped": float(row.verdicts.get("clipped", 0)),
         }
