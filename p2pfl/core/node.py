@@ -223,6 +223,8 @@ class NodeCore:
         effects: list[fx.Effect] = []
         for entry in event.entries:
             self.history.apply(entry)
+        # Only now: what an approval read of a study's code stands beside it in the same commit.
+        for entry in event.entries:
             effects += self._decided(now_s, entry)
         for study in sorted(self.runs):
             effects += self.runs[study].appended(now_s, event.note)

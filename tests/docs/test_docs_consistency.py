@@ -168,8 +168,9 @@ def test_the_policy_table_is_the_policy() -> None:
     )
 
 
-def test_every_test_that_the_threat_model_cites_exists() -> None:
-    text = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+def test_every_test_that_the_threat_model_and_confinement_cite_exists() -> None:
+    documents = ("threat-model.md", "confinement.md")
+    text = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in documents)
     cited = set(re.findall(r"`(test_\w+)`", text))
     there = {
         name

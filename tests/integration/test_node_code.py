@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from node_homes import Consortium, audit_code, entries, p2pfl, p2pfl_json, with_study
 from node_processes import running
+from safetensors import safe_open
 
 from ledger.provenance.kinds import CodeApproved
 from p2pfl.core.manifest_code import text_digest
@@ -27,7 +28,7 @@ from torch.nn import functional
 class Plan:
     arguments = {"hidden": 8, "weight": 1.0}
     steerable = ["weight"]
-    measures = ["right"]
+    measures = {"right": (0.0, 1.0)}
 
     def model(self, inputs, arguments):
         return nn.Sequential(
@@ -80,7 +81,7 @@ def test_a_study_with_code_runs_steered_and_every_training_names_the_text(
     coded: Consortium,
 ) -> None:
     whole = ("--unit", "site", "--epsilon", "5", "--clip-norm", "1")
-    made = with_plan(coded, *whole, "--rounds", "40")
+    made = with_plan(coded, *whole, "--rounds", "12")
     code = made.manifest.code
     assert code is not None
     with running(made.homes) as nodes:
@@ -323,4 +324,73 @@ def test_patients_gradients_of_a_study_with_code_come_from_cells(coded: Consorti
         for entry in trained:
             assert entry.body["dp"]["mech"] == "poisson"
             assert entry.body["dp"]["sigma"] == repr(privacy.noise_multiplier)
+        assert audit_code(home) == 0
+
+
+@pytest.mark.nodes
+def test_a_study_with_code_is_revoked_stopped_resumed_finished_and_gone_on_from(
+    coded: Consortium,
+) -> None:
+    whole = ("--unit", "site", "--epsilon", "2", "--clip-norm", "1", "--rounds", "15")
+    made = with_plan(coded, *whole, "--sites-min", "2", "--neighbours-min", "1")
+    code = made.manifest.code
+    assert code is not None
+    last = made.home(2)
+    with running(made.homes) as nodes:
+        nodes[2].wait("round_done", 2)
+        assert nodes[2].training_pids()
+        p2pfl(last, "study", "revoke", made.study, "--reason", "second-thoughts")
+        nodes[2].until(lambda: not nodes[2].training_pids(), "its process is gone")
+        revoked = len(entries(last))
+        p2pfl(last, "study", "approve", made.study, "--data", "patients")
+        done = len(nodes[2].said("round_done"))
+        nodes[2].wait("round_done", done + 1)
+        assert nodes[1].stop(signal.SIGTERM)[0] == 0
+        with running([made.home(1)]) as (again,):
+            for node in (nodes[0], again, nodes[2]):
+                node.wait("study_complete")
+                assert not node.said("training_failed")
+                assert 0.0 <= node.said("round_done")[-1]["measures"]["right"] <= 1.0
+    assert [entry.body["text"] for entry in entries(last, "code.approved")] == [code.sha256] * 2
+    assert [one for one in entries(last)[revoked:] if one.kind == "train.done"]
+    for home in made.homes:
+        assert {one.body["code_hash"] for one in entries(home, "train.done")} == {code.sha256}
+        assert audit_code(home) == 0
+    _the_model_is_used(made)
+    _another_study_goes_on_from_it(made)
+
+
+def _the_model_is_used(made: Consortium) -> None:
+    """Under confinement: scored, predicted with, exported; never once its approval is gone."""
+    home, study = made.home(0), made.study
+    assert "Measured by the study's own code: right" in told(home, "study", "results", study)
+    found = p2pfl_json(home, "model", "evaluate", study)["scores"]
+    assert set(found["measures"]) == {"right"}
+    table, out = made.folder / "site0.csv", made.folder / "predicted.csv"
+    p2pfl(home, "model", "predict", study, str(table), "--out", str(out))
+    assert len(out.read_text().splitlines()) == len(table.read_text().splitlines())
+    p2pfl(home, "model", "export", study, "--out", str(made.folder / "model"))
+    with safe_open(made.folder / "model/model.safetensors", framework="numpy") as tensors:
+        assert set(tensors.keys()) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    refused = refusal(home, "model", "export", study, "--onnx", "--out", str(made.folder / "o"))
+    assert "not written as ONNX" in refused.message
+
+
+def _another_study_goes_on_from_it(made: Consortium) -> None:
+    for name in ("study.toml", "study.study"):
+        (made.folder / name).unlink()
+    terms = ("--continue", made.study, "--name", "further", "--rounds", "2", "--sites-min", "2")
+    further = with_plan(made, *terms, *UNPROTECTED, "--neighbours-min", "1", approving=2)
+    assert (
+        further.manifest.study.initial_model
+        == entries(made.home(0), "model.released")[0].body["hash"]
+    )
+    with running(made.homes[:2]) as nodes:
+        for node in nodes:
+            node.until(lambda node=node: node.said("study_complete"), "the second study's end")
+            assert not node.said("training_failed")
+            assert node.stop(signal.SIGTERM)[0] == 0
+    for home in made.homes[:2]:
+        trained = entries(home, "train.done")
+        assert len([one for one in trained if one.body["study"].hex() == further.study]) == 2
         assert audit_code(home) == 0

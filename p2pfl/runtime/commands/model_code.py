@@ -36,8 +36,6 @@ TENSORS_MAX: Final = 10_000
 OUT: Final = "predictions"
 _TENSOR: Final = re.compile(r"[A-Za-z0-9_.]{1,200}")
 _PROBABILITY: Final = re.compile(r"(0\.[0-9]{6}|1\.000000)")
-_SHIPPED: Final = ("calibration error",)
-"""What scoring itself measures, whatever the text says."""
 
 
 def require_runnable(manifest: Manifest, past: StudyHistory) -> None:
@@ -107,10 +105,7 @@ def scores_of(answer: Mapping[str, Json], manifest: Manifest) -> dict[str, Json]
 
     Raises OperatorError."""
     assert manifest.code is not None, "asked of studies with a text"
-    ranges: dict[str, tuple[float, float]] = {
-        **manifest.code.metrics,
-        **dict.fromkeys(_SHIPPED, (0.0, 1.0)),
-    }
+    ranges = manifest.code.metrics
     said, notes = answer.get("measures"), answer.get("notes")
     if not isinstance(said, dict) or not isinstance(notes, list):
         raise _nonsense("Evaluating the model")
