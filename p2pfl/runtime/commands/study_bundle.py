@@ -84,7 +84,9 @@ def with_bundle(home: Home, draft: Manifest, given: str) -> Manifest:
             fix="The network needs the same tensors in the same order as the released model.",
             exit_code=EXIT_DATA,
         )
-    study = replace(draft.study, initial_model=tried.initial, parameters=tried.parameters)
+    study = draft.study
+    if start is None:
+        study = replace(study, initial_model=tried.initial, parameters=tried.parameters)
     metrics = dict.fromkeys(tried.unit, (0.0, 1.0))
     return replace(drafted, study=study, bundle=replace(terms, metrics=metrics))
 

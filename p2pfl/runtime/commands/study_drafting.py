@@ -21,6 +21,7 @@ from p2pfl.core.manifest import (
     AveragingTerms,
     DataTerms,
     Manifest,
+    Material,
     PlanTerms,
     PrivacyTerms,
     StudyId,
@@ -107,7 +108,7 @@ def _drafted(home: Home, history: History, request: StudyNew, now_s: int) -> Stu
     me = read_keys(home.keys).site
     request, terms, materials, said = with_materials(home, me, request)
     request = counting(request, len(roster.members))
-    plan, study = _plan(request), _study(request, roster, now_s)
+    plan, study = _plan(request), _from(materials, _study(request, roster, now_s))
     privacy, privacy_sentence = _privacy(
         request, request.delta or registered.delta, registered.patients_bucket
     )
@@ -147,17 +148,21 @@ def _drafted(home: Home, history: History, request: StudyNew, now_s: int) -> Stu
     )
 
 
+def _from(materials: tuple[Material, ...], study: StudyTerms) -> StudyTerms:
+    """The study's terms with the released model that it goes on from, if there is one."""
+    start = next((one for one in materials if one.use == "start"), None)
+    if start is None:
+        return study
+    return replace(study, initial_model=start.model, parameters=start.parameters)
+
+
 def _completed(home: Home, draft: Manifest) -> Manifest:
     """The manifest with its initial model, and what a plan that counts says of its own norms.
 
     Raises OperatorError, ManifestError.
     """
-    start = draft.material("start")
-    if start is not None:
-        terms = replace(draft.study, initial_model=start.model, parameters=start.parameters)
-        return rendered(replace(draft, study=terms))
-    if draft.bundle is not None:  # was tried, and made its initial model then
-        return rendered(draft)
+    if draft.material("start") is not None or draft.bundle is not None:
+        return rendered(draft)  # a bundle was tried, and made its initial model then
     if draft.is_counting and draft.privacy.is_private:
         # The plan knows the norm; a larger one never hurts while it is asked.
         asked = rendered(replace(draft, privacy=replace(draft.privacy, clip_norm=CLIP_NORM_MAX)))
