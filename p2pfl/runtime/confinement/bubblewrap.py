@@ -102,11 +102,19 @@ def _mounts(read: Iterable[Path], write: Iterable[Path]) -> Iterator[str]:
         above = next((bound[one] for one in real.parents if one in bound), "")
         if how != above:
             bound[real] = how
+            if not above:
+                yield from ways_to(real)
             yield from (how, str(real), str(real))
     links = dict(link for path in given for link in _links_on(path))
     for link, target in sorted(links.items()):
         if not any(one in bound for one in link.parents):
             yield from ("--symlink", target, str(link))
+
+
+def ways_to(path: Path) -> Iterator[str]:
+    """Folders on the way that anybody may enter: nothing but what is mounted there is in them."""
+    for folder in reversed(path.parents[:-1]):
+        yield from ("--perms", "0755", "--dir", str(folder))
 
 
 def _is_its_own(path: Path) -> bool:
