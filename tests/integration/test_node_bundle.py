@@ -1,17 +1,21 @@
 """MONAI bundles in real nodes: each site's own copy, pinned by its digest, confined."""
 
+import re
+import shlex
 import shutil
 import signal
 from pathlib import Path
 
 import pytest
-from node_homes import Consortium, audit_code, entries, p2pfl, p2pfl_json, with_study
+from node_homes import Consortium, audit_code, entries, p2pfl, with_study
 from node_processes import running
 
+from p2pfl.core.manifest import parse_manifest
 from p2pfl.runtime.errors import OperatorError
 from p2pfl.runtime.home import Home
 
-RISK = Path(__file__).parents[2] / "examples/bundle/risk"
+ROOT = Path(__file__).parents[2]
+RISK = ROOT / "examples/bundle/risk"
 WHOLE = ("--unit", "site", "--epsilon", "5", "--clip-norm", "1")
 SHORT = ("--consensus-rounds", "1", "--round-deadline", "30", "--argument", "learning_rate=0.1")
 
@@ -30,8 +34,6 @@ def proposed(founded: Consortium, tmp_path_factory: pytest.TempPathFactory) -> C
         allow_bundles(home)
     for home in made.homes[:2]:
         p2pfl(home, "bundle", "add", str(RISK))
-    features = p2pfl_json(made.home(0), "data", "list")[0]
-    assert features["name"] == "patients"
     terms = ("--bundle", "risk", *WHOLE, *SHORT, "--rounds", "3", "--sites-min", "2")
     return with_study(made, *terms, "--neighbours-min", "1", approving=0)
 
@@ -47,7 +49,7 @@ def refusal(home: Home, *words: str) -> OperatorError:
     return caught.value
 
 
-@pytest.mark.long
+@pytest.mark.nodes
 def test_a_bundle_runs_where_it_is_installed_and_nowhere_else(undecided: Consortium) -> None:
     bundle = undecided.manifest.bundle
     assert bundle is not None
@@ -84,3 +86,34 @@ def test_a_bundle_runs_where_it_is_installed_and_nowhere_else(undecided: Consort
         assert {entry.body["code_hash"] for entry in trained} == {bundle.sha256}
         assert audit_code(home) == 0
     assert entries(third, "train.done") == []
+
+
+@pytest.mark.nodes
+def test_the_document_works_as_it_is_written(
+    founded: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = founded.copied(tmp_path / "c")
+    home = made.home(0)
+    allow_bundles(home)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/bundles.md").read_text("utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = [line.split(" #")[0] for block in blocks for line in block.splitlines() if line]
+    assert len(lines) == 7
+    said = {}
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert program == "p2pfl"
+        said[" ".join(words[:2])] = " ".join(p2pfl(home, *words).split())
+    shown = said["bundle show"]
+    assert "scripts/__init__.py imports torch" in shown
+    assert "Licence: Apache-2.0." in shown
+    assert "$import scripts" in shown
+    assert (
+        "It may report, to people at the site alone: accuracy (0 to 1)." in said["study validate"]
+    )
+    assert "measures accuracy" in said["study dry-run"]
+    manifest = parse_manifest((tmp_path / "risk.toml").read_bytes())
+    assert manifest.plan.ranges == {"learning_rate": (0.002, 0.4)}
+    assert manifest.privacy.is_by_update

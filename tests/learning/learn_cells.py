@@ -16,7 +16,7 @@ from learn_manifests import manifest_bytes, table
 
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_code import text_digest
-from p2pfl.core.manifest_terms import Manifest
+from p2pfl.core.manifest_terms import DataTerms, Manifest
 from p2pfl.learning.datasets.patients import Batch
 from p2pfl.learning.gradient_cells.asking import Cells, Clock
 from p2pfl.learning.gradient_cells.wire import Task
@@ -51,10 +51,11 @@ def study(
     parameters: int = PARAMETERS,
     arguments: Mapping[str, object] | None = None,
     ranges: Mapping[str, list[float]] | None = None,
+    terms: DataTerms = TERMS,
 ) -> bytes:
     """A study with a text of its own whose gradients come from cells."""
     raw = manifest_bytes(
-        TERMS,
+        terms,
         plan="code",
         arguments=arguments or {"learning_rate": 1.0, "momentum": 0.0},
         ranges=ranges,
