@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from node_homes import Consortium, audit_code, entries, p2pfl, with_study
+from node_homes import Consortium, audit_code, entries, p2pfl, p2pfl_json, with_study
 from node_processes import running
 
 from p2pfl.core.manifest import parse_manifest
@@ -86,6 +86,20 @@ def test_a_bundle_runs_where_it_is_installed_and_nowhere_else(undecided: Consort
         assert {entry.body["code_hash"] for entry in trained} == {bundle.sha256}
         assert audit_code(home) == 0
     assert entries(third, "train.done") == []
+    _what_changed_is_shown(undecided, other)
+
+
+def _what_changed_is_shown(made: Consortium, other: Path) -> None:
+    """A study with another bundle, beside the one that was approved here."""
+    home, manifest = made.home(0), str(made.folder / "second.toml")
+    p2pfl(home, "bundle", "add", str(other), "--name", "risk2")
+    drafted = ("--data", "patients", "--bundle", "risk2", "--name", "second", "-o", manifest)
+    p2pfl(home, "study", "new", *drafted, *WHOLE)
+    study = p2pfl_json(home, "study", "propose", manifest)["study"]
+    seen = p2pfl_json(home, "study", "show", study)["bundle"]
+    assert seen["compared_with"] == "study"
+    changed = [line for line in seen["diff"] if line[0] in "+-" and line[:3] not in ("+++", "---")]
+    assert changed == ['-        "momentum": 0.9', '+        "momentum": 0.8']
 
 
 @pytest.mark.nodes
