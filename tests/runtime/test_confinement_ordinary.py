@@ -54,7 +54,7 @@ def as_nobody(*selected: str) -> str:
 
 
 def opened() -> Iterator[str]:
-    """Each folder that nobody may enter, on the way to Python and to us, replaced by an open one."""
+    """Each folder on the way to Python and to us that nobody may enter, replaced by an open one."""
     wanted = {Path(sys.prefix), Path(sys.base_prefix), ROOT}
     closed = {found for path in wanted if (found := outermost_closed(path)) is not None}
     for folder in sorted(closed):
