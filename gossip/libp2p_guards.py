@@ -25,6 +25,7 @@ from libp2p.transport.tcp.tcp import TCP
 
 from gossip.errors import NotOnRoster
 from gossip.identifiers import SiteId
+from gossip.libp2p_farewell import Farewells
 from gossip.libp2p_limits import NetLimits
 from gossip.libp2p_links import Sockets
 from gossip.libp2p_session import QuickSession
@@ -46,6 +47,7 @@ class Access:
         self._sites: dict[bytes, SiteId] = {}
         self._peers: dict[SiteId, ID] = {}
         self._learnt: dict[SiteId, tuple[str, ...]] = {}
+        self.farewells = Farewells()
         self.replace(roster)
 
     def replace(self, roster: Roster) -> None:
@@ -143,6 +145,8 @@ class RosterNoise(NoiseTransport):  # type: ignore[misc] # libp2p is untyped her
 
     async def _admit(self, conn: Any, session: Any) -> Any:
         peer = session.get_remote_peer()
+        if self._access.farewells.knows(peer.to_bytes()) and not session.is_initiator:
+            return QuickSession(session)  # let in as far as it takes to tell it why it is not
         if self._access.site_of(peer) is None:
             self._refusals.add(
                 address_of(conn), NotOnRoster.__name__, f"transport key {peer.to_bytes()[6:].hex()}"

@@ -25,6 +25,7 @@ from multiaddr import Multiaddr
 
 from gossip.addresses import split_address
 from gossip.libp2p_cover import covering
+from gossip.libp2p_farewell import bid_farewell
 from gossip.libp2p_guards import (
     Access,
     PlainTCP,
@@ -175,6 +176,10 @@ class GuardedSwarm(Swarm):  # type: ignore[misc] # libp2p is untyped here
             await muxed_conn.close()
             raise SwarmException("this host is closing")
         alive = [conn for conn in self.connections.get(peer, []) if not conn.is_closed]
+        if site is None:
+            farewell = self._access.farewells.take(peer.to_bytes(), trio.current_time())
+            if farewell:
+                await bid_farewell(muxed_conn, farewell)
         if site is None or len(alive) >= self._limits.connections_per_peer_max:
             who = address_of(muxed_conn) if site is None else site.hex()
             self._refusals.add(who, "NotOnRoster" if site is None else "TooManyConnections")

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import trio
-from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 
 from gossip.blob_protocol import WRITE_BYTES
 from gossip.errors import Unreachable
 from gossip.identifiers import SiteId
+from gossip.libp2p_farewell import PUSH
 from gossip.libp2p_guards import (
     Access,
     Refusals,
@@ -33,7 +33,6 @@ from gossip.libp2p_limits import NetLimits
 from gossip.libp2p_thread import Reply
 from gossip.limits import ENVELOPE_BYTES_MAX
 
-PUSH = TProtocol("/p2pfl/push/1")
 _LENGTH = struct.Struct(">I")
 _KEEPALIVE = _LENGTH.pack(0)
 _READ_BYTES = 64 * 1024
@@ -67,6 +66,11 @@ class FrameReader:
                     yield payload
         finally:
             del self._buffer[:start]
+
+
+def framed(raw: bytes) -> bytes:
+    """A payload as it goes out on a push stream."""
+    return _LENGTH.pack(len(raw)) + raw
 
 
 async def write_shielded(stream: Any, data: bytes, timeout_s: float) -> None:
@@ -111,7 +115,7 @@ class PushWriter:
         ):
             reply.settle(None, Unreachable(self._site, "its queue is full"))
             return
-        self._queue.append(_Waiting(_LENGTH.pack(len(raw)) + raw, reply))
+        self._queue.append(_Waiting(framed(raw), reply))
         self._queued_bytes += len(raw)
         self._wake.set()
 

@@ -22,12 +22,13 @@ from gossip.blob_spool import Spool
 from gossip.errors import FetchInterrupted, TransportError, TransportStopped, Unreachable
 from gossip.identifiers import Digest, SiteId
 from gossip.libp2p_blobs import BLOB, BlobGiver, BlobTaker
-from gossip.libp2p_guards import Access, Refusals
+from gossip.libp2p_farewell import PUSH
+from gossip.libp2p_guards import Access, Refusals, peer_id_of
 from gossip.libp2p_host import GuardedHost, ListenFailed, build_host, listening_address
 from gossip.libp2p_limits import NetLimits
 from gossip.libp2p_neighbours import Neighbourhood
 from gossip.libp2p_pubsub import GuardedPubsub, topic_of
-from gossip.libp2p_push import PUSH, Backlog, PushReader
+from gossip.libp2p_push import Backlog, PushReader, framed
 from gossip.libp2p_thread import Reply, ThreadDown, TrioThread
 from gossip.limits import ENVELOPE_BYTES_MAX
 from gossip.roster import Roster
@@ -149,6 +150,11 @@ class Libp2pTransport:
         # While the network restarts, it begins with the new roster.
         with contextlib.suppress(ThreadDown):
             self._thread.soon(self._follow_roster)
+
+    def set_farewells(self, farewells: Mapping[bytes, bytes]) -> None:
+        """What former members are told when they dial, by their transport keys."""
+        frames = {peer_id_of(pk).to_bytes(): framed(raw) for pk, raw in farewells.items()}
+        self._access.farewells.replace(frames)
 
     def connected_sites(self) -> frozenset[SiteId]:
         """Sites that `send` can reach now."""

@@ -5,7 +5,7 @@ heal links, and lets nobody through who is not on the roster of both ends.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gossip import ed25519
@@ -82,6 +82,8 @@ class MemoryTransport:
         self._stopped = False
         self._peers: dict[SiteId, MemoryTransport] = {}
         self._fetching: set[Path] = set()
+        self._farewells: dict[bytes, bytes] = {}
+        self._told: set[MemoryTransport] = set()
 
     # The Transport protocol
 
@@ -150,6 +152,11 @@ class MemoryTransport:
         self._roster = roster
         self._switchboard.rewire()
 
+    def set_farewells(self, farewells: Mapping[bytes, bytes]) -> None:
+        """What former members are told when they come up, by their transport keys."""
+        self._farewells = dict(farewells)
+        self._switchboard.rewire()
+
     def connected_sites(self) -> frozenset[SiteId]:
         """Sites that `send` can reach now."""
         return frozenset(self._peers)
@@ -168,6 +175,11 @@ class MemoryTransport:
         for site in sorted(now):
             if before.get(site) is not now[site]:
                 self._loop.call_soon(self._met, site)
+        for public_key, raw in self._farewells.items():
+            former = self._switchboard.reach(self, public_key)
+            if former is not None and former not in self._told:
+                self._told.add(former)
+                former.deliver(self, raw)
 
     def _reachable(self) -> "dict[SiteId, MemoryTransport]":
         found: dict[SiteId, MemoryTransport] = {}

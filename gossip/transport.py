@@ -5,7 +5,7 @@ end who the other one is. It knows nothing of messages, studies or learning.
 Implementations: `gossip.memory_transport`, `gossip.libp2p_transport`; both pass one suite.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -98,6 +98,11 @@ class Transport(Protocol):
 
     def set_roster(self, roster: Roster) -> None:
         """Members from now on; connections with sites that left are closed."""
+
+    def set_farewells(self, farewells: Mapping[bytes, bytes]) -> None:
+        """What former members are told when they dial in vain: transport key → `raw`.
+
+        They receive it as if it had been pushed, before the connection is closed."""
 
     def connected_sites(self) -> frozenset[SiteId]:
         """Sites that `send` can reach now."""

@@ -69,6 +69,8 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
         return
     from p2pfl.runtime.node_status import HARMLESS
 
+    if not told["is_member"]:
+        say("REMOVED: this site is no member any more; `p2pfl roster history` says since when.")
     if told["read_only"]:
         say(f"READ-ONLY: {told['read_only']}")
     connected = ", ".join(site["name"] for site in told["connected"]) or "nobody"

@@ -91,6 +91,10 @@ class Membership:
         """Whether this site belongs to the version in force."""
         return self.me in self.roster
 
+    def farewells(self) -> dict[bytes, RosterItems]:
+        """Former members' transport keys → what proves to each that it was removed."""
+        return spread.farewells(self.chain)
+
     # -- dispatch --------------------------------------------------------------------------------
 
     def handle(self, now_s: float, event: terms.MembershipEvent) -> list[MembershipEffect]:
@@ -352,7 +356,7 @@ class Membership:
             terms.Record((changed.draft(NODE_ACTOR),)),
             terms.Install(after, removed, farewell),
             terms.Members(self.members),
-            words.in_force(before, after),
+            words.in_force(before, after, self.me),
             terms.Tell(None, self._spread.held(self.ballots, self.cards)),
         ]
 

@@ -1,6 +1,7 @@
 """How what is known about the roster gets to every member: told, asked for, given."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from gossip.card import Card, encode_card
 from gossip.identifiers import Digest, SiteId, digest_of
@@ -40,6 +41,23 @@ def links_after(chain: Chain, version: int) -> RosterItems | None:
         return None
     raws = [encode_link(link) for link in chain.links[start : start + ROSTER_ITEMS_MAX]]
     return RosterItems(_fitting([RosterItem(ItemKind.LINK, raw) for raw in raws]))
+
+
+def farewells(chain: Chain) -> dict[bytes, RosterItems]:
+    """Transport key of each former member → the links up to the one that removed it.
+
+    As many as one message takes, the newest of them: a site that was away for longer than that
+    has to ask people. By the last roster that listed it, ascending."""
+    found: dict[bytes, RosterItems] = {}
+    now = chain.in_force
+    for place, (before, after) in enumerate(pairwise(chain.rosters)):
+        for card in before.members:
+            if card.site not in after and card.site not in now:
+                raws = [encode_link(link) for link in chain.links[: place + 1]]
+                newest = [RosterItem(ItemKind.LINK, raw) for raw in reversed(raws)]
+                found.pop(card.transport_pk, None)
+                found[card.transport_pk] = RosterItems(tuple(reversed(_fitting(newest))))
+    return found
 
 
 class Spread:

@@ -19,12 +19,17 @@ def proposed(candidate: Roster) -> Show:
     return Show("roster_proposed", sentence, (("digest", digest),))
 
 
-def in_force(before: Roster, after: Roster) -> Show:
+def in_force(before: Roster, after: Roster, me: SiteId) -> Show:
     """Another version is in force."""
     what = "; ".join(differences(before, after))
     sentence = (
         f"roster version {after.version} is in force with {len(after.members)} members: {what}"
     )
+    if me in before and me not in after:
+        sentence += (
+            ". THIS SITE WAS REMOVED: it takes part in nothing any more and talks to nobody; "
+            "`p2pfl roster history` says by whose vote"
+        )
     fields = (("version", str(after.version)), ("digest", after.digest.hex()))
     return Show("roster_in_force", sentence, fields)
 

@@ -157,6 +157,7 @@ class Driver:
         self.submit(ev.Begin(tuple(manifests), models, self._given.log.note, own_log))
         self.witness.start()
         await self.exchange.start()
+        self.exchange.set_farewells(self._given.membership.farewells())
 
     async def wait(self) -> None:
         """Returns never; raises what made the node unable to go on."""

@@ -6,7 +6,7 @@ neighbour costs nobody else anything."""
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 
 from gossip import dissemination as dis
@@ -126,6 +126,11 @@ class Exchange:
         for site in [site for site in self._queues if site not in roster]:
             del self._queues[site]
             self._senders.pop(site).cancel()
+
+    def set_farewells(self, farewells: Mapping[bytes, RosterMessage]) -> None:
+        """What former members are told when they dial, by their transport keys."""
+        sealed = {key: self._sealed(message) for key, message in farewells.items()}
+        self._transport.set_farewells(sealed)
 
     def withdraw(self, key: str) -> None:
         """Stop offering what is under this key."""

@@ -46,6 +46,7 @@ class NodeSurface:
         self.submit(ev.MembersChanged(roster))
         if me in roster:
             self.driver.exchange.set_roster(roster)
+            self.driver.exchange.set_farewells(self.membership.farewells())
             self.driver.witness.give(terms.Members(roster))
         else:
             self.driver.exchange.set_roster(alone(self.membership.chain, me))

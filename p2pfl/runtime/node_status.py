@@ -48,6 +48,7 @@ def status(
             if card.site in core.connected
         ],
         "members": len(core.roster.members),
+        "is_member": core.me in core.roster,
         "studies": [
             {
                 "study": study.hex(),

@@ -87,6 +87,23 @@ def test_two_founders_vote_a_third_site_in_and_it_installs_the_chain(two: Path) 
     assert records(third) == ["roster.changed"]
 
 
+def test_a_lost_identity_is_replaced_by_a_vote(two: Path) -> None:
+    one, other, card = two / "site0", two / "site1", two / "site2/site2.card"
+    said = done("roster", "propose-replace", "site1", card, "--home", one).out
+    assert "site1" in said
+    assert "site2" in said
+    hand_over(two, 0, 1)
+    done("roster", "sign", "--yes", "--home", other)  # who is to go votes, too
+    hand_over(two, 1, 0)
+    done("roster", "sign", "--yes", "--home", one)
+    shown = done("roster", "show", "--home", one, "--json").json
+    assert shown["version"] == 2
+    assert sorted(member["name"] for member in shown["members"]) == ["site0", "site2"]
+    done("roster", "export", "--out", two / "chain", "--home", one)
+    done("roster", "install", two / "chain", "--home", two / "site2")
+    assert done("ledger", "audit", "--home", one).code == 0
+
+
 def test_a_chain_that_does_not_know_the_site_is_refused(two: Path) -> None:
     done("roster", "export", "--out", two / "chain", "--home", two / "site0")
     ran = p2pfl("roster", "install", two / "chain", "--home", two / "site2")

@@ -165,6 +165,29 @@ def test_a_removed_member_learns_it_and_has_no_vote_any_more() -> None:
     assert machine.handle(0.0, terms.Tick()) == []
 
 
+def test_who_was_removed_while_it_was_away_learns_it_from_what_former_members_are_told() -> None:
+    world = World(4, 0)
+    *others, gone = electorate(4).sites
+    away = world.sites.pop(gone)
+    propose(world, 2, *others)
+    world.settle()
+    assert away.machine.is_member
+    told = world.sites[others[0]].machine.farewells()
+    assert told.keys() == {away.who.card.transport_pk}
+    effects = away.machine.handle(0.0, terms.Said(others[0], told[away.who.card.transport_pk]))
+    assert not away.machine.is_member
+    shown = [effect.sentence for effect in effects if isinstance(effect, terms.Show)]
+    assert any("THIS SITE WAS REMOVED" in sentence for sentence in shown)
+    assert away.machine.farewells() == told
+
+
+def test_members_of_now_are_told_no_farewell_though_they_joined_later() -> None:
+    world = World(4, 0)
+    propose(world, 0, *electorate(4).sites)
+    world.settle()
+    assert all(site.machine.farewells() == {} for site in world.sites.values())
+
+
 def test_a_site_that_slept_through_versions_is_given_the_chain() -> None:
     world = World(4, 0)
     one, two, three, four = sorted(world.sites)

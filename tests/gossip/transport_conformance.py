@@ -147,6 +147,21 @@ class TransportConformance:
         await b.inbox.until(lambda inbox: b"still here" in inbox.payloads())
 
     @on_net
+    async def test_who_was_removed_while_away_is_told_when_it_dials(
+        self, net: Net, tmp: Path
+    ) -> None:
+        a, b, c = net.nodes[:3]
+        later, farewell = net.roster_of([a, b], version=2), os.urandom(ENVELOPE_BYTES_MAX)
+        await asyncio.gather(a.start(later), b.start(later))
+        await net.meet([a, b])
+        assert a.transport is not None
+        a.transport.set_farewells({c.card.transport_pk: farewell})
+        await c.start()  # with the roster that it knows
+        await c.inbox.until(lambda inbox: (a.site, farewell) in inbox.got)
+        assert a.inbox.online == {b.site}
+        assert not a.inbox.got
+
+    @on_net
     async def test_a_new_member_is_met_after_the_roster_names_it(self, net: Net, tmp: Path) -> None:
         a, b, c, d = net.nodes
         both = net.roster_of([a, b])

@@ -108,6 +108,31 @@ def test_a_member_joins_while_nodes_run_and_another_is_removed_from_a_running_st
     _nothing_of_the_removed_site_was_used(made, study)
 
 
+@pytest.mark.nodes
+def test_a_member_that_was_removed_while_away_learns_it_when_it_is_back(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    made = found(tmp_path_factory.mktemp("away") / "c", 4)
+    *homes, gone = made.homes
+    with running(homes) as nodes:
+        for node in nodes:
+            node.wait("node_ready")
+        nodes[0].until(lambda: len(connected(nodes[0])) == 2, "all but one are connected")
+        p2pfl(homes[0], "roster", "propose-remove", "site3")
+        sign_it(homes[1:])
+        agree(homes, 2)
+        nodes.append(start(gone))
+        nodes[3].wait("roster_in_force")
+        nodes[3].until(lambda: not nodes[3].status()["is_member"], "it says so", 30.0)
+        assert not connected(nodes[3])
+        assert len(connected(nodes[0])) == 2
+        for node in nodes:
+            assert not node.said("internal_error")
+            assert node.stop()[0] == 0
+    assert version_at(gone) == 2
+    assert audit_code(gone) == 0
+
+
 def _seconds_to_force(homes: list[Home]) -> list[float]:
     """For each site, from the last signature that any of them recorded to its own third version.
 
