@@ -7,7 +7,7 @@ the middle of a transfer.
 """
 
 import contextlib
-import os
+import itertools
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -26,7 +26,6 @@ from gossip.blob_protocol import (
     REQUESTS_IN_FLIGHT,
     Answer,
     BlobProtocolError,
-    Request,
     Status,
     decode_answer,
     decode_request,
@@ -34,6 +33,7 @@ from gossip.blob_protocol import (
     encode_request,
     requests_for,
 )
+from gossip.blob_source import Source
 from gossip.blob_spool import DigestMismatch, NoSpace, Spool
 from gossip.errors import (
     BlobMismatch,
@@ -52,22 +52,12 @@ from gossip.libp2p_limits import NetLimits
 from gossip.libp2p_push import write_shielded
 
 BLOB = TProtocol("/p2pfl/blob/1")
+REQUESTS_PER_CREDIT = 1024
+"""They fit into the window that every stream begins with, several times."""
 _CHUNKS_HELD = 3
 """One that arrives, one that waits, one that is stored."""
 
 Lookup = Callable[[SiteId, Digest], Awaitable[Path | None]]
-
-
-async def read_exactly(stream: Any, length: int, timeout_s: float) -> bytearray:
-    """`length` bytes of a stream. Raises StreamError at its end, trio.TooSlowError."""
-    data = bytearray()
-    with trio.fail_after(timeout_s):
-        while len(data) < length:
-            piece = await stream.read(length - len(data))
-            if not piece:
-                raise StreamError("the stream ended")
-            data += piece
-    return data
 
 
 class BlobGiver:
@@ -108,28 +98,41 @@ class BlobGiver:
     async def _serve(self, site: SiteId, stream: Any) -> None:
         """Write one chunk while the next one is asked for and read."""
         ready, writing = trio.open_memory_channel[memoryview](0)
+        source = Source()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, stream, writing)
                 async with ready:
-                    refusal = await self._prepare(site, stream, ready)
+                    refusal = await self._prepare(site, stream, source, ready)
         except ExceptionGroup as group:
             # The writer's error, if any, made the other one fail, too.
             causes = sorted(group.exceptions, key=lambda error: not isinstance(error, StreamError))
             raise causes[0] from group
+        finally:
+            source.close()
         if refusal is not None:
             await self._refuse(stream, refusal)
 
     async def _prepare(
-        self, site: SiteId, stream: Any, ready: "trio.MemorySendChannel[memoryview]"
+        self,
+        site: SiteId,
+        stream: Any,
+        source: Source,
+        ready: "trio.MemorySendChannel[memoryview]",
     ) -> Status | None:
         """Take request after request; returns why the last one is not served, None at the end."""
         rooms = deque(memoryview(bytearray(ANSWER_BYTES + CHUNK_BYTES)) for _ in range(2))
+        raw, uncredited = memoryview(bytearray(REQUEST_BYTES)), 0
         while True:
             try:
-                raw = await read_exactly(stream, REQUEST_BYTES, self._limits.idle_s)
+                with trio.fail_after(self._limits.idle_s):
+                    await read_into(stream, raw, self._limits.idle_s)
             except StreamEOF:
                 return None
+            uncredited += 1
+            if uncredited == REQUESTS_PER_CREDIT:
+                await give_credit(stream, uncredited * REQUEST_BYTES)
+                uncredited = 0
             request = decode_request(bytes(raw))
             path = None
             if self._access.site_of(stream.muxed_conn.peer_id) == site:
@@ -137,14 +140,18 @@ class BlobGiver:
             if path is None:
                 return Status.NOT_SERVED
             room = rooms[0]
-            size = await trio.to_thread.run_sync(_read_chunk, path, request, room)
-            if size is None:
-                return Status.NOT_SERVED
-            if size != request.length:
-                return Status.RANGE
-            room[:ANSWER_BYTES] = encode_answer(Answer(Status.SERVED, size))
+            answer = room[: ANSWER_BYTES + request.length]
+            answer[:ANSWER_BYTES] = encode_answer(Answer(Status.SERVED, request.length))
+            # Behind the place for the answer's head.
+            wanted = path, request.offset, answer[ANSWER_BYTES:]
+            if not source.read_now(*wanted):
+                size = await trio.to_thread.run_sync(source.read, *wanted)
+                if size is None:
+                    return Status.NOT_SERVED
+                if size != request.length:
+                    return Status.RANGE
             # Taken only once the one before was written: its room is free again then.
-            await ready.send(room[: ANSWER_BYTES + size])
+            await ready.send(answer)
             rooms.rotate()
 
     async def _write(self, stream: Any, chunks: "trio.MemoryReceiveChannel[memoryview]") -> None:
@@ -160,24 +167,6 @@ class BlobGiver:
         with trio.move_on_after(1.0), contextlib.suppress(StreamError):
             while await stream.read(REQUEST_BYTES):
                 pass
-
-
-def _read_chunk(path: Path, request: Request, room: memoryview) -> int | None:
-    """Read the asked bytes behind the place for the answer's head.
-
-    Returns how many there are, fewer at the file's end; None when the file is gone.
-    """
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        asked = room[ANSWER_BYTES : ANSWER_BYTES + request.length]
-        return os.preadv(file, [asked], request.offset)
-    except OSError:
-        return None
-    finally:
-        os.close(file)
 
 
 class BlobTaker:
@@ -314,26 +303,23 @@ class BlobTaker:
         requests = requests_for(
             spool.digest, size_bytes=spool.size_bytes, have_bytes=spool.have_bytes
         )
-        under_way: deque[Request] = deque()
+        under_way = deque(itertools.islice(requests, REQUESTS_IN_FLIGHT))
         head = memoryview(bytearray(ANSWER_BYTES))
         # Whatever is asked for may be sent without waiting for us.
-        await give_credit(stream, 0, more=REQUESTS_IN_FLIGHT * (ANSWER_BYTES + CHUNK_BYTES))
-        while True:
-            burst = b""
-            while len(under_way) < REQUESTS_IN_FLIGHT and (request := next(requests, None)):
-                under_way.append(request)
-                burst += encode_request(request)
-            if burst:
-                await write_shielded(stream, burst, self._limits.chunk_s)
-            if not under_way:
-                return
+        window = REQUESTS_IN_FLIGHT * (ANSWER_BYTES + CHUNK_BYTES)
+        await give_credit(stream, 0, more=window, said=b"".join(map(encode_request, under_way)))
+        while under_way:
             asked = under_way.popleft()
             await read_into(stream, head, self._limits.chunk_s)
             answer = decode_answer(bytes(head), asked=asked.length)
             _raise_refusal(site, spool.digest, answer.status)
             chunk = (await empty.receive())[: answer.length]
             await read_into(stream, chunk, self._limits.chunk_s)
-            await give_credit(stream, ANSWER_BYTES + answer.length)
+            following = next(requests, None)
+            said = b"" if following is None else encode_request(following)
+            await give_credit(stream, ANSWER_BYTES + answer.length, said=said)
+            if following is not None:
+                under_way.append(following)
             await full.send(chunk)
 
     async def _store(

@@ -22,7 +22,7 @@ from gossip.blob_protocol import WRITE_BYTES
 from gossip.libp2p_yamux import Awaited
 
 _HEADER: Final = struct.Struct("!BBHII")
-_DATA: Final = 0
+_DATA, _WINDOW = 0, 1
 _NO_CREDIT_S: Final = 0.005
 FRAMES_AT_ONCE: Final = 4
 """Where the line takes them at once; else one by one."""
@@ -74,13 +74,23 @@ async def _awaited(
     return awaited.have
 
 
-async def give_credit(stream: Any, length: int, *, more: int = 0) -> None:
-    """Let the sender send as many bytes as were read, and enlarge its window by `more`."""
+async def give_credit(stream: Any, length: int, *, more: int = 0, said: bytes = b"") -> None:
+    """Let the sender send as many bytes as were read, and enlarge its window by `more`.
+
+    said: a few bytes for it that go in the same message, where the sender gave credit for them.
+    Raises StreamError."""
     muxed = stream.muxed_stream
     muxed.recv_window += length + more
     muxed.target_recv_window += more
+    frames = _HEADER.pack(0, _WINDOW, 0, muxed.stream_id, length + more)
+    if said:
+        _require_open(muxed)
+        if len(said) > muxed.send_window:
+            raise StreamError("the peer gave no credit for a request")
+        muxed.send_window -= len(said)
+        frames += _HEADER.pack(0, _DATA, 0, muxed.stream_id, len(said)) + said
     try:
-        await muxed.send_window_update(length + more)
+        await muxed.conn.write_whole(frames)
     except (IOException, RawConnError) as error:
         raise StreamReset("the connection was lost") from error
 

@@ -80,14 +80,20 @@ class GuardedYamux(Yamux):  # type: ignore[misc] # libp2p is untyped here
         await super().handle_incoming()
 
     async def _take_data(self, session: QuickSession) -> None:
-        """Take data frames for open streams until something else comes: that is libp2p's."""
+        """Take data and credit for open streams until something else comes: that is libp2p's."""
         while True:
             header = await session.peek(_HEADER.size)
             if len(header) < _HEADER.size:
                 return
             version, kind, flags, number, length = _HEADER.unpack(header)
             stream = self.streams.get(number)
-            if version or kind != _DATA or flags or not length or stream is None:
+            if version or flags or not length or stream is None:
+                return
+            if kind == _WINDOW_UPDATE:
+                await session.take(_HEADER.size)
+                stream.send_window += length
+                continue
+            if kind != _DATA:
                 return
             if stream.recv_closed or stream.closed or length > stream.recv_window:
                 return
