@@ -85,7 +85,9 @@ def from_bf16(halves: NDArray[np.uint16], out: Values) -> None:
     if (halves & _EXPONENT == _EXPONENT).any():
         bad = int(np.count_nonzero(halves & _EXPONENT == _EXPONENT))
         raise NotFinite(count=bad)
-    np.left_shift(halves.astype(np.uint32), 16, out=out.view(np.uint32))
+    bits = out.view(np.uint32)
+    bits[:] = halves
+    bits <<= np.uint32(16)
 
 
 def int8_scales(block: Values) -> Values:

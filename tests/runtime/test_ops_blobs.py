@@ -172,3 +172,14 @@ def test_files_give_their_memory_up_when_others_need_it_the_oldest_first(tmp_pat
     for _ in range(passed_files.FILES_MAX):
         passed.add(path)
     assert gone == ["0", "1", "2", "3"]
+
+
+def test_a_file_that_changed_since_it_was_written_is_read_with_its_digest(
+    store: blobs.BlobStore,
+) -> None:
+    digest, _ = store.write_vector(VECTOR)
+    assert np.array_equal(store.read_vector(digest, len(VECTOR)), VECTOR)
+    other, _ = store.write_vector(VECTOR + 1)
+    store.path(other).replace(store.path(digest))
+    with pytest.raises(BlobDamaged):
+        store.read_vector(digest, len(VECTOR))
