@@ -34,7 +34,7 @@ def proposed(founded: Consortium, tmp_path_factory: pytest.TempPathFactory) -> C
         allow_bundles(home)
     for home in made.homes[:2]:
         p2pfl(home, "bundle", "add", str(RISK))
-    terms = ("--bundle", "risk", *WHOLE, *SHORT, "--rounds", "3", "--sites-min", "2")
+    terms = ("--bundle", "risk", *WHOLE, *SHORT, "--rounds", "8", "--sites-min", "2")
     return with_study(made, *terms, "--neighbours-min", "1", approving=0)
 
 
@@ -71,7 +71,10 @@ def test_a_bundle_runs_where_it_is_installed_and_nowhere_else(undecided: Consort
     assert "not installed here" in refused.message
     with running(undecided.homes[:2]) as nodes:
         for node in nodes:
-            node.wait("study_complete", wait_s=120)
+            node.wait("round_done")
+        p2pfl(undecided.home(0), "study", "steer", undecided.study, "learning_rate=0.2")
+        for node in nodes:
+            node.wait("study_complete")
             assert not node.said("training_failed")
             assert "torch" not in node.maps()
             assert "/ignite/" not in node.maps()
@@ -82,7 +85,8 @@ def test_a_bundle_runs_where_it_is_installed_and_nowhere_else(undecided: Consort
         assert approved.body["kept_by"] == "node"
         assert set(approved.body["versions"]) == {"ignite", "monai", "torch"}
         trained = entries(home, "train.done")
-        assert len(trained) == 3
+        assert len(trained) == 8
+        assert len({entry.body["hp"] for entry in trained}) == 2, "steering changed what ran"
         assert {entry.body["code_hash"] for entry in trained} == {bundle.sha256}
         assert audit_code(home) == 0
     assert entries(third, "train.done") == []
