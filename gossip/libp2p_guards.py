@@ -145,9 +145,9 @@ class RosterNoise(NoiseTransport):  # type: ignore[misc] # libp2p is untyped her
 
     async def _admit(self, conn: Any, session: Any) -> Any:
         peer = session.get_remote_peer()
-        if self._access.farewells.knows(peer.to_bytes()) and not session.is_initiator:
-            return QuickSession(session)  # let in as far as it takes to tell it why it is not
         if self._access.site_of(peer) is None:
+            if self._access.farewells.knows(peer.to_bytes()) and not session.is_initiator:
+                return QuickSession(session)  # let in as far as it takes to tell it why it is not
             self._refusals.add(
                 address_of(conn), NotOnRoster.__name__, f"transport key {peer.to_bytes()[6:].hex()}"
             )

@@ -10,12 +10,16 @@ from ops_manifests import STUDY, rendered
 from ledger.provenance import kinds
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
+from p2pfl.core.choosing import Choosing
 from p2pfl.core.errors import Inconsistent
+from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import NO_PRIVACY, parse_manifest
-from p2pfl.core.names import Round, StudyId
+from p2pfl.core.names import ModelHash, Round, StudyId
+from p2pfl.core.watch import Telling
 from simulations.site import Outgoing, SimulatedSite
 
 TERMS = replace(FOUR, rounds=8, consensus_rounds=2, deadline_s=60.0, privacy=None, keep="best")
+KEPT, NEW = ModelHash(b"k" * 32), ModelHash(b"n" * 32)
 LAST = TERMS.rounds + TERMS.consensus_rounds - 1
 
 
@@ -115,6 +119,25 @@ def test_who_cannot_score_after_a_restart_stays_with_what_was_kept() -> None:
     assert story.completes()
     check(story)
     assert released(story, site).round == 4
+
+
+def test_a_score_that_overtakes_that_of_the_kept_model_waits_for_it() -> None:
+    study = StudyId(started(terms=TERMS).manifest.study_id)
+    past = StudyHistory(kept=kinds.ModelKept(study, 2, KEPT, "0.1", 0))
+    own, nothing = kinds.InputRef(7, KEPT), bytes(32)
+    past.newest_average = kinds.AggDone(study, 5, own, (), "mean", {}, (), nothing, NEW)
+    tell = Telling(study)
+    choosing = Choosing(started(terms=TERMS).manifest, past, fx.Mandate(study, 1), tell)
+    assert len(choosing.opened()) == 2
+    assert choosing.opened() == choosing.opened()[:1], "what is on its way is not asked again"
+    assert choosing.scored(ev.Scored(study, Round(5), 0.9, 0.0)) == []
+    assert choosing.waits(True)
+    (append, _told) = choosing.scored(ev.Scored(study, Round(2), 0.5, 0.0))
+    assert isinstance(append, fx.Append)
+    assert append.drafts[0].body["round"] == 5
+    assert choosing.waits(True), "until it is on record"
+    past.kept = kinds.ModelKept(study, 5, NEW, "0", 0)
+    assert not choosing.waits(True)
 
 
 def test_the_end_is_waited_for_until_the_last_score_is_in() -> None:
