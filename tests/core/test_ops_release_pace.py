@@ -27,16 +27,17 @@ def test_an_update_is_ready_at_one_of_a_few_lengths_whatever_training_took(
     lasted = [took_s + pace.wait_s(manifest, took_s) for took_s in took]
     lengths = sorted({round(one, 9) for one in lasted})
     assert all(one >= took_s for one, took_s in zip(lasted, took, strict=True))
-    assert set(lengths) <= {SHORTEST_S * 2**power for power in range(7)}
-    # Never shorter than before: a study's rounds can tell as much as when each doubling was.
+    # The study waits 30 s for a site: three quarters of that are one of the lengths.
+    assert set(lengths) <= {*(SHORTEST_S * 2**power for power in range(5)), 22.5, 45.0, 90.0}
+    # Never shorter than before: a study's rounds can tell as much as when each growth was.
     assert lasted == sorted(lasted)
 
 
 def test_studies_keep_lengths_of_their_own() -> None:
     pace = ReleasePace()
-    assert pace.wait_s(WHOLE, 30.0) == 2.0
+    assert pace.wait_s(WHOLE, 30.0) == 15.0
     assert pace.wait_s(CELLS, 0.25) == 0.75
-    assert pace.wait_s(WHOLE, 0.0) == 32.0
+    assert pace.wait_s(WHOLE, 0.0) == 45.0
 
 
 def test_what_is_not_protected_from_its_own_code_does_not_wait() -> None:
