@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -111,29 +112,43 @@ def environment() -> dict[str, str]:
 
 
 def confinement(steps: int) -> list[Measured]:
-    """Start and step, confined and not."""
+    """Start and step, unconfined and at each level of this machine."""
+    best = terms_here()
+    bare = replace(best, bubblewrap=None)
+    levels = {"unconfined": None} | {one.level.value: one for one in (bare, best)}
+    costs = {name: Cost() for name in levels}
     with tempfile.TemporaryDirectory() as folder:
         empty, stepping = Path(folder) / "empty.py", Path(folder) / "stepping.py"
         empty.write_text("print(1)\n")
         stepping.write_text(STEPPING)
-        terms = terms_here().with_paths((Path(folder),), ())
-        starts: dict[bool, list[float]] = {True: [], False: []}
-        taken: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(REPEATS):
-            for is_confined in (False, True):
-                given, before_s = terms if is_confined else None, time.perf_counter()
-                child(given, empty)
-                starts[is_confined].append(time.perf_counter() - before_s)
-                taken[is_confined].append(float(child(given, stepping, str(steps))) / steps)
-    plain_ms, confined_ms = (1000 * min(taken[one]) for one in (False, True))
-    percent = 100 * (confined_ms / plain_ms - 1)
-    return [
-        Measured("start of an empty program, unconfined", min(starts[False]), "s"),
-        at_most("more for confining it", min(starts[True]) - min(starts[False]), "s", GOAL_START_S),
-        Measured("processor time of a step, unconfined", plain_ms, "ms"),
-        Measured("processor time of a step, confined", confined_ms, "ms"),
-        at_most("more for confining a step", percent, "%", GOAL_STEP_PERCENT),
+            for name, given in levels.items():
+                terms = None if given is None else given.with_paths((Path(folder),), ())
+                before_s = time.perf_counter()
+                child(terms, empty)
+                costs[name].wall_s.append(time.perf_counter() - before_s)
+                costs[name].step_s.append(float(child(terms, stepping, str(steps))) / steps)
+    plain = costs.pop("unconfined")
+    lines = [
+        Measured("start of an empty program, unconfined", min(plain.wall_s), "s"),
+        Measured("processor time of a step, unconfined", 1000 * min(plain.step_s), "ms"),
     ]
+    for name, cost in costs.items():
+        more_s = min(cost.wall_s) - min(plain.wall_s)
+        percent = 100 * (min(cost.step_s) / min(plain.step_s) - 1)
+        lines += [
+            at_most(f"level {name}: more for a start", more_s, "s", GOAL_START_S),
+            at_most(f"level {name}: more for a step", percent, "%", GOAL_STEP_PERCENT),
+        ]
+    return lines
+
+
+@dataclass
+class Cost:
+    """What each repetition took."""
+
+    wall_s: list[float] = field(default_factory=list)
+    step_s: list[float] = field(default_factory=list)
 
 
 def cells(patients: int) -> list[Measured]:
