@@ -33,6 +33,7 @@ from ledger.log import (
     Witness,
     note_verify,
 )
+from ledger.log.errors import StoreError
 from ledger.log.witness import parse_request
 from p2pfl.core import events as ev
 from p2pfl.core import witnessing_terms as terms
@@ -202,10 +203,9 @@ class Witnessing:
         return outputs
 
     def _pause_s(self, peer: Peer, size: int) -> float:
-        """Between two requests to a member."""
+        """Between two requests to a member; sooner, one would contradict what it has to cosign."""
         pace_s = head_pace_s(len(self._roster.members))
         if peer.is_asked:
-            # Where it is only slow, another request would contradict what it is about to cosign.
             return max(terms.TERMS.again_s, pace_s)
         if size > peer.told_size:
             return pace_s
@@ -366,8 +366,6 @@ class Witnessing:
             raise BadNote(str(error)) from error
         if log_id is None:
             return []  # of a site that this roster does not name any more, or not yet
-        if log_id == self._own.log_id:
-            return self._history.heard(note, now_s)
         return self._note_seen(log_id, note, now_s)
 
     def _note_seen(self, log_id: LogId, note: bytes, now_s: float) -> list[WitnessOutput]:
@@ -375,6 +373,8 @@ class Witnessing:
             return self._history.heard(note, now_s)
         try:
             proof = self._book.note_seen(log_id, note, int(now_s * 1e6))
+        except StoreError:
+            raise  # our disk's fault, not a member's
         except LedgerError as error:
             raise BadNote(str(error)) from error
         return [] if proof is None else self._proofs.found(proof)

@@ -6,6 +6,7 @@ from gossip.identifiers import SiteId
 from gossip.roster import Card, Roster
 from gossip.witness_messages import ForkTold, told_in_parts
 from ledger.log import LedgerError, LogId, VerifierKey
+from ledger.log.errors import StoreError
 from ledger.log.forks import ForkProof, ForkVerdict, check_fork, encode_fork, fork_digest
 from p2pfl.core import events as ev
 from p2pfl.core.witnessing_terms import (
@@ -75,6 +76,8 @@ class ForkProofs:
         Raises BadForkProof where the log's owner had said before that the key was stolen."""
         try:
             self._book.put_fork(encode_fork(proof))
+        except StoreError:
+            raise  # our disk's fault, not a member's
         except LedgerError as error:
             raise BadForkProof(str(error)) from error
         return self.arisen()
@@ -98,6 +101,8 @@ class ForkProofs:
             return []
         try:
             self._book.put_fork(data)
+        except StoreError:
+            raise  # our disk's fault, not a member's
         except LedgerError as error:
             raise BadForkProof(str(error)) from error
         self._from_others.add(message.digest)  # only what is kept: whoever tells many is bounded

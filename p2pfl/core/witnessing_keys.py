@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from gossip.identifiers import SiteId
 from gossip.witness_messages import KeysShown
 from ledger.log import LedgerError, LogId, parse_entry
+from ledger.log.errors import StoreError
 from ledger.log.own_kinds import is_log_rotation
 from p2pfl.core import events as ev
 from p2pfl.core.witnessing_terms import BadKeys, Learned, Tell, WitnessBook
@@ -38,6 +39,8 @@ class KeysKnown:
             return []
         try:
             self._book.admit_lineage(log_id, entries)
+        except StoreError:
+            raise  # our disk's fault, not a member's
         except LedgerError as error:
             raise BadKeys(str(error)) from error
         return self.refresh([log_id])

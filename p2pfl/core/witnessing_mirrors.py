@@ -16,6 +16,7 @@ from gossip.witness_messages import (
     SentEntry,
 )
 from ledger.log import LedgerError, LogId, parse_entry
+from ledger.log.errors import StoreError
 from ledger.log.forks import ForkProof
 from ledger.log.mirror_errors import MirrorFull, MirrorMismatch
 from ledger.log.own_kinds import is_log_rotation
@@ -97,6 +98,8 @@ class Mirrors:
             return self._book.mirror(log_id, have, new)
         except MirrorFull:
             return None  # our limit, not its fault
+        except StoreError:
+            raise  # our disk's fault, not a member's
         except LedgerError as error:
             raise BadLeaves(str(error)) from error
 
@@ -124,6 +127,8 @@ class Mirrors:
             if error.fork is not None:
                 return [], error.fork
             raise BadLeaves(str(error)) from error
+        except StoreError:
+            raise  # our disk's fault, not a member's
         except LedgerError as error:
             raise BadLeaves(str(error)) from error
         self._missing[log_id] = have + len(new)

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 from core_witnesses import Hospital, Wires, witnessing
 from test_core_witnessing import forked
 
 from gossip.witness_messages import CosignAnswered, CosignRequested, HeadsHeld
 from ledger.log import LogId, Signer, cosign
+from ledger.log.errors import WriteFailed
 from ledger.log.witness_store import WitnessDatabase
 from p2pfl.core import events as ev
 from p2pfl.core import witnessing_terms as terms
@@ -95,3 +97,20 @@ def test_mirrors_pause_while_the_disk_is_nearly_full_and_nobody_is_blamed() -> N
     holder.book.has_room = True
     wires.run(5.0)
     assert holder.book.mirrored_size(log_id) == len(owner.ledger.entries)
+
+
+def test_a_disk_that_refuses_is_no_members_fault(tmp_path: Path) -> None:
+    wires = Wires(2)
+    one, owner = wires.all
+    wires.record(owner, 3)
+    book = WitnessDatabase.open(tmp_path / "witness.db")
+    process = witnessing(wires, one, book)
+    process.begin(wires.now_s, must_ask=False)
+    process.handle(wires.now_s, terms.Met(owner.site.id))
+    book._tables._connection.execute("PRAGMA query_only = 1")  # as a full disk: nothing is written
+    log_id, note = owner.ledger.identity.log_id, owner.ledger.note
+    with pytest.raises(WriteFailed):
+        process.handle(wires.now_s, terms.HeadSeen(log_id, note))
+    with pytest.raises(WriteFailed):
+        process.handle(wires.now_s, terms.Said(owner.site.id, HeadsHeld((b"", note))))
+    book.close()
