@@ -25,6 +25,9 @@ from p2pfl.core import witnessing_terms as terms
 
 SENDS_PER_SITE_MAX = 256
 """Messages under way to one site; more are dropped and repaired by reconciliation."""
+SENDS_TOGETHER_MAX = 64
+"""So many of them are handed over before one of them is known to have left. Each goes through two
+threads and back: where processor time is short that takes a second, and many wait for it."""
 FAREWELL_S = 1.0
 """How long a member that was removed is given to take the reason."""
 RULES_MAX = 256
@@ -132,6 +135,11 @@ class Exchange:
         sealed = {key: self._sealed(message) for key, message in farewells.items()}
         self._transport.set_farewells(sealed)
 
+    @property
+    def waiting(self) -> int:
+        """Messages to single sites that were not handed to the network yet."""
+        return sum(queue.qsize() for queue in self._queues.values())
+
     def withdraw(self, key: str) -> None:
         """Stop offering what is under this key."""
         self._handle(dis.Withdraw(key))
@@ -221,11 +229,14 @@ class Exchange:
 
     async def _send_in_order(self, site: SiteId, queue: asyncio.Queue[bytes]) -> None:
         while True:
-            raw = await queue.get()
-            try:
-                await self._transport.send(site, raw)
-            except TransportError:
-                continue  # reconciliation sends it again once the site is back
+            together = [await queue.get()]
+            while len(together) < SENDS_TOGETHER_MAX and not queue.empty():
+                together.append(queue.get_nowait())
+            sending = (self._transport.send(site, raw) for raw in together)
+            for outcome in await asyncio.gather(*sending, return_exceptions=True):
+                # Reconciliation sends it again once the site is back.
+                if isinstance(outcome, BaseException) and not isinstance(outcome, TransportError):
+                    raise outcome
 
     async def _broadcast(self, raw: bytes) -> None:
         try:

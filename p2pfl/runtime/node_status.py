@@ -25,6 +25,7 @@ def queues(driver: Driver) -> dict[str, int]:
         "effects": driver.effects_waiting,
         "ledger": driver.writer.waiting,
         "witness": driver.witness.waiting,
+        "sending": driver.exchange.waiting,
     }
 
 

@@ -15,6 +15,8 @@ PROGRESS_S: Final = 30.0
 SETTLED_S: Final = 15.0
 """After the last study: training processes end, and connections are as they will stay."""
 READY_S: Final = 120.0
+FIRST_ROUND_S: Final = 600.0
+"""Within this time everybody's first round is over, also where the machine is slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Run:
         self.stage = stage
         self.course = Course()
         self._plan = tuple(planned)
-        self._planned = list(planned)
+        self._planned: list[Planned] = []
         self._going: list[Planned] = []
         self._clock_s = clock_s
         self._say = say
@@ -80,8 +82,12 @@ class Run:
         self._began_s = self._clock_s()
         for node in self.stage.nodes:
             node.start()
-        self._people.start()
         try:
+            self._until(self._have_all_begun, FIRST_ROUND_S)
+            self._tell("every site has done a round, or had time for one: the plan begins")
+            self._began_s, self._sampled_s, self._progress_s = self._clock_s(), 0.0, 0.0
+            self._planned = list(self._plan)
+            self._people.start()
             self._until(lambda: self._since_s >= lasts_s and not self._going, lasts_s + READY_S)
             self._people.propose_no_more()
             self.course.lasted_s = self._since_s
@@ -102,6 +108,9 @@ class Run:
     @property
     def _since_s(self) -> float:
         return self._clock_s() - self._began_s
+
+    def _have_all_begun(self) -> bool:
+        return all(node.said("round_done") for node in self.stage.nodes)
 
     def _until(self, is_over: Callable[[], bool], limit_s: float) -> None:
         end_s = self._since_s + limit_s
