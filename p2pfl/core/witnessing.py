@@ -195,21 +195,12 @@ class Witnessing:
         """Ask whoever has not cosigned the newest own head, and everybody from time to time."""
         if not self.is_confirmed or self.is_stopped:
             return []
-        size = self.own_size
+        size, pace_s = self.own_size, head_pace_s(len(self._roster.members))
         outputs: list[WitnessOutput] = []
         for site, peer in self.peers.items():
-            if not 0.0 <= now_s - peer.pushed_s < self._pause_s(peer, size):
+            if not 0.0 <= now_s - peer.pushed_s < peer.pause_s(size, pace_s):
                 outputs.append(self._request(now_s, site, peer))
         return outputs
-
-    def _pause_s(self, peer: Peer, size: int) -> float:
-        """Between two requests to a member; sooner, one would contradict what it has to cosign."""
-        pace_s = head_pace_s(len(self._roster.members))
-        if peer.is_asked:
-            return max(terms.TERMS.again_s, pace_s)
-        if size > peer.told_size:
-            return pace_s
-        return terms.TERMS.swap_s if peer.cosigned >= size else terms.TERMS.again_s
 
     def _request(self, now_s: float, site: SiteId, peer: Peer) -> WitnessOutput:
         note = self._own.note
@@ -218,7 +209,7 @@ class Witnessing:
         proof = self._own.prove_consistency(old, size) if 0 < old < size else ()
         lines = [b"old %d" % old, *(b64encode(node) for node in proof)]
         leaves = self._shelf.leaves(old, size)
-        peer.told_size, peer.pushed_s, peer.is_asked = size, now_s, True
+        peer.asked(size, now_s)
         return Tell(site, CosignRequested(b"\n".join(lines) + b"\n\n" + note, old, leaves))
 
     # -- what members say ------------------------------------------------------------------------
@@ -245,10 +236,12 @@ class Witnessing:
                     is_member = log_id in self._log_ids.values()
                     return [*self._keys.take(LogId(log_id), entries)] if is_member else []
                 case LeavesSent(log_id=log_id, start=start, hashes=hashes):
+                    peer.fetched = 0
                     return self._mirror(sender, LogId(log_id), start, hashes)
                 case LeavesWanted() | EntriesWanted():
                     return self._serve(now_s, sender, peer, message)
                 case EntriesSent():
+                    peer.fetched = 0
                     kept = self._keep(now_s, sender, peer, message)
                     return [*kept, *self._keys.refresh([LogId(self._roster.member(sender).log_id)])]
                 case _:
@@ -294,7 +287,7 @@ class Witnessing:
         is_ours = message.origin == self._own.origin and message.size <= size
         if not is_ours or self._own.root_at(message.size) != message.root:
             raise BadCosignature("an answer about a head that this log does not have")
-        peer.is_asked = False
+        peer.answered(message.size)
         peer.refusal = "" if message.status == Status.COSIGNED else str(message.status)
         if message.status == Status.OTHER_SIZE:
             return self._other_size(now_s, sender, peer, message.body)
@@ -319,8 +312,8 @@ class Witnessing:
         if not said.isdigit() or len(said) > 19:
             raise BadCosignature("409 without a size")
         held = int(said)
-        if held > self.own_size or held == peer.cosigned:
-            return []  # a larger own head proves itself by its note, not by a number
+        if held > self.own_size or held == peer.cosigned or peer.is_asked:
+            return []  # a larger own head proves itself by its note; a late answer proves nothing
         peer.cosigned = held
         return [self._request(now_s, sender, peer)]
 
@@ -338,7 +331,8 @@ class Witnessing:
             outputs += self._confirm(now_s)
         for note in others:
             outputs += self._foreign_head(note, now_s)
-        if not 0.0 <= now_s - peer.told_s < terms.TERMS.again_s:
+        is_due = not 0.0 <= now_s - peer.told_s < terms.TERMS.again_s
+        if is_due and peer.replies.take(now_s):
             outputs += self._tell_heads(now_s, sender)
         return outputs
 

@@ -22,7 +22,7 @@ from ledger.log.mirror_errors import MirrorFull, MirrorMismatch
 from ledger.log.own_kinds import is_log_rotation
 from ledger.log.witness_store import EntryForm, MirroredEntry
 from p2pfl.core.pace import head_pace_s
-from p2pfl.core.witnessing_terms import TERMS, BadLeaves, Peer, Tell, WitnessBook
+from p2pfl.core.witnessing_terms import TERMS, BadLeaves, Peer, Tell, WitnessBook, patience
 
 HASH_BYTES = 32
 
@@ -45,7 +45,7 @@ class Mirrors:
 
         Leaves come with most heads, and a few entries can wait for the next ones."""
         waited_s = now_s - peer.fetched_s
-        if 0.0 <= waited_s < TERMS.fetch_s:
+        if 0.0 <= waited_s < TERMS.fetch_s * patience(peer.fetched):
             return []
         log_id = self._log_of(site)
         held = self._book.head_of(log_id)
@@ -62,6 +62,7 @@ class Mirrors:
         if have >= held.size:
             return entries
         peer.fetched_s = now_s
+        peer.fetched += not entries
         stop = min(held.size, have + TERMS.leaves)
         return [Tell(site, LeavesWanted(log_id, have, stop)), *entries]
 
@@ -70,6 +71,7 @@ class Mirrors:
         if start >= end or log_id in self._full:
             return []
         peer.fetched_s = now_s
+        peer.fetched += 1
         return [Tell(site, EntriesWanted(log_id, start, min(end, start + TERMS.entries)))]
 
     def _first_missing(self, log_id: LogId) -> int:

@@ -33,6 +33,10 @@ class WitnessTerms:
     fetch_s: float = 0.5
     """Leaves and entries that are missing are asked for at most this often, of one log; a few of
     them as much less often as heads come."""
+    reply_s: float = 60.0
+    replies_burst: float = 12.0
+    patience_doublings: int = 5
+    """A member that does not answer is asked half as often each time, so many times."""
     serve_per_s: float = 4.0
     """Messages of leaves or entries that one member is sent at most."""
     serve_burst: float = 16.0
@@ -297,6 +301,14 @@ class Peer:
     pushed_s: float = float("-inf")
     is_asked: bool = False
     """Whether it has yet to answer. Its answer says where the next request starts."""
+    asked_again: int = 0
+    """Requests since its last answer."""
+    fetched: int = 0
+    """What was asked for of its log since something of it came."""
+    replies: TokenBucket = field(
+        default_factory=lambda: TokenBucket(1.0 / TERMS.reply_s, TERMS.replies_burst)
+    )
+    """Of heads, to heads that it told: two that answer each other late would never end."""
     told_s: float = float("-inf")
     """When it was last told which heads are held."""
     fetched_s: float = float("-inf")
@@ -304,3 +316,32 @@ class Peer:
     serving: TokenBucket = field(
         default_factory=lambda: TokenBucket(TERMS.serve_per_s, TERMS.serve_burst)
     )
+
+    def pause_s(self, size: int, pace_s: float) -> float:
+        """Between two requests for the own head; sooner, one would contradict what it cosigns.
+
+        size: of the newest own head; pace_s: between two heads."""
+        if self.is_asked:
+            return max(TERMS.again_s, pace_s) * patience(self.asked_again)
+        if size > self.told_size:
+            return pace_s
+        return TERMS.swap_s if self.cosigned >= size else TERMS.again_s
+
+    def asked(self, size: int, now_s: float) -> None:
+        """It is asked to cosign the own head of this size."""
+        self.asked_again += self.is_asked
+        self.told_size, self.pushed_s, self.is_asked = size, now_s, True
+
+    def answered(self, size: int) -> None:
+        """It answered about the own head of this size: late, unless that was the newest asked."""
+        if size == self.told_size:
+            self.is_asked, self.asked_again = False, 0
+
+
+def patience(unanswered: int) -> float:
+    """How many times longer the next pause is.
+
+    >>> [patience(count) for count in (0, 1, 2, 99)]
+    [1.0, 2.0, 4.0, 32.0]
+    """
+    return 2.0 ** min(unanswered, TERMS.patience_doublings)

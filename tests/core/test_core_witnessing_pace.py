@@ -2,7 +2,7 @@
 
 from core_witnesses import Hospital, Wires, alarms, note_of, witnessing
 
-from gossip.witness_messages import CosignAnswered, CosignRequested
+from gossip.witness_messages import CosignAnswered, CosignRequested, HeadsHeld, LeavesWanted
 from ledger.log.witness import Status
 from p2pfl.core import witnessing_terms as terms
 from p2pfl.core.pace import head_pace_s
@@ -69,3 +69,37 @@ def test_a_slow_witness_is_asked_once_until_it_answers() -> None:
     assert asked(wires.now_s + 4.5, terms.Said(witness.site.id, refused)) == []
     assert len(asked(wires.now_s + 10.0, terms.Tick())) == 1
     assert first.leaves_from == 0
+
+
+def test_a_member_that_never_answers_is_asked_ever_more_seldom() -> None:
+    wires = Wires(2)
+    owner, silent = wires.all
+    book = MemoryBook()
+    process = witnessing(wires, owner, book)
+    process.begin(wires.now_s, must_ask=False)
+    process.handle(wires.now_s, terms.Met(silent.site.id))
+    process.handle(wires.now_s, terms.HeadSeen(silent.ledger.identity.log_id, silent.ledger.note))
+    told: list[object] = []
+    for second in range(1, 1_200):
+        outputs = process.handle(wires.now_s + second, terms.Tick())
+        told += [output.message for output in outputs if isinstance(output, terms.Tell)]
+    requests = [message for message in told if isinstance(message, CosignRequested)]
+    fetches = [message for message in told if isinstance(message, LeavesWanted)]
+    assert 6 <= len(requests) <= 16, "every 5, 10, 20 … 160 s"
+    assert 6 <= len(fetches) <= 90, "every 1, 2, 4 … 16 s"
+
+
+def test_two_members_that_hear_each_other_late_do_not_tell_heads_for_ever() -> None:
+    wires = Wires(2)
+    one, other = wires.all
+    process = witnessing(wires, one, MemoryBook())
+    process.begin(wires.now_s, must_ask=False)
+    process.handle(wires.now_s, terms.Met(other.site.id))
+    heads = terms.Said(other.site.id, HeadsHeld((b"",)))
+    replies = 0
+    for minute in range(5):
+        for second in range(0, 60, 6):
+            outputs = process.handle(wires.now_s + 6.0 + 60 * minute + second, heads)
+            told = [output.message for output in outputs if isinstance(output, terms.Tell)]
+            replies += sum(isinstance(message, HeadsHeld) for message in told)
+    assert terms.TERMS.replies_burst <= replies <= terms.TERMS.replies_burst + 5
