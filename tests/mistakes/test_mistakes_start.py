@@ -138,6 +138,19 @@ def test_confinement_is_missing(row: Row, stage: Stage, tmp_path: Path) -> None:
     assert level == "fail"
     assert begins_like(row.says, sentence)
     assert begins_like(row.fix, fix)
+    started = subprocess.run(
+        [sys.executable, "-m", "p2pfl.cli.main", "--home", str(stage.home), "node", "start"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        timeout=120,
+    )
+    assert started.returncode == 1, started.stderr
+    said = " ".join(started.stderr.split())
+    assert "confined to level D on this machine, and policy.toml asks for C: libseccomp" in said
+    assert 'write confinement_min = "D" into policy.toml' in said
 
 
 def test_wrong_python(row: Row, tmp_path: Path) -> None:
