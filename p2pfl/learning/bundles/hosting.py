@@ -205,7 +205,7 @@ class BundleTrainer:
                     f'argument "{name}" is {value!r}, and the bundle\'s configuration has no '
                     f'"{name}" of that kind'
                 )
-        facts = {name: fact for name, fact in facts_of(self._manifest.data).items()}
+        facts = facts_of(self._manifest.data)
         draws = np.random.default_rng(np.frombuffer(self._site, dtype="<u4"))
         return {
             **{name: fact for name, fact in facts.items() if name in written},
