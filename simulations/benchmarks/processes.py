@@ -67,6 +67,15 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def descendants(pid: int) -> list[int]:
+    """Process ids of the children, of their children and so on: a confined process may be below
+    the one that confined it."""
+    found = children(pid)
+    for one in found:  # grows while it is walked
+        found += children(one)
+    return found
+
+
 def started_s(pid: int) -> float | None:
     """When the process was started, unix seconds at the kernel's resolution of 10 ms."""
     try:
@@ -110,7 +119,7 @@ class NodeWatch:
             if home not in self.started_s and (started := started_s(pid)) is not None:
                 self.started_s[home] = started
             _raise_to(self.main_mb, home, peak_megabytes(pid))
-            trained_by = children(pid)
+            trained_by = descendants(pid)
             for child in trained_by:
                 _raise_to(self.training_mb, home, peak_megabytes(child))
             with contextlib.suppress(OSError):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from p2pfl.runtime.home import Home
-from simulations.benchmarks.processes import children, program
+from simulations.benchmarks.processes import children, descendants, program
 
 Json: TypeAlias = dict[str, Any]  # what a log line holds; its fields are read by name
 
@@ -111,7 +111,7 @@ class Node:
         """Stop the node and its training processes, or let them go on."""
         if self.pid is not None:
             number = signal.SIGSTOP if still else signal.SIGCONT
-            for pid in (self.pid, *children(self.pid)):
+            for pid in (self.pid, *descendants(self.pid)):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 

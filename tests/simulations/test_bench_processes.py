@@ -1,6 +1,7 @@
 """What benchmarks read of running processes, tried on this very process."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from simulations.benchmarks.processes import (
     NodeWatch,
+    children,
+    descendants,
     maps_library,
     peak_megabytes,
     run_checked,
@@ -48,6 +51,18 @@ def test_running_nodes_are_found_by_their_pid_files(tmp_path: Path) -> None:
     assert set(watch.started_s) == set(watch.main_mb) == set(watch.used) == {tmp_path / "north"}
     (first, _), (second, _) = watch.used[tmp_path / "north"]
     assert first <= second
+
+
+@needs_proc
+def test_processes_below_those_that_confine_them_count() -> None:
+    shell = ["sh", "-c", "sh -c 'echo here; read line; true'; true"]
+    with subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as outer:
+        assert outer.stdout is not None
+        assert outer.stdout.readline() == b"here\n"
+        inner = children(outer.pid)
+        assert len(inner) == 1
+        assert {outer.pid, *inner} <= set(descendants(os.getpid()))
+        outer.communicate(b"\n")
 
 
 def test_processor_time_is_shared_among_the_rounds_between_two_looks() -> None:
