@@ -225,9 +225,12 @@ def guarded(
 
 
 async def reset_quietly(stream: Any) -> None:
-    """Reset a stream whatever state it is in."""
-    with shielded(1.0), contextlib.suppress(Exception):
-        await stream.reset()
+    """Reset a stream whatever state it is in, and let go of what came on it and nobody reads."""
+    with shielded(1.0):
+        with contextlib.suppress(Exception):
+            await stream.reset()
+        with contextlib.suppress(Exception):
+            await stream.muxed_stream.conn.forget(stream.muxed_stream)
 
 
 async def close_connection(conn: Any) -> None:

@@ -173,6 +173,17 @@ class GuardedYamux(Yamux):  # type: ignore[misc] # libp2p is untyped here
             await self.secured_conn.close()
             raise ConnectionClosedError("the peer takes nothing", transport="tcp")
 
+    async def forget(self, stream: Any) -> None:
+        """Let go of a stream that was reset, with the bytes that came on it.
+
+        libp2p keeps them for a minute: ten transfers that were given up held so much that the
+        connection looked flooded, and was closed."""
+        async with self.streams_lock:
+            buffer = self.stream_buffers.get(stream.stream_id)
+            if buffer is not None:
+                buffer.clear()
+            self._finalize_stream_locked(stream, fully_closed=True)
+
     async def accept_stream(self) -> Any:
         """The next inbound stream, while there are not too many of them."""
         while True:

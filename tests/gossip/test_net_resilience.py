@@ -96,12 +96,16 @@ def test_sites_that_dial_each_other_at_once_keep_one_connection() -> None:
         with_net(run, NetLimits(yield_s=0.0))
 
 
+TURNS = 20
+
+
 def test_cancelling_again_and_again_does_not_break_the_connection(tmp_path: Path) -> None:
     async def run(net: Net) -> None:
         a, b = await net.start(2)
         data = os.urandom(32 * MIB)
         b.offer(data, tmp_path / "served")
-        for turn in range(10):
+        # What each leaves unread would together be more than a connection may hold.
+        for turn in range(TURNS):
             enough = asyncio.Event()
 
             def progress(had: int, enough: asyncio.Event = enough, turn: int = turn) -> None:
@@ -114,7 +118,7 @@ def test_cancelling_again_and_again_does_not_break_the_connection(tmp_path: Path
             await asyncio.wait([fetching])
             await a.send(b, b"%d" % turn)
         await a.fetch(b, data, tmp_path / "had")
-        await b.inbox.until(lambda inbox: len(inbox.got) == 10)
+        await b.inbox.until(lambda inbox: len(inbox.got) == TURNS)
         assert a.inbox.events == [("connected", b.site)]
 
     with_net(run)
