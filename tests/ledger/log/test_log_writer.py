@@ -296,6 +296,13 @@ def test_a_secret_belongs_to_an_entry_that_exists(log):
         log.put_secret(1, "reason", bytes(32), b"")
 
 
+@pytest.mark.parametrize(("start", "stop"), [(0, 301), (0, 256), (255, 257), (-3, 999), (9, 9)])
+def test_leaves_are_those_of_the_entries_however_many_are_asked_for(log, start, stop):
+    log.append([draft() for _ in range(300)], NOW_US)
+    asked = [entry.leaf for entry in log.entries()][max(0, start) : stop]
+    assert list(log.leaves(start, stop)) == asked
+
+
 def test_identity_is_not_the_witness(tmp_path):
     with pytest.raises(errors.GenesisInvalid):
         Log.create(

@@ -313,6 +313,7 @@ def test_a_wrong_nested_part_is_refused_by_name(
         ({"dp": 5}, "dp: expected a map with eps_u"),
         ({"dp": TERMS_BODY}, "dp: expected a map with eps_u"),
         ({"steps": 0}, "steps: expected at least 1, or no such key"),
+        ({"level": ""}, "level: expected one of .*, or no such key"),
         ({"eps_u": 4}, "eps_u and eps_total_u inside dp alone"),
         ({"dp": {**TERMS_BODY, "eps_u": 4, "eps_total_u": -5}}, "eps_total_u: expected an integer"),
     ],
