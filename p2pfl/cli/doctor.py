@@ -54,6 +54,7 @@ def _machine(home: Home) -> list[Examination]:
         ("libp2p", machine.check_libp2p),
         ("memory", machine.check_memory),
         ("disk", lambda: machine.check_disk(home.path)),
+        ("limits", lambda: machine.check_limits(home)),
         (
             "clock",
             lambda: machine.check_clock(now_us(), doctoring_home.newest_entry_us(home)),

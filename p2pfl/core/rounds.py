@@ -22,7 +22,7 @@ from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
 from p2pfl.core.phases import MAY_EXPIRE, OVER, Phase, hindrance
 from p2pfl.core.steering import Following
 from p2pfl.core.stopping import Stopping
-from p2pfl.core.training import Process, Training, refusal_by_budget
+from p2pfl.core.training import LIMITS, Process, Training, refusal_by_budget
 from p2pfl.core.waits import Waits
 from p2pfl.core.watch import RoundWatch, Telling
 
@@ -212,10 +212,11 @@ class StudyRun:
         if self.phase is Phase.TRAINING:
             self.phase = Phase.WAITING
         shown = self._tell.happened("training_failed", event.message, code=event.code)
-        again = self._training.failed(now_s)
+        again = self._training.failed(now_s, event.code)
         is_needed = self.round < self.manifest.study.rounds
         if self._training.process is Process.GIVEN_UP and is_needed:
-            return [shown, *self._leave("training-failed", event.message)]
+            reason = event.code if event.code in LIMITS else "training-failed"
+            return [shown, *self._leave(reason, event.message)]
         return [shown, *again]
 
     def model_ready(self, model: ModelHash) -> list[fx.Effect]:

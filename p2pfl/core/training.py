@@ -15,6 +15,11 @@ from p2pfl.core.names import DatasetId, ModelHash, StudyId
 
 RETRY_S = 1.0
 FAILURES_MAX = 3
+MEMORY_LIMIT = "memory-limit"
+DISK_LIMIT = "disk-limit"
+LIMITS = (MEMORY_LIMIT, DISK_LIMIT)
+"""How training failed that used up more than this site allows: its code passes it once more."""
+LIMITS_PASSED_MAX = 2
 DIGEST_BYTES = 32
 
 
@@ -36,6 +41,7 @@ class Training:
         self._manifest = manifest
         self._bucket = bucket
         self._failures = 0
+        self._limits_passed = 0
 
     @property
     def is_settled(self) -> bool:
@@ -87,10 +93,13 @@ class Training:
             self._manifest, past, dataset, self.environment, base, event, mandate, steered
         )
 
-    def failed(self, now_s: float) -> list[fx.Effect]:
-        """Try again a few times, later each time; nothing if that is pointless."""
+    def failed(self, now_s: float, code: str) -> list[fx.Effect]:
+        """Try again a few times, later each time; nothing if that is pointless.
+
+        A limit of the site's that is passed a second time is never forgiven."""
         self.environment, self._failures = None, self._failures + 1
-        if self._failures > FAILURES_MAX:
+        self._limits_passed += code in LIMITS
+        if self._failures > FAILURES_MAX or self._limits_passed >= LIMITS_PASSED_MAX:
             self.process = Process.GIVEN_UP
             return []
         self.process = Process.CLOSED

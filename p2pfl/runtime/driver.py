@@ -40,6 +40,7 @@ from p2pfl.runtime.membership_surface import NodeSurface
 from p2pfl.runtime.node_clock import LEAP_US, NodeClock
 from p2pfl.runtime.study_jobs import DatasetFile, StudyJobs
 from p2pfl.runtime.training_process import WORKER
+from p2pfl.runtime.training_usage import Allowance
 from p2pfl.runtime.witnessing import WitnessGiven, WitnessThread
 
 FORK_TOLD_S = 86_400.0
@@ -86,6 +87,8 @@ class Surroundings:
     keep: Keep = EVERYTHING
     confinement: Terms | None = None
     """What training processes may reach; None where this machine cannot confine them."""
+    allowance: Allowance | None = None
+    """What those of one study may use up; None: the default."""
 
 
 class Driver:
@@ -135,6 +138,7 @@ class Driver:
             dataset_file=given.dataset_file,
             training_program=given.training_program,
             confinement=given.confinement,
+            allowance=given.allowance,
             submit=self.submit,
             show=given.observer.show,
             report_bug=given.observer.bug,

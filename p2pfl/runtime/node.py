@@ -103,7 +103,7 @@ async def _serve(
     offline_ok: bool,
 ) -> None:
     started_s, stop = time.perf_counter(), _stop_signals()
-    roster = membership.members
+    roster, policy = membership.members, read_policy(home.policy)[0]
     keep, transport = keep_of(home), _transport(home, config, keys, roster)
     blobs = BlobStore(home.blobs)
     measured, standing = _measured(config, observer), await _confinement(home, observer)
@@ -123,8 +123,9 @@ async def _serve(
             witness=Signer(keys.witness),
             own_log=OwnLog.UNCONFIRMED,
             offline_ok=offline_ok,
-            faulty_witnesses=read_policy(home.policy)[0].faulty_witnesses,
+            faulty_witnesses=policy.faulty_witnesses,
             confinement=standing.terms,
+            allowance=policy.allowance,
             keep=keep,
         )
     )

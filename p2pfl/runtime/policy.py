@@ -19,8 +19,11 @@ from p2pfl.core.manifest_code import CODE_PLAN
 from p2pfl.core.manifest_table import Table, parse_toml
 from p2pfl.runtime.errors import EXIT_CONFIG, OperatorError, as_sentence
 from p2pfl.runtime.home import read_own
+from p2pfl.runtime.training_usage import DISK_KEY, MEMORY_KEY, Allowance
 
 POLICY_BYTES_MAX: Final = 64 * 1024
+GIB_MIN: Final = 0.25
+GIB_MAX: Final = 65_536.0
 PLANS: Final = (
     "tabular-logistic",
     "tabular-mlp",
@@ -48,6 +51,8 @@ _KEYS: Final = (
     "roles",
     "faulty_witnesses",
     "keep_rounds",
+    MEMORY_KEY,
+    DISK_KEY,
 )
 _CODE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
@@ -81,6 +86,15 @@ class Policy:
     of them, rounded down, if it did not."""
     keep_rounds: int | None = None
     """Of each study, the newest rounds whose models stay for audits; None: all of them."""
+    training_memory_gib: float | None = None
+    """Memory of one study's training processes together; None: a share of the machine's."""
+    training_disk_gib: float | None = None
+    """What they may write to the study's folder; None: half of what is free as they start."""
+
+    @property
+    def allowance(self) -> Allowance:
+        """What the training processes of one study may use up."""
+        return Allowance.of_gib(self.training_memory_gib, self.training_disk_gib)
 
 
 def render_policy(policy: Policy) -> bytes:
@@ -101,6 +115,9 @@ def render_policy(policy: Policy) -> bytes:
         document["faulty_witnesses"] = policy.faulty_witnesses
     if policy.keep_rounds is not None:
         document["keep_rounds"] = policy.keep_rounds
+    for key in (MEMORY_KEY, DISK_KEY):
+        if (most := getattr(policy, key)) is not None:
+            document[key] = most
     return tomli_w.dumps(document).encode()
 
 
@@ -161,7 +178,13 @@ def _policy(table: Table) -> Policy:
         keep_rounds=table.integer("keep_rounds", 0, 1_000_000)
         if table.has("keep_rounds")
         else None,
+        training_memory_gib=_gib(table, MEMORY_KEY),
+        training_disk_gib=_gib(table, DISK_KEY),
     )
+
+
+def _gib(table: Table, key: str) -> float | None:
+    return table.number(key, GIB_MIN, GIB_MAX) if table.has(key) else None
 
 
 _DELTA: Final = re.compile(r"[0-9.e-]{1,32}")

@@ -31,6 +31,7 @@ from p2pfl.runtime.keeping import Keep
 from p2pfl.runtime.model_jobs import ModelJobs, Transfer
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_jobs import DatasetFile, TrainingJobs
+from p2pfl.runtime.training_usage import Allowance
 
 __all__ = ["DatasetFile", "StudyJobs"]
 
@@ -47,6 +48,7 @@ class StudyJobs:
         dataset_file: Callable[[DatasetId], DatasetFile],
         training_program: Sequence[str],
         confinement: Terms | None = None,
+        allowance: Allowance | None = None,
         submit: Callable[[ev.Event], None],
         show: Callable[[StudyId, fx.Notice], None],
         report_bug: Callable[[BaseException], None],
@@ -72,6 +74,7 @@ class StudyJobs:
             dataset_file=dataset_file,
             program=training_program,
             confinement=confinement,
+            allowance=allowance,
             submit=submit,
         )
 

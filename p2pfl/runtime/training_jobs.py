@@ -33,6 +33,8 @@ from p2pfl.runtime.plan_code import bundle_started, check_startable
 from p2pfl.runtime.release_pace import ReleasePace
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_process import TrainingProcess
+from p2pfl.runtime.training_usage import Allowance
+from p2pfl.runtime.training_watch import bounds_here
 from p2pfl.runtime.update_privacy import protected_model
 from p2pfl.runtime.vector_files import Layout, VectorFile, blocks_of
 
@@ -68,13 +70,16 @@ class TrainingJobs:
         dataset_file: Callable[[DatasetId], DatasetFile],
         program: Sequence[str],
         confinement: Terms | None = None,
+        allowance: Allowance | None = None,
         submit: Callable[[ev.Event], None],
     ) -> None:
+        """allowance: what each study's processes may use up; None: the default."""
         self._home = home
         self._blobs = blobs
         self._dataset_file = dataset_file
         self._program = program
         self._confinement = confinement
+        self._allowance = allowance or Allowance()
         self._submit = submit
         self._processes: dict[StudyId, TrainingProcess] = {}
         self._manifests: dict[StudyId, Manifest] = {}
@@ -108,7 +113,9 @@ class TrainingJobs:
         log = self._home.logs / f"training-{study.hex()[:12]}.log"
         await asyncio.to_thread(self._models.begin, effect.manifest)
         terms = await asyncio.to_thread(self._terms, effect.manifest, data, bundle)
+        bounds = await asyncio.to_thread(bounds_here, self._allowance, scratch)
         process = await self._started(log, scratch, terms, effect.manifest)
+        process.watch(bounds, scratch)
         earlier, self._processes[study] = self._processes.get(study), process
         if earlier is not None:  # two were asked for at once: one process per study
             await earlier.kill()
@@ -256,6 +263,7 @@ class TrainingJobs:
         process = self._processes.pop(study, None)
         if process is not None:
             await process.kill()
+            await asyncio.to_thread(self._remove_scratch, study)
 
     async def kill_all(self) -> None:
         """End every process at once."""

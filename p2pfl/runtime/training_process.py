@@ -18,6 +18,7 @@ from p2pfl.runtime.confinement.starting import confined_command, parent_seen
 from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.frames import FrameError, encode_frame, read_frame
 from p2pfl.runtime.training_answers import TrainingError
+from p2pfl.runtime.training_watch import Bounds, Look, passed
 
 WORKER: Final = (sys.executable, "-m", "p2pfl.learning.worker")
 STOP_S: Final = 5.0
@@ -53,6 +54,8 @@ class TrainingProcess:
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._reader = asyncio.create_task(self._read(), name="training-reader")
         self._listener = asyncio.create_task(self._listen(log), name="training-stderr")
+        self._watcher: asyncio.Task[None] | None = None
+        self._passed: TrainingError | None = None
 
     @classmethod
     async def start(
@@ -101,6 +104,21 @@ class TrainingProcess:
         """The process that ends with this one."""
         return self._companion
 
+    def watch(self, bounds: Bounds, folder: Path) -> None:
+        """From now on end it, and its companion, as soon as they pass what they may use up.
+
+        folder: where they write. Whatever it is asked is then refused with what was passed."""
+        clock_s = asyncio.get_running_loop().time
+        pids = [self.pid, *(() if self._companion is None else (self._companion.pid,))]
+        look = Look(pids, folder, bounds, clock_s)
+        self._watcher = asyncio.create_task(self._watched(look), name="training-watch")
+
+    async def _watched(self, look: Look) -> None:
+        self._passed = await passed(look)
+        self._kill_group()
+        if self._companion is not None:
+            self._companion._kill_group()
+
     async def ask(self, request: str, **fields: Any) -> dict[str, Any]:
         """Send one request and wait for its answer. Raises TrainingError."""
         number = next(self._ids)
@@ -110,12 +128,12 @@ class TrainingProcess:
         assert writer is not None, "the process was started with a pipe"
         try:
             if self._reader.done():  # nobody would ever answer
-                raise TrainingError("died", "the training process is gone")
+                raise self._gone("the training process is gone")
             writer.write(encode_frame({"op": request, "id": number, **fields}))
             await writer.drain()
             return await answer
         except (ConnectionError, RuntimeError, FrameError) as error:
-            raise TrainingError("died", "the training process is gone") from error
+            raise self._gone("the training process is gone") from error
         finally:
             self._waiting.pop(number, None)
 
@@ -130,6 +148,9 @@ class TrainingProcess:
         self._kill_group()
         if self._companion is not None:
             await self._companion.kill()
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait({self._watcher})
         tasks = {self._reader, self._listener}
         # Something it started may have left its group and still hold the pipes: not waited for.
         _, holding = await asyncio.wait(tasks, timeout=PIPES_S)
@@ -158,9 +179,14 @@ class TrainingProcess:
             self._kill_group()
             reason += f" (exit status {await self._process.wait()})"
         finally:
+            if self._watcher is not None:
+                self._watcher.cancel()
             for answer in self._waiting.values():
                 if not answer.done():
-                    answer.set_exception(TrainingError("died", reason))
+                    answer.set_exception(self._gone(reason))
+
+    def _gone(self, reason: str) -> TrainingError:
+        return self._passed or TrainingError("died", reason)
 
     def _answer(self, message: dict[str, Any]) -> None:
         number = message.get("id")

@@ -111,6 +111,11 @@ def silent(_said: Any) -> None:
     """Never answers."""
 
 
+def filling(_said: Any) -> None:
+    """Writes more than it may, then never answers."""
+    Path("filled").write_bytes(bytes(16 << 20))
+
+
 def orphaning(said: Any) -> None:
     """Leaves something behind that holds the pipes from outside the process group."""
     subprocess.Popen(["sleep", "5"], start_new_session=True)
@@ -153,6 +158,7 @@ BEHAVIOURS: dict[str, Any] = {
     "open-bytes-keys": lambda said: write({b"op": b"opened"}),
     "open-noisy": lambda said: sys.stderr.write("x" * 5_000_000) and write(said),
     "train-crash": crash,
+    "train-filling": filling,
     "train-no-loss": lacking("loss"),
     "train-steps-text": replaced(steps="two"),
     "train-sigma-long": replaced(sigma="1" * 5000),

@@ -18,6 +18,7 @@ from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.errors import BlobError
 from p2pfl.runtime.training_jobs import DatasetFile, TrainingJobs, opened_update
 from p2pfl.runtime.training_process import LOG_BYTES_MAX
+from p2pfl.runtime.training_usage import Allowance
 from p2pfl.runtime.update_privacy import protected_model
 
 GARBAGE_AT_OPEN = {
@@ -56,7 +57,9 @@ GARBAGE_AT_TRAINING = {
 class Trainee:
     """Training jobs of site 0 with a process that behaves as told."""
 
-    def __init__(self, made: Consortium, behaviour: str) -> None:
+    def __init__(
+        self, made: Consortium, behaviour: str, allowance: Allowance | None = None
+    ) -> None:
         self.home, self.manifest = made.home(0), made.manifest
         self.study = StudyId(self.manifest.study_id)
         self.events: list[ev.Event] = []
@@ -65,6 +68,7 @@ class Trainee:
             blobs=BlobStore(self.home.blobs),
             dataset_file=lambda ds: DatasetFile(made.folder / "site0.csv", ""),
             program=worker(behaviour),
+            allowance=allowance,
             submit=self.events.append,
         )
 
@@ -120,6 +124,21 @@ async def test_a_process_that_hangs_is_killed_at_once_and_its_request_ends(
     await asyncio.wait_for(opening, 5)
     assert time.monotonic() - started_s < 1.0
     assert trainee.failure().code == "died"
+    assert living_children() == []
+
+
+async def test_a_process_that_writes_too_much_fails_by_that_name_and_leaves_nothing(
+    consortium: Consortium,
+) -> None:
+    trainee = Trainee(consortium, "filling", Allowance(disk_bytes=8 << 20))
+    await asyncio.wait_for(trainee.open(), 40)
+    trainee.events.clear()
+    await asyncio.wait_for(trainee.train(), 40)
+    assert trainee.failure().code == "disk-limit"
+    work = trainee.home.path / "work"
+    assert list(work.glob("*/filled"))
+    await asyncio.wait_for(trainee.jobs.kill_all(), 5)
+    assert list(work.iterdir()) == []
     assert living_children() == []
 
 

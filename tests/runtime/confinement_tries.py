@@ -67,6 +67,9 @@ ESCAPES = {
     "types into the terminal": "fcntl.ioctl(os.open('/dev/null', os.O_RDONLY), 0x5412, b'x')",
     "leaves a word in the keyring": "call(libc.syscall, 248, b'user', b'x', b'y', 1, -3)",
     "takes all memory": "bytearray(3 << 30)",
+    "keeps memory under no name": "os.memfd_create('x')",
+    "keeps memory where the kernel hides it": "call(libc.syscall, 447, 0)",
+    "fills the shared memory": "open('/dev/shm/left', 'w')",
 }
 
 PRELUDE = """

@@ -17,10 +17,14 @@ from typing import Final
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.clock import BEHIND_US_MAX, moment
 from p2pfl.runtime.commands.doctoring import Checks, fail, ok, warn
+from p2pfl.runtime.commands.doctoring_home import allowance_asked
 from p2pfl.runtime.confinement import landlock
 from p2pfl.runtime.confinement.probing import standing_here
 from p2pfl.runtime.confinement.terms import Level
+from p2pfl.runtime.home import Home
 from p2pfl.runtime.policy import CONFINEMENT_MIN
+from p2pfl.runtime.training_usage import GIB, MEMORY_KEY, is_memory_seen
+from p2pfl.runtime.training_watch import bounds_here
 
 DISTRIBUTION: Final = "p2pfl-node"
 PYTHON: Final = ((3, 11), (3, 14))
@@ -138,6 +142,29 @@ def check_memory(
         yield ok("memory", sentence)
     else:
         yield warn("memory", f"Only {sentence}; a training process needs about 0.5 GiB.", fix)
+
+
+def check_limits(home: Home) -> Checks:
+    """What training may use up before the node ends it, and whether that can be seen here."""
+    allowance, place = allowance_asked(home), home.path
+    while not place.exists():
+        place = place.parent
+    bounds, name = bounds_here(allowance, place), "limits"
+    disk = f"{_gib(bounds.disk_bytes)} of disk"
+    if bounds.memory_bytes is None or not is_memory_seen():
+        yield warn(
+            name,
+            f"Training of one study may take {disk}; its memory is not watched: this system does "
+            "not show this user what a confined process holds.",
+            f"Run nodes on Linux with /proc mounted without hidepid; until then {MEMORY_KEY} in "
+            "policy.toml limits nothing.",
+        )
+        return
+    yield ok(name, f"training of one study may take {_gib(bounds.memory_bytes)} of memory, {disk}")
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.1f} GiB"
 
 
 def _free_in_group(group: Path) -> int | None:

@@ -28,7 +28,7 @@ DENIED: Final = (
     # the network, and every other way to talk
     *("socket", "socketpair", "bind", "connect", "listen", "accept", "accept4"),
     *("io_uring_setup", "io_uring_enter", "io_uring_register"),
-    *("mq_open", "msgget", "semget", "shmget", "shmat"),
+    *("mq_open", "msgget", "semget", "shmget", "shmat", "memfd_create", "memfd_secret"),
     # namespaces, mounts, the machine
     *("unshare", "setns", "mount", "umount2", "pivot_root", "chroot", "open_tree", "move_mount"),
     *("fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr", "swapon", "swapoff", "reboot"),

@@ -12,6 +12,8 @@ from ops_sites import done, p2pfl
 
 from p2pfl.runtime.commands import doctoring_machine as machine
 from p2pfl.runtime.commands.doctoring import Check, Level, ok
+from p2pfl.runtime.home import Home
+from p2pfl.runtime.policy import Policy, read_policy, render_policy
 
 
 @pytest.fixture
@@ -146,6 +148,22 @@ def test_a_clock_behind_the_ledger_says_by_how_much() -> None:
     assert "1.5 days before the newest ledger entry" in day_off.sentence
     assert "accept-clock" in day_off.fix
     assert clock(0, None).level is Level.FAIL
+
+
+def test_limits_of_training_are_what_the_policy_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    policy = Policy(training_memory_gib=0.5, training_disk_gib=3.0)
+    home.policy.write_bytes(render_policy(policy))
+    assert read_policy(home.policy)[0] == policy
+    monkeypatch.setattr(machine, "is_memory_seen", lambda: True)
+    [check] = machine.check_limits(home)
+    assert check.sentence.endswith("may take 0.5 GiB of memory, 3.0 GiB of disk")
+    monkeypatch.setattr(machine, "is_memory_seen", lambda: False)
+    [check] = machine.check_limits(home)
+    assert check.level is Level.WARN
+    assert "training_memory_gib in policy.toml limits nothing" in check.fix
 
 
 def test_scarce_memory_is_worth_a_look(tmp_path: Path) -> None:
