@@ -2,7 +2,7 @@
 
 Knows nothing of training, the ledger or time: a deadline is something it is told of."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from gossip.identifiers import SiteId
 from p2pfl.core import effects as fx
@@ -87,6 +87,10 @@ class Gathering:
         self._awaited_last = None
         self._hoods.sites_changed(buckets, dial_only)
         return self._obtain_near(current)
+
+    def has_left(self, used: Iterable[Heard]) -> bool:
+        """Whether one of these updates is of a site that takes part no more."""
+        return any(heard.sender in self._left for heard in used)
 
     # -- announcements ---------------------------------------------------------------------------
 

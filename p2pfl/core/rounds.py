@@ -343,6 +343,11 @@ class StudyRun:
         if self.phase is not Phase.AVERAGING or event.round != self.round:
             return []
         assert self._mixing is not None, "averaging was asked for"
+        if self.gathering.has_left(self._mixing.used):
+            # Meanwhile: of what came of its update nothing is used, and the round is resumed.
+            self.round = min(map(Round, self._mixing.skipped), default=self.round)
+            self.phase = Phase.WAITING
+            return []
         self.phase = Phase.CLOSING
         self._base.here.add(event.model)
         told = self._watch.averaged(now_s, self._tell, event)
