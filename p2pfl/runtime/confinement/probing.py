@@ -104,8 +104,9 @@ def _tried(terms: Terms, outside: Path) -> list[str]:
 def _ended(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
     """Exit status and what was said, after PROBE_S at the latest. Raises OSError.
 
-    A timer of ours, not that of subprocess, which sleeps half a millisecond at a time: libraries that
-    set clocks for tests refuse that, and the machine would look as if it did not confine.
+    A timer of ours, not that of subprocess, which sleeps half a millisecond at a time:
+    libraries that set clocks for tests refuse that, and the machine would look as if it did not
+    confine.
     """
     # Our own interpreter and modules; nothing of it comes from a peer.
     with subprocess.Popen(  # noqa: S603
