@@ -9,7 +9,7 @@ import pytest
 from node_homes import Consortium, entries, p2pfl, with_study
 from node_processes import running
 
-pytestmark = pytest.mark.nodes
+pytestmark = pytest.mark.long
 
 ROUNDS = 60
 HANGS_S = 8.0

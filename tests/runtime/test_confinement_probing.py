@@ -10,7 +10,7 @@ import pytest
 from p2pfl.runtime.confinement import bubblewrap, probing, terms
 from p2pfl.runtime.confinement.errors import ConfinementError
 from p2pfl.runtime.confinement.probing import probed
-from p2pfl.runtime.confinement.terms import Level, Terms, terms_here
+from p2pfl.runtime.confinement.terms import Level, Terms, python_paths, terms_here
 
 
 @pytest.fixture
@@ -116,3 +116,9 @@ def test_a_process_that_does_not_start_is_no_confinement(
     broken = replace(needed(), filter=b"")
     monkeypatch.setattr(probing, "terms_here", lambda: broken)
     assert probed(outside).level is Level.D
+
+
+def test_of_a_checkout_packages_alone_can_be_read() -> None:
+    """`make demo` keeps its homes in a folder of the checkout."""
+    assert Path(__file__).parents[2] / "p2pfl" in python_paths()
+    assert not [path for path in python_paths() if (path / "pyproject.toml").exists()]

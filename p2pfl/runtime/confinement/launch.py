@@ -4,7 +4,9 @@
 is the text of a `Terms`. Everything is settled before a library could start a thread, and nothing
 of it can be undone. Standard streams stay as they are."""
 
+import contextlib
 import ctypes
+import importlib
 import os
 import resource
 import runpy
@@ -16,7 +18,7 @@ from typing import Final
 
 from p2pfl.runtime.confinement import capabilities, landlock, ordinary_user, seccomp, standing
 from p2pfl.runtime.confinement.errors import ConfinementError
-from p2pfl.runtime.confinement.terms import Limits, Terms
+from p2pfl.runtime.confinement.terms import PACKAGES, Limits, Terms
 
 EXIT_NOT_CONFINED: Final = 77
 _PR_SET_PDEATHSIG: Final = 1
@@ -34,6 +36,7 @@ def confine(terms: Terms) -> None:
         raise ConfinementError("nobody's code runs as root: run the node as an ordinary user")
     _keep_what_reading_needs((*terms.read, *terms.write))
     # After the change of user, which the kernel takes as a reason to forget both.
+    _find_packages()
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -41,6 +44,13 @@ def confine(terms: Terms) -> None:
     landlock.restrict((*terms.read, Path("/proc/self")), terms.write)
     seccomp.load(terms.filter)
     standing.note_confined()
+
+
+def _find_packages() -> None:
+    """Where our packages lie, while it can be seen: a checkout's own folder is closed."""
+    for name in PACKAGES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _keep_what_reading_needs(paths: Sequence[Path]) -> None:

@@ -103,7 +103,8 @@ class Terms:
 
 def python_paths() -> tuple[Path, ...]:
     """What Python, its libraries and torch read on any machine: code and facts about hardware."""
-    code = [*sys.path, sys.prefix, sys.base_prefix, os.path.dirname(sys.executable)]
+    folders = [part for path in sys.path for part in _without_a_checkout(path)]
+    code = [*folders, sys.prefix, sys.base_prefix, os.path.dirname(sys.executable)]
     # Other processes are not among them: of /proc, a process sees itself and the machine.
     system = [
         *("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime"),
@@ -112,6 +113,17 @@ def python_paths() -> tuple[Path, ...]:
         *("/dev/urandom", "/dev/random", "/dev/zero"),
     ]
     return _existing(*code, *system)
+
+
+PACKAGES: Final = ("gossip", "ledger", "p2pfl", "simulations")
+"""What a checkout of our sources has that Python imports."""
+
+
+def _without_a_checkout(path: str) -> tuple[str, ...]:
+    """A folder of code; of a checkout its packages alone, since people keep homes below it, too."""
+    if not os.path.isfile(os.path.join(path or ".", "pyproject.toml")):
+        return (path,)
+    return tuple(os.path.join(path or ".", name) for name in PACKAGES)
 
 
 KEEPER_BYTES: Final = 8_192 * MIB
