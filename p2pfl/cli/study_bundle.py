@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from p2pfl.cli.context import say, say_fields, say_table, say_wrapped
+from p2pfl.cli.study_code import compared
 
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.bundles import BundleReport, BundleSeen
@@ -46,12 +47,7 @@ def _tell_packages(seen: BundleSeen) -> None:
     say_table(
         ("package", "proposer has", "here", ""),
         [
-            (
-                one.name,
-                one.proposed,
-                one.here or "-",
-                "NOT INSTALLED" if not one.here else "" if one.here == one.proposed else "differs",
-            )
+            (one.name, one.proposed, one.here or "-", compared(one.proposed, one.here))
             for one in seen.packages
         ],
     )

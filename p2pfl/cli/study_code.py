@@ -35,7 +35,7 @@ def _tell_packages(seen: CodeSeen) -> None:
         say_table(
             ("package", "proposer has", "here", ""),
             [
-                (one.name, one.proposed, one.here or "-", _compared(one.proposed, one.here))
+                (one.name, one.proposed, one.here or "-", compared(one.proposed, one.here))
                 for one in seen.packages
             ],
         )
@@ -43,7 +43,8 @@ def _tell_packages(seen: CodeSeen) -> None:
         say_wrapped(f"It may report, to people at the site alone: {'; '.join(seen.measures)}.")
 
 
-def _compared(proposed: str, here: str) -> str:
+def compared(proposed: str, here: str) -> str:
+    """How a package here differs from the proposer's, in a word for a table."""
     if not here:
         return "NOT INSTALLED"
     return "" if proposed == here else "differs"

@@ -109,3 +109,17 @@ def confinement_for_code(limits: Limits | None = None) -> Terms:
             "says how to get it.",
             exit_code=EXIT_REFUSED,
         ) from error
+
+
+def require_installed(whose: str, packages: Mapping[str, str]) -> None:
+    """Whether the packages that a study needs are here. packages: name → the proposer's version.
+
+    whose: "code" or "bundle". Raises OperatorError."""
+    absent = [package for package, version in versions_here(packages).items() if not version]
+    if absent:
+        raise OperatorError(
+            f"The study's {whose} needs {', '.join(absent)}, not installed here.",
+            fix=f"Install it where p2pfl is installed (the proposer has {absent[0]} "
+            f"{packages[absent[0]]}), then approve the study.",
+            exit_code=EXIT_REFUSED,
+        )

@@ -24,7 +24,7 @@ from p2pfl.runtime.commands.study_lookup import read_manifest
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.jsonable import from_json
-from p2pfl.runtime.plan_code import confinement_for_code, versions_here
+from p2pfl.runtime.plan_code import confinement_for_code, require_installed, versions_here
 
 READ_S: Final = 60.0
 DIFF_LINES_MAX: Final = 2000
@@ -240,11 +240,4 @@ def require_approvable_bundle(home: Home, manifest: Manifest) -> None:
             fix=refuse,
             exit_code=EXIT_REFUSED,
         )
-    absent = [package for package, version in versions_here(terms.packages).items() if not version]
-    if absent:
-        raise OperatorError(
-            f"The study's bundle needs {', '.join(absent)}, not installed here.",
-            fix=f"Install it where p2pfl is installed (the proposer has {absent[0]} "
-            f"{terms.packages[absent[0]]}), then approve the study.",
-            exit_code=EXIT_REFUSED,
-        )
+    require_installed("bundle", terms.packages)

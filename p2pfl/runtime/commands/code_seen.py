@@ -22,7 +22,12 @@ from p2pfl.runtime.commands.study_lookup import read_manifest
 from p2pfl.runtime.confinement.probing import standing_here
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.home import Home
-from p2pfl.runtime.plan_code import confinement_for_code, recorded_versions, versions_here
+from p2pfl.runtime.plan_code import (
+    confinement_for_code,
+    recorded_versions,
+    require_installed,
+    versions_here,
+)
 
 KEPT_BY: Final[dict[Gradients, str]] = {"": "node", "outside": "node", "inside": "code"}
 
@@ -136,14 +141,7 @@ def require_approvable(manifest: Manifest) -> None:
             fix=refuse,
             exit_code=EXIT_REFUSED,
         )
-    absent = [package for package, version in versions_here(code.packages).items() if not version]
-    if absent:
-        raise OperatorError(
-            f"The study's code needs {', '.join(absent)}, not installed here.",
-            fix=f"Install it where p2pfl is installed (the proposer has {absent[0]} "
-            f"{code.packages[absent[0]]}), then approve the study.",
-            exit_code=EXIT_REFUSED,
-        )
+    require_installed("code", code.packages)
 
 
 def code_drafts(manifest: Manifest) -> Iterator[Draft]:
