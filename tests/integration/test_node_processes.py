@@ -22,7 +22,7 @@ FILE_BYTES_MAX = 4096
 @pytest.fixture
 def private(founded: Consortium, tmp_path: Path) -> Consortium:
     """Three sites that approved a study with differential privacy."""
-    terms = ("--rounds", "40", "--consensus-rounds", "2", "--round-deadline", "20")
+    terms = ("--rounds", "100", "--consensus-rounds", "2", "--round-deadline", "20")
     return with_study(founded.copied(tmp_path / "c"), *terms, "--epsilon", "4")
 
 
@@ -33,9 +33,11 @@ def test_a_private_study_survives_signals_and_kills_and_ends_with_clean_audits(
         for node in nodes:
             node.wait("round_done")
         told = _costs(nodes)
-        _refuses_a_second_node(nodes[0])
-        _stops_cleanly(nodes[1], signal.SIGTERM)
+        # At once: rounds take 50 ms here, and what is killed says no farewell, so the others wait
+        # for it and the study is still under way for all that follows.
         _takes_its_training_process_along(nodes[0])
+        _refuses_a_second_node(nodes[2])
+        _stops_cleanly(nodes[1], signal.SIGTERM)
         nodes += [start(nodes[0].home), start(nodes[1].home)]
         for node in nodes[2:]:
             node.wait("study_complete")
@@ -48,7 +50,7 @@ def test_a_private_study_survives_signals_and_kills_and_ends_with_clean_audits(
         print(f"\n[{told}]")
     for home in private.homes:
         rounds = [entry.body["round"] for entry in entries(home, "train.done")]
-        assert len(rounds) == len(set(rounds)) <= 40  # nothing was trained, or paid for, twice
+        assert len(rounds) == len(set(rounds)) <= 100  # nothing was trained, or paid for, twice
         (closed,) = entries(home, "study.closed")
         assert closed.body["reason"] == "complete"
         assert audit_code(home) == 0

@@ -12,7 +12,7 @@ from node_processes import running
 def test_one_command_steers_every_site_of_a_running_and_guarded_study(
     founded: Consortium, tmp_path: Path
 ) -> None:
-    terms = ("--rounds", "40", "--consensus-rounds", "1", "--round-deadline", "20")
+    terms = ("--rounds", "80", "--consensus-rounds", "1", "--round-deadline", "20")
     guarded = ("--privacy", "none", "--guard", "holdout")
     made = with_study(founded.copied(tmp_path / "c"), *terms, *guarded)
     with running(made.homes) as nodes:
