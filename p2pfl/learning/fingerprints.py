@@ -1,21 +1,17 @@
-"""What code and which libraries a round was trained with, as two hashes for the ledger.
+"""What code a round was trained with, as a hash for the ledger.
 
-Responsible for hashes that two sites with the same release and the same libraries get alike.
+Two sites with the same release get it alike.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import p2pfl
 
 _PARTS: Final = ("learning", "privacy")
-_LIBRARIES: Final = ("torch", "numpy", "opacus")
 
 
 def code_hash() -> bytes:
@@ -33,16 +29,3 @@ def code_hash() -> bytes:
     for name, file in files:
         digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return digest.digest()
-
-
-def environment() -> dict[str, str]:
-    """The versions that numbers depend on."""
-    found = {"machine": platform.machine(), "python": platform.python_version()}
-    for library in _LIBRARIES:
-        found[library] = version(library)
-    return found
-
-
-def env_hash() -> bytes:
-    """SHA-256 over `environment()` as JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(environment(), sort_keys=True).encode()).digest()

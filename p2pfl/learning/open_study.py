@@ -36,6 +36,7 @@ from p2pfl.learning.plans.arguments import Scalar
 from p2pfl.learning.tallies.counting import Counter
 from p2pfl.learning.training import RandomBytes, Trainer
 from p2pfl.learning.vector import Vector, hand_over, read_vector
+from p2pfl.runtime.environment import env_hash
 
 THREADS_MAX: Final = 1024
 
@@ -114,7 +115,7 @@ class OpenStudy:
         return {
             "parameters": self.trainer.schema.parameters,
             "code_hash": fingerprints.code_hash(),
-            "env_hash": fingerprints.env_hash(),
+            "env_hash": env_hash(),
             "patients_train": self.training_set.size,
             "patients_holdout": self.holdout.size,
             "notes": list(self.training_set.notes),

@@ -84,7 +84,10 @@ def _read_scalar(hint: object, data: Json, place: str) -> object:
             return Path(data)
         raise NotThisShape(place, expected="a path", actual=data)
     if hint is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError:
+            raise NotThisShape(place, expected="float", actual="a larger number") from None
     if hint in (bool, int, float, str) and type(data) is hint:
         return data
     raise NotThisShape(place, expected=getattr(hint, "__name__", str(hint)), actual=data)

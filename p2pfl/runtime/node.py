@@ -6,7 +6,6 @@ released, then training processes die, then the ledger's last commit ends."""
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +35,7 @@ from p2pfl.runtime.control import ControlServer
 from p2pfl.runtime.datasets import check_unchanged, dataset_of, reached_by_training
 from p2pfl.runtime.driver import Driver, Surroundings
 from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, OperatorError, as_sentence
+from p2pfl.runtime.foreign_folder import remove_folder
 from p2pfl.runtime.home import Home, read_own, write_durably
 from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.keeping import Keeper
@@ -47,6 +47,7 @@ from p2pfl.runtime.network_key import network_key_of
 from p2pfl.runtime.node_commands import NodeCommands
 from p2pfl.runtime.node_status import status
 from p2pfl.runtime.observer import NodeObserver, open_log
+from p2pfl.runtime.own_memory import close_own_memory
 from p2pfl.runtime.policy import read_policy
 from p2pfl.runtime.study_jobs import DatasetFile
 
@@ -74,6 +75,7 @@ async def run_node(home: Home, echo: Callable[[str], None], *, offline_ok: bool 
     offline_ok: go on, on record, if no other site can be asked about the own log.
     Raises OperatorError, LedgerError or KeyFileError when the node cannot start or go on."""
     os.umask(PRIVATE_UMASK)
+    close_own_memory()
     config = read_config(home.config)
     with hold_home(home, purpose="node start"):
         keys, log = opened_log(home)
@@ -340,7 +342,7 @@ def _manifests(home: Home, observer: NodeObserver) -> list[Manifest]:
 
 def _remove_leftovers(home: Home) -> None:
     """Half files of a node that was killed: what is whole has its proper name."""
-    shutil.rmtree(home.path / "work", ignore_errors=True)
+    remove_folder(home.path / "work")
     for folder in (home.path, home.blobs, home.studies, home.roster.parent):
         for path in (*folder.glob(".part-*"), *folder.glob(".*.part")):
             path.unlink(missing_ok=True)

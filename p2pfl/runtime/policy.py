@@ -18,7 +18,7 @@ from p2pfl.core.manifest_bundle import BUNDLE_PLAN
 from p2pfl.core.manifest_code import CODE_PLAN
 from p2pfl.core.manifest_table import Table, parse_toml
 from p2pfl.runtime.errors import EXIT_CONFIG, OperatorError, as_sentence
-from p2pfl.runtime.home import read_own
+from p2pfl.runtime.home import Home, read_own
 from p2pfl.runtime.training_usage import DISK_KEY, MEMORY_KEY, Allowance
 
 POLICY_BYTES_MAX: Final = 64 * 1024
@@ -144,6 +144,14 @@ def read_policy(path: Path) -> tuple[Policy, bytes]:
             fix="Correct the file; nothing was started or changed.",
             exit_code=EXIT_CONFIG,
         ) from error
+
+
+def allowance_asked(home: Home) -> Allowance:
+    """What this site's policy lets training use up, or the default without a policy."""
+    try:
+        return read_policy(home.policy)[0].allowance
+    except OperatorError:
+        return Allowance()
 
 
 def _policy(table: Table) -> Policy:

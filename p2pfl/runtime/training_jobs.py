@@ -6,7 +6,6 @@ stranger had written it."""
 import asyncio
 import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,9 @@ from p2pfl.runtime import training_answers as answers
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.confinement.terms import Level, Terms
 from p2pfl.runtime.encoding import Rounding
+from p2pfl.runtime.environment import env_hash
 from p2pfl.runtime.errors import BlobError, NotAVector, OperatorError
+from p2pfl.runtime.foreign_folder import remove_folder
 from p2pfl.runtime.gradient_keeper import start_with_cells
 from p2pfl.runtime.guarding import Compared
 from p2pfl.runtime.home import Home
@@ -112,8 +113,9 @@ class TrainingJobs:
         scratch = await asyncio.to_thread(self._fresh_scratch, study)
         log = self._home.logs / f"training-{study.hex()[:12]}.log"
         await asyncio.to_thread(self._models.begin, effect.manifest)
-        terms = await asyncio.to_thread(self._terms, effect.manifest, data, bundle)
         bounds = await asyncio.to_thread(bounds_here, self._allowance, scratch)
+        terms = await asyncio.to_thread(self._terms, effect.manifest, data, bundle)
+        terms = None if terms is None else terms.holding(bounds.private_bytes)
         process = await self._started(log, scratch, terms, effect.manifest)
         process.watch(bounds, scratch)
         earlier, self._processes[study] = self._processes.get(study), process
@@ -139,9 +141,10 @@ class TrainingJobs:
         opened = answers.opened(answer)
         self._manifests[study] = manifest
         level = Level.D if terms is None else terms.level
-        return ev.TrainingOpened(
-            study, opened.parameters, opened.code_hash, opened.env_hash, level.value
-        )
+        libraries = opened.env_hash
+        if runs_inside(manifest):
+            libraries = await asyncio.to_thread(env_hash)
+        return ev.TrainingOpened(study, opened.parameters, opened.code_hash, libraries, level.value)
 
     async def _started(
         self, log: Path, scratch: Path, terms: Terms | None, manifest: Manifest
@@ -174,7 +177,9 @@ class TrainingJobs:
             self.failed(study, TrainingError("bad-update", f"the update is unusable: {error}"))
             return
         if not REUSED_FROM_BYTES <= 4 * effect.parameters <= REUSED_BYTES_MAX:
-            await asyncio.to_thread(out.unlink, missing_ok=True)
+            # Foreign code may have put something else in its place by now: then that stays.
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(out.unlink, missing_ok=True)
         spending, loss, planned = done.spending, done.loss, done.planned
         took_s = asyncio.get_running_loop().time() - asked_s
         await asyncio.sleep(self._pace.wait_s(self._manifests[study], took_s))
@@ -315,7 +320,7 @@ class TrainingJobs:
         return folder
 
     def _remove_scratch(self, study: StudyId) -> None:
-        shutil.rmtree(self._scratch(study), ignore_errors=True)
+        remove_folder(self._scratch(study))
 
 
 @contextlib.contextmanager

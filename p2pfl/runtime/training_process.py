@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from p2pfl.core.training import LIMITS
 from p2pfl.runtime.children import printable
 from p2pfl.runtime.confinement.starting import confined_command, parent_seen
 from p2pfl.runtime.confinement.terms import Terms
@@ -23,6 +24,10 @@ from p2pfl.runtime.training_watch import Bounds, Look, passed
 WORKER: Final = (sys.executable, "-m", "p2pfl.learning.worker")
 STOP_S: Final = 5.0
 PIPES_S: Final = 1.0
+UNASKED_MAX: Final = 64
+"""Answers that nobody waits for: a few come late; who sends more floods its node."""
+LOG_BYTES_PER_S: Final = 16 << 20
+"""What more is said on standard error waits in its pipe, and so does whoever says it."""
 LOG_BYTES_MAX: Final = 1 << 20
 """What the process says on standard error: as much again is kept of what it said before."""
 _READ_BYTES: Final = 1 << 16
@@ -56,6 +61,7 @@ class TrainingProcess:
         self._listener = asyncio.create_task(self._listen(log), name="training-stderr")
         self._watcher: asyncio.Task[None] | None = None
         self._passed: TrainingError | None = None
+        self._unasked = 0
 
     @classmethod
     async def start(
@@ -171,8 +177,9 @@ class TrainingProcess:
         assert stdout is not None, "the process was started with a pipe"
         reason = "the training process ended"
         try:
-            while True:
+            while self._unasked <= UNASKED_MAX:
                 self._answer(await read_frame(stdout))
+            raise FrameError("the training process answers what nobody asked")
         except FrameError as error:
             # It closed its pipe or broke the format: either way nothing it says counts any more.
             reason = str(error)
@@ -192,6 +199,7 @@ class TrainingProcess:
         number = message.get("id")
         answer = self._waiting.get(number) if type(number) is int else None
         if answer is None or answer.done():
+            self._unasked += 1
             return
         if message.get("op") == "failed":
             # A researcher's code may have said it: nothing that a terminal obeys gets through.
@@ -199,7 +207,8 @@ class TrainingProcess:
                 printable(str(message.get(key, default))[:length])
                 for key, default, length in (("code", "failed", 40), ("message", "", 1000))
             )
-            answer.set_exception(TrainingError(code, text))
+            # What passes a limit is the node's own finding, and ends up on record.
+            answer.set_exception(TrainingError("failed" if code in LIMITS else code, text))
         else:
             answer.set_result(message)
 
@@ -211,6 +220,7 @@ class TrainingProcess:
         while said := await stderr.read(_READ_BYTES):
             with contextlib.suppress(OSError):
                 _append(log, said)
+            await asyncio.sleep(len(said) / LOG_BYTES_PER_S)
 
 
 def _environment() -> dict[str, str]:

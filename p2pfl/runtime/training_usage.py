@@ -24,6 +24,8 @@ PROC: Final = "/proc"
 PROCESSES_MAX: Final = 4096
 THREADS_MAX: Final = 256
 """Of a process whose children are looked for. Confined, one of many threads has none."""
+RUNNING_MAX: Final = 1_024
+"""Threads of one study's processes: each takes memory of the kernel's and its share of time."""
 FILES_MAX: Final = 200_000
 """Below a study's own folder: more are neither counted nor allowed."""
 STATUS_BYTES_MAX: Final = 8192
@@ -31,6 +33,7 @@ _BLOCK_BYTES: Final = 512
 """Unit of `st_blocks`, whatever the file system's."""
 _HELD: Final = re.compile(rb"^(?:RssAnon|RssShmem|VmSwap|VmPTE):\s+(\d+) kB$", re.MULTILINE)
 """What no other process has, or would be there without it: not the pages of libraries."""
+_THREADS: Final = re.compile(rb"^Threads:\s+(\d+)$", re.MULTILINE)
 _TOTAL: Final = re.compile(r"^MemTotal:\s+(\d+) kB", re.MULTILINE)
 _UNIFIED: Final = re.compile(r"^0::(/.*)$", re.MULTILINE)
 
@@ -77,10 +80,19 @@ def is_memory_seen(proc: str = PROC) -> bool:
     return not hides or os.geteuid() == 0
 
 
-def memory_bytes(pids: Sequence[int], proc: str = PROC) -> int:
-    """What these processes and all that descend from them hold: their own pages, shared memory,
-    what was swapped out. Processes that ended count nothing; at most `PROCESSES_MAX` are asked."""
-    waiting, seen, held = list(pids), set(pids), 0
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """What processes hold together. bytes_: own pages, shared memory, what was swapped out."""
+
+    bytes_: int
+    threads: int
+
+
+def memory_use(pids: Sequence[int], proc: str = PROC) -> MemoryUse:
+    """Of these processes and of all that descend from them.
+
+    Processes that ended count nothing; at most `PROCESSES_MAX` are asked."""
+    waiting, seen, held, threads = list(pids), set(pids), 0, 0
     while waiting:
         pid = waiting.pop()
         try:
@@ -88,11 +100,12 @@ def memory_bytes(pids: Sequence[int], proc: str = PROC) -> int:
         except OSError:  # it has ended
             continue
         held += sum(int(kib) for kib in _HELD.findall(status)) << 10
+        threads += sum(map(int, _THREADS.findall(status)))
         for child in _children(f"{proc}/{pid}/task"):
             if child not in seen and len(seen) < PROCESSES_MAX:
                 seen.add(child)
                 waiting.append(child)
-    return held
+    return MemoryUse(held, threads)
 
 
 def _children(threads: str) -> Iterator[int]:

@@ -21,11 +21,13 @@ from p2pfl.runtime.training_usage import (
     DISK_KEY,
     GIB,
     MEMORY_KEY,
+    RUNNING_MAX,
     Allowance,
     DiskUse,
+    MemoryUse,
     disk_use,
     machine_bytes,
-    memory_bytes,
+    memory_use,
 )
 
 LOOK_S: Final = 0.2
@@ -37,6 +39,10 @@ DISK_BYTES: Final = GIB
 """Where half of what is free is less than that: a model has to fit."""
 RESERVE_BYTES: Final = GIB
 RESERVE_SHARE: Final = 0.05
+BETWEEN_LOOKS_BYTES: Final = GIB
+"""Above what is watched, the kernel refuses memory: more than any process fills between two looks,
+so that whoever passes a limit is ended by name and not by an error in its middle."""
+TRAINING: Final = "training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,11 @@ class Bounds:
     files: int
     free_bytes: int
     """So much of the file system stays free."""
+
+    @property
+    def private_bytes(self) -> int | None:
+        """What the kernel lets each process have of memory; None where nobody tells how much."""
+        return None if self.memory_bytes is None else self.memory_bytes + BETWEEN_LOOKS_BYTES
 
 
 def bounds_here(
@@ -67,47 +78,55 @@ def bounds_here(
     return Bounds(memory, most, allowance.files, reserve)
 
 
-def memory_passed(bounds: Bounds, held_bytes: int) -> TrainingError | None:
-    """Why training must end, if it holds too much."""
-    if bounds.memory_bytes is None or held_bytes <= bounds.memory_bytes:
+def memory_passed(bounds: Bounds, use: MemoryUse, who: str = TRAINING) -> TrainingError | None:
+    """Why processes must end, if they hold too much. who: their name at a sentence's beginning."""
+    if bounds.memory_bytes is None:
         return None
-    return TrainingError(
-        MEMORY_LIMIT,
-        f"training held {_size(held_bytes)} of memory and was ended: this site lets it have "
-        f"{_size(bounds.memory_bytes)} ({MEMORY_KEY} in policy.toml)",
-    )
+    if use.bytes_ > bounds.memory_bytes:
+        return TrainingError(
+            MEMORY_LIMIT,
+            f"{who} held {_size(use.bytes_)} of memory and was ended: this site lets it have "
+            f"{_size(bounds.memory_bytes)} ({MEMORY_KEY} in policy.toml)",
+        )
+    if use.threads > RUNNING_MAX:
+        return TrainingError(
+            MEMORY_LIMIT,
+            f"{who} ran {use.threads} threads and was ended: no policy allows more than "
+            f"{RUNNING_MAX}; let the plan start fewer",
+        )
+    return None
 
 
-def disk_passed(bounds: Bounds, use: DiskUse) -> TrainingError | None:
-    """Why training must end, if it wrote too much, or where nobody can look."""
+def disk_passed(bounds: Bounds, use: DiskUse, who: str = TRAINING) -> TrainingError | None:
+    """Why processes must end, if they wrote too much, or where nobody can look."""
     if use.bytes_ > bounds.disk_bytes:
         return TrainingError(
             DISK_LIMIT,
-            f"training wrote {_size(use.bytes_)} to its folder and was ended: this site lets it "
+            f"{who} wrote {_size(use.bytes_)} to its folder and was ended: this site lets it "
             f"have {_size(bounds.disk_bytes)} ({DISK_KEY} in policy.toml)",
         )
     if use.files > bounds.files:
         return TrainingError(
             DISK_LIMIT,
-            f"training made more than {bounds.files} files and was ended: no policy allows more; "
+            f"{who} made more than {bounds.files} files and was ended: no policy allows more; "
             "let the plan keep several things in one file",
         )
     if not use.is_whole:
         return TrainingError(
             DISK_LIMIT,
-            "training made a folder that the node cannot look into and was ended: the plan must "
+            f"{who} made a folder that the node cannot look into and was ended: the plan must "
             "leave its folders readable, and nest them less deeply",
         )
     return None
 
 
-def space_passed(bounds: Bounds, free_bytes: int) -> TrainingError | None:
-    """Why training must end, if the disk it writes to is nearly full, whoever filled it."""
+def space_passed(bounds: Bounds, free_bytes: int, who: str = TRAINING) -> TrainingError | None:
+    """Why processes must end, if the disk they write to is nearly full, whoever filled it."""
     if free_bytes >= bounds.free_bytes:
         return None
     return TrainingError(
         "disk-full",
-        f"only {_size(free_bytes)} are free where this site's home lies and training was ended: "
+        f"{who} was ended, as only {_size(free_bytes)} are free on the disk that it writes to: "
         f"{_size(bounds.free_bytes)} stay free; free space, or set {DISK_KEY} in policy.toml",
     )
 
@@ -129,24 +148,25 @@ class Look:
     folder: Path
     bounds: Bounds
     clock_s: Callable[[], float]
+    who: str = TRAINING
     walk_at_s: float = 0.0
     """When files are counted again; free space and memory are looked at each time."""
 
     def again(self) -> TrainingError | None:
         """What was passed, or nothing."""
         if self.bounds.memory_bytes is not None:
-            found = memory_passed(self.bounds, memory_bytes(self.pids))
+            found = memory_passed(self.bounds, memory_use(self.pids), self.who)
             if found is not None:
                 return found
         disk = os.statvfs(self.folder)
-        is_short = space_passed(self.bounds, disk.f_bavail * disk.f_frsize)
+        is_short = space_passed(self.bounds, disk.f_bavail * disk.f_frsize, self.who)
         began_s = self.clock_s()
         if is_short is None and began_s < self.walk_at_s:
             return None
         use = disk_use(self.folder, self.bounds.files)
         ended_s = self.clock_s()
         self.walk_at_s = ended_s + (ended_s - began_s) * REST
-        return disk_passed(self.bounds, use) or is_short
+        return disk_passed(self.bounds, use, self.who) or is_short
 
 
 async def passed(look: Look, every_s: float = LOOK_S) -> TrainingError:

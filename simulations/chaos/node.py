@@ -179,8 +179,12 @@ class Node:
 
 
 def descriptors(proc: Path) -> Counter[str]:
-    """How many descriptors of each sort the process of a /proc directory holds. Raises OSError."""
+    """How many descriptors of each sort the process of a /proc directory holds. Raises OSError.
+
+    None are seen of a node of one's own user, unless that is root."""
     found: Counter[str] = Counter()
+    if not os.access(proc / "fd", os.R_OK):
+        return found
     for path in (proc / "fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             to = str(path.readlink())

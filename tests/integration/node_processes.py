@@ -71,7 +71,11 @@ class RunningNode:
         return int(peak) / 1024
 
     def maps(self) -> str:
-        return Path(f"/proc/{self.pid}/maps").read_text()
+        """What it has loaded. Root alone sees that: a node closes its memory to its own user."""
+        try:
+            return Path(f"/proc/{self.pid}/maps").read_text()
+        except PermissionError:
+            return ""
 
     def console(self) -> str:
         return (self.home.logs / "console.log").read_text("utf-8", "replace")

@@ -122,6 +122,22 @@ def orphaning(said: Any) -> None:
     write(said)
 
 
+def flooding(_said: Any) -> None:
+    """Answers for ever what nobody asked."""
+    while True:
+        write({"id": 1 << 40, "op": "opened"})
+
+
+def nesting(said: Any) -> None:
+    """Leaves folders that a walk down into them does not reach the end of, then answers."""
+    here = os.getcwd()
+    for _ in range(1500):
+        os.mkdir("x", 0o300)
+        os.chdir("x")
+    os.chdir(here)
+    write(said)
+
+
 def remade(make: Any) -> Any:
     """Answers properly, with something else in place of the update."""
 
@@ -148,6 +164,9 @@ BEHAVIOURS: dict[str, Any] = {
     "open-crash": crash,
     "open-silent": silent,
     "open-orphaning": orphaning,
+    "open-flooding": flooding,
+    "open-nesting": nesting,
+    "open-claiming": lambda said: write({**said, "op": "failed", "code": "memory-limit"}),
     "open-number": lambda said: write(7),
     "open-list": lambda said: write([said]),
     "open-id-list": lambda said: write({**said, "id": [1]}) or crash(said),

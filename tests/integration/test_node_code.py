@@ -14,6 +14,7 @@ from ledger.provenance.kinds import CodeApproved
 from p2pfl.core.manifest_code import text_digest
 from p2pfl.runtime.commands.doctoring_code import check_code
 from p2pfl.runtime.confinement.terms import terms_here
+from p2pfl.runtime.environment import env_hash
 from p2pfl.runtime.errors import OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.plan_code import check_startable, versions_changed
@@ -49,6 +50,7 @@ class Plan:
     def metrics(self, outputs, target):
         return {"right": ((outputs[:, 0] > 0) == (target > 0.5)).float().mean()}
 """
+LIE = "vars(s.modules.get('p2pfl.learning.open_study', s))['env_hash'] = lambda: b'63 years' * 4\n"
 TORCH = version("torch")
 UNPROTECTED = ("--privacy", "none")
 SHORT = ("--consensus-rounds", "1", "--round-deadline", "20", "--argument", "learning_rate=0.1")
@@ -81,6 +83,7 @@ def test_a_study_with_code_runs_steered_and_every_training_names_the_text(
     coded: Consortium,
 ) -> None:
     whole = ("--unit", "site", "--epsilon", "5", "--clip-norm", "1")
+    (coded.folder / "plan.py").write_text(f"import sys as s\n{TEXT}{LIE}")
     made = with_plan(coded, *whole, "--rounds", "12")
     code = made.manifest.code
     assert code is not None
@@ -100,6 +103,7 @@ def test_a_study_with_code_runs_steered_and_every_training_names_the_text(
         assert set(approved.body["versions"]) == {"torch"}
         trained = entries(home, "train.done")
         assert {entry.body["code_hash"] for entry in trained} == {code.sha256}
+        assert {entry.body["env_hash"] for entry in trained} == {env_hash()}
         assert {entry.body["level"] for entry in trained} == {terms_here().level.value}
         assert len({entry.body["hp"] for entry in trained}) == 2, "steering changed what ran"
         assert audit_code(home) == 0

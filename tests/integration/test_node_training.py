@@ -36,6 +36,8 @@ GARBAGE_AT_OPEN = {
     "cut-frame": "died",
     "nested": "died",
     "bytes-keys": "died",
+    "flooding": "died",
+    "claiming": "failed",
 }
 GARBAGE_AT_TRAINING = {
     "crash": "died",
@@ -140,6 +142,15 @@ async def test_a_process_that_writes_too_much_fails_by_that_name_and_leaves_noth
     await asyncio.wait_for(trainee.jobs.kill_all(), 5)
     assert list(work.iterdir()) == []
     assert living_children() == []
+
+
+async def test_folders_that_no_walk_reaches_the_end_of_go_with_the_study(
+    consortium: Consortium,
+) -> None:
+    trainee = Trainee(consortium, "nesting")
+    await asyncio.wait_for(trainee.open(), 40)
+    await asyncio.wait_for(trainee.jobs.kill_all(), 20)
+    assert list((trainee.home.path / "work").iterdir()) == []
 
 
 async def test_what_a_process_left_behind_holds_up_nothing(consortium: Consortium) -> None:

@@ -70,10 +70,35 @@ ESCAPES = {
     "keeps memory under no name": "os.memfd_create('x')",
     "keeps memory where the kernel hides it": "call(libc.syscall, 447, 0)",
     "fills the shared memory": "open('/dev/shm/left', 'w')",
+    "survives its parent": "call(libc.prctl, 1, 0, 0, 0, 0)",
+    "ends otherwise than its parent says": "call(libc.prctl, 1, signal.SIGCONT, 0, 0, 0)",
+    "survives by a wider order": "call(libc.syscall, 157, ctypes.c_long(1 << 32 | 1), 0)",
+    "lets the machine dump its memory": "call(libc.prctl, 4, 1, 0, 0, 0)",
+    "lets others trace it": "call(libc.prctl, 0x59616D61, -1, 0, 0, 0)",
+    "adopts orphans": "call(libc.prctl, 36, 1, 0, 0, 0)",
+    "signals a thread of its parent": "call(libc.syscall, 234, os.getppid(), os.getppid(), 0)",
+    "locks a library that others read": "fcntl.flock(open(os.__file__), fcntl.LOCK_EX)",
+    "locks a part of the data": (
+        "fcntl.fcntl(open(outside + '/data.csv'), fcntl.F_SETLK,"
+        " struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 0, 0, 0))"
+    ),
+    "has the machine write its disks": "call(libc.syscall, 306, os.open('.', os.O_RDONLY))",
+    "marks its folder for the file system": (
+        "fcntl.ioctl(os.open('.', os.O_RDONLY), 0x40086602, struct.pack('i', 0x80))"
+    ),
+    "lists the machine's connections": "open('/proc/self/net/tcp').read()",
+    "lists connections by a thread's name": "open('/proc/thread-self/net/unix').read()",
+    "lists the machine's mounts": "open('/proc/self/mountinfo').read()",
+    "lists the machine's services": "os.listdir('/sys/fs/cgroup')",
+    "makes itself the last to be ended": "open('/proc/self/oom_score_adj', 'w').write('-1000')",
+    "makes a nameless file outside": "os.open(outside, os.O_TMPFILE | os.O_RDWR)",
+    "makes System V memory": "call(libc.shmget, 1, 4096, 0o1600)",
+    "stops the kernel at its own faults": "call(libc.syscall, 323, 0)",
+    "calls by another table of numbers": "call(libc.syscall, 0x40000000 | 41, 1, 1, 0)",
 }
 
 PRELUDE = """
-import ctypes, errno, fcntl, os, resource, signal, socket, subprocess, sys
+import ctypes, errno, fcntl, os, resource, signal, socket, struct, subprocess, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EXDEV, errno.EROFS)
 libc = ctypes.CDLL(None, use_errno=True)

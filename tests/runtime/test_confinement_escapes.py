@@ -188,8 +188,9 @@ print("tried")
     check_nothing_happened(scratch)
 
 
-FOR_OTHER_LIMITS = {"starts a child", "takes all memory"}
-"""The keeper forks by design, and its memory is limited to more than this one test's."""
+FOR_OTHER_LIMITS = {"starts a child", "takes all memory", "signals a thread of its parent"}
+"""The keeper forks by design, its memory is limited to more than this one test's, and here the
+parent is the keeper itself: whoever shares its confinement may signal it, unless it is a cell."""
 
 
 def test_a_process_that_cannot_be_confined_runs_nothing(scratch: Path, terms: Terms) -> None:

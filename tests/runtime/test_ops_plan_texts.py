@@ -10,7 +10,8 @@ import pytest
 from p2pfl.runtime.children import Finished
 from p2pfl.runtime.commands import plan_texts
 from p2pfl.runtime.confined_child import SAID_BYTES_MAX, run_confined
-from p2pfl.runtime.errors import OperatorError
+from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError
+from p2pfl.runtime.training_usage import Allowance, is_memory_seen
 
 SCRIPTS = {
     "floods": f"import os\nfor _ in range(40): os.write(1, bytes({SAID_BYTES_MAX} // 10))",
@@ -18,9 +19,23 @@ SCRIPTS = {
         "import sys; sys.stderr.write('\\x1b[2J\\x1b]0;x\\x07done\\n'); sys.exit(1)"
     ),
     "never ends": "while True: pass",
+    "takes memory": "import signal; kept = b'x' * (192 << 20); signal.pause()",
+    "asks for more memory than there is": "bytearray(3 << 30)",
+    "fills the disk": (
+        "import signal\n[open(str(one), 'wb').write(b'x' * (1 << 20)) for one in range(24)]\n"
+        "signal.pause()"
+    ),
+    "starts threads": (
+        "import threading, time\nthreading.stack_size(1 << 16)\n"
+        "while True: threading.Thread(target=time.sleep, args=(999,), daemon=True).start()"
+    ),
     "writes beside its folder": "open('../given/study.toml', 'a')",
     "starts a program": "import os; os.execv('/bin/true', ['true'])",
 }
+
+
+MIB = 1 << 20
+ALLOWANCE = Allowance(memory_bytes=96 * MIB, disk_bytes=16 * MIB)
 
 
 def run(folder: Path, script: str, deadline_s: float = 30.0) -> Finished:
@@ -36,6 +51,7 @@ def run(folder: Path, script: str, deadline_s: float = 30.0) -> Finished:
         work=work,
         deadline_s=deadline_s,
         purpose="Trying the plan",
+        allowance=ALLOWANCE,
     )
 
 
@@ -55,9 +71,27 @@ def test_what_never_ends_is_ended(tmp_path: Path) -> None:
         run(tmp_path / "one", "never ends", 2.0)
 
 
+@pytest.mark.skipif(not is_memory_seen(), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("script", "refusal"),
+    [
+        ("takes memory", "held .* MiB of memory and was ended: this site lets it have 96 MiB"),
+        ("fills the disk", "wrote .* MiB to its folder and was ended: this site lets it have 16"),
+        ("starts threads", "ran .* threads and was ended: no policy allows more than 1024"),
+    ],
+)
+def test_what_takes_too_much_is_ended_and_the_limit_named(
+    tmp_path: Path, script: str, refusal: str
+) -> None:
+    with pytest.raises(OperatorError, match=f"Trying the plan {refusal}") as refused:
+        run(tmp_path / "one", script)
+    assert refused.value.exit_code == EXIT_UNAVAILABLE
+
+
 @pytest.mark.parametrize(
     ("script", "complaint"),
     [
+        ("asks for more memory than there is", "MemoryError"),
         ("complains with signs that a terminal obeys", "?[2J?]0;x?done"),
         ("writes beside its folder", "PermissionError: [Errno 13]"),
         ("starts a program", "PermissionError: [Errno 1]"),
@@ -88,6 +122,9 @@ HONEST = {"arguments": {"hidden": 8}, "steerable": ["hidden"], "measures": {}, "
         {"measures": {"auc": ["0", "1"]}},
         {"parameters": True},
         {"parameters": "7"},
+        {"measures": {"auc": [0, 10**400]}},
+        {"arguments": {"hidden": 10**400}},
+        {"arguments": {"hidden": float("nan")}},
     ],
 )
 def test_an_answer_that_makes_no_sense_is_refused(lie: dict[str, object]) -> None:

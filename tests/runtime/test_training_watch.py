@@ -18,12 +18,14 @@ from p2pfl.runtime.confinement.terms import Level, Terms, keeper_terms, terms_he
 from p2pfl.runtime.training_answers import TrainingError
 from p2pfl.runtime.training_process import TrainingProcess
 from p2pfl.runtime.training_usage import (
+    RUNNING_MAX,
     Allowance,
     DiskUse,
+    MemoryUse,
     disk_use,
     is_memory_seen,
     machine_bytes,
-    memory_bytes,
+    memory_use,
 )
 from p2pfl.runtime.training_watch import (
     Bounds,
@@ -128,11 +130,13 @@ def test_a_process_that_fills_the_disk_file_by_file_is_ended(
 
 @needs_proc
 def test_memory_of_a_process_is_what_it_holds() -> None:
-    before = memory_bytes([os.getpid()])
+    before = memory_use([os.getpid()]).bytes_
     # New from the kernel: what Python takes may be memory that this process was holding already.
     with mmap.mmap(-1, 32 * MIB) as kept:
         kept.write(b"x" * len(kept))
-        assert memory_bytes([os.getpid()]) - before >= len(kept) // 2
+        use = memory_use([os.getpid()])
+    assert use.bytes_ - before >= 16 * MIB
+    assert use.threads >= 1
 
 
 def test_memory_is_that_of_a_process_and_of_all_that_descend_from_it(tmp_path: Path) -> None:
@@ -142,9 +146,10 @@ def test_memory_is_that_of_a_process_and_of_all_that_descend_from_it(tmp_path: P
         thread.mkdir(parents=True)
         (thread / "children").write_text(" ".join(map(str, (*children, 99))))
         status = "Name:\tpython\nVmRSS:\t 900 kB\nRssAnon:\t 100 kB\nRssFile:\t 700 kB\n"
-        (tmp_path / f"{pid}/status").write_text(f"{status}RssShmem:\t 20 kB\nVmSwap:\t 3 kB\n")
-    assert memory_bytes([7, 9], str(tmp_path)) == 4 * 123 * 1024
-    assert memory_bytes([99], str(tmp_path)) == 0
+        status += "RssShmem:\t 20 kB\nVmSwap:\t 3 kB\nThreads:\t5\n"
+        (tmp_path / f"{pid}/status").write_text(status)
+    assert memory_use([7, 9], str(tmp_path)) == MemoryUse(4 * 123 * 1024, 20)
+    assert memory_use([99], str(tmp_path)) == MemoryUse(0, 0)
 
 
 def test_where_nobody_tells_what_processes_hold_that_is_known(tmp_path: Path) -> None:
@@ -219,9 +224,10 @@ BOUNDS = Bounds(memory_bytes=2 * MIB, disk_bytes=3 * MIB, files=5, free_bytes=4 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (memory_passed(BOUNDS, 2 * MIB), None),
-        (memory_passed(BOUNDS, 2 * MIB + 1), MEMORY_LIMIT),
-        (memory_passed(replace(BOUNDS, memory_bytes=None), 1 << 50), None),
+        (memory_passed(BOUNDS, MemoryUse(2 * MIB, RUNNING_MAX)), None),
+        (memory_passed(BOUNDS, MemoryUse(2 * MIB + 1, 1)), MEMORY_LIMIT),
+        (memory_passed(BOUNDS, MemoryUse(0, RUNNING_MAX + 1)), MEMORY_LIMIT),
+        (memory_passed(replace(BOUNDS, memory_bytes=None), MemoryUse(1 << 50, 9)), None),
         (disk_passed(BOUNDS, DiskUse(3 * MIB, 5)), None),
         (disk_passed(BOUNDS, DiskUse(3 * MIB + 1, 5)), DISK_LIMIT),
         (disk_passed(BOUNDS, DiskUse(0, 6, is_whole=False)), DISK_LIMIT),

@@ -21,11 +21,13 @@ from typing import Final
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.runtime.children import output_of, printable
-from p2pfl.runtime.commands.plan_texts import answer_of, confined_folders
+from p2pfl.runtime.commands.plan_texts import NUMBER_MAX, answer_of, confined_folders
 from p2pfl.runtime.confined_child import run_confined
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_REFUSED, EXIT_USAGE, OperatorError
+from p2pfl.runtime.home import Home
 from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.plan_code import check_startable, confinement_for_code
+from p2pfl.runtime.policy import allowance_asked
 from p2pfl.runtime.table_rows import read_rows
 from p2pfl.runtime.training_answers import TrainingError
 
@@ -58,6 +60,7 @@ def require_runnable(manifest: Manifest, past: StudyHistory) -> None:
 
 
 def ask_confined(
+    home: Home,
     manifest: Manifest,
     purpose: str,
     request: Mapping[str, Json],
@@ -83,6 +86,7 @@ def ask_confined(
             work=work,
             deadline_s=DEADLINE_S,
             purpose=purpose,
+            allowance=allowance_asked(home),
         )
         answer = answer_of(output_of(finished, purpose), purpose)
         return answer, _written(work / OUT)
@@ -127,12 +131,12 @@ def scores_of(answer: Mapping[str, Json], manifest: Manifest) -> dict[str, Json]
 
 
 def predicted_confined(
-    manifest: Manifest, asked: Mapping[str, Json], read: Sequence[Path]
+    home: Home, manifest: Manifest, asked: Mapping[str, Json], read: Sequence[Path]
 ) -> tuple[dict[str, Json], bytes]:
     """Predictions by a researcher's text: the answer, and the file's bytes as people get it.
 
     asked: with the paths of table and model; read: what the process needs. Raises OperatorError."""
-    answer, raw = ask_confined(manifest, "Predicting", asked, read=read)
+    answer, raw = ask_confined(home, manifest, "Predicting", asked, read=read)
     whole = predictions_of(raw, Path(str(asked["table"])), str(asked["id_column"]))
     notes = answer.get("notes")
     said = [printable(str(note)[:500]) for note in notes[:100]] if isinstance(notes, list) else []
@@ -194,7 +198,8 @@ def _within(value: Json) -> float:
 
 
 def _number(value: Json) -> float:
-    if isinstance(value, int | float) and math.isfinite(value):
+    # JSON knows whole numbers that no float holds.
+    if isinstance(value, int | float) and -NUMBER_MAX <= value <= NUMBER_MAX:
         return float(f"{value:.4g}")
     raise _nonsense("Evaluating the model")
 

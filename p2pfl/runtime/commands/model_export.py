@@ -93,7 +93,7 @@ def _fill(home: Home, model: Released, folder: Path, licence: str, *, is_onnx: b
         "model": str(model.vector),
         "out": str(folder / MODEL),
         "onnx": str(folder / ONNX) if is_onnx else "",
-        "tensors": _tensors(model, is_onnx=is_onnx),
+        "tensors": _tensors(home, model, is_onnx=is_onnx),
     }
     ask_child("Writing the model", asked)
     for file in (MODEL, ONNX) if is_onnx else (MODEL,):
@@ -108,7 +108,7 @@ def _fill(home: Home, model: Released, folder: Path, licence: str, *, is_onnx: b
     return facts
 
 
-def _tensors(model: Released, *, is_onnx: bool) -> list[Json]:
+def _tensors(home: Home, model: Released, *, is_onnx: bool) -> list[Json]:
     """Names and shapes that a researcher's text gives its tensors; none of a shipped plan.
 
     The text is asked confined, without any patient; the file is written by our own code."""
@@ -122,7 +122,7 @@ def _tensors(model: Released, *, is_onnx: bool) -> list[Json]:
         )
     require_runnable(model.manifest, model.past)
     answer, _ = ask_confined(
-        model.manifest, "Describing the model", {"request": "describe"}, read=()
+        home, model.manifest, "Describing the model", {"request": "describe"}, read=()
     )
     return tensors_of(answer, model.manifest)
 

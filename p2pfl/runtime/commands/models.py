@@ -223,7 +223,7 @@ def _evaluated(home: Home, model: Released, asked: dict[str, Json], read: tuple[
         return ask_child(purpose, {**asked, **_here(home, model)})
     require_runnable(manifest, model.past)
     reached = (model.vector, Path(str(asked["dataset"])), *read, *_material_files(home, manifest))
-    answer, _ = ask_confined(manifest, purpose, asked, read=reached)
+    answer, _ = ask_confined(home, manifest, purpose, asked, read=reached)
     return scores_of(answer, manifest)
 
 
@@ -291,7 +291,7 @@ def model_predict(home: Home, request: ModelPredict) -> Predicted:
     else:
         require_runnable(model.manifest, model.past)
         reached = (model.vector, request.table, *_material_files(home, model.manifest))
-        answer, whole = predicted_confined(model.manifest, asked, reached)
+        answer, whole = predicted_confined(home, model.manifest, asked, reached)
         write_durably(request.out, whole)
     return Predicted(
         study=model.seen.study,

@@ -20,12 +20,15 @@ from p2pfl.core.manifest_code import METRICS_MAX, TEXT_BYTES_MAX, text_problem
 from p2pfl.runtime.children import output_of, printable, run_module
 from p2pfl.runtime.confined_child import run_confined
 from p2pfl.runtime.errors import EXIT_DATA, OperatorError, RuntimeFault
-from p2pfl.runtime.home import read_bounded
+from p2pfl.runtime.foreign_folder import remove_folder
+from p2pfl.runtime.home import Home, read_bounded
 from p2pfl.runtime.jsonable import Json, from_json
+from p2pfl.runtime.policy import allowance_asked
 
 READ_S: Final = 30.0
 TRIED_S: Final = 180.0
 ARGUMENTS_MAX: Final = 16
+NUMBER_MAX: Final = 1e300
 _NAME: Final = re.compile(r"[a-z0-9_]{1,40}")
 _CORRECT: Final = "Correct the text and run the command again; docs/code-plans.md explains."
 
@@ -104,15 +107,18 @@ def require_readable(text: str) -> CodeReport:
 @contextmanager
 def confined_folders(manifest: Manifest) -> Iterator[tuple[Path, Path]]:
     """A folder with `study.toml` to be read, and an empty one to work in; both go in the end."""
-    with tempfile.TemporaryDirectory(prefix="p2pfl-plan-") as directory:
-        given, work = Path(directory) / "given", Path(directory) / "work"
+    directory = Path(tempfile.mkdtemp(prefix="p2pfl-plan-"))
+    try:
+        given, work = directory / "given", directory / "work"
         given.mkdir(mode=0o700)
         work.mkdir(mode=0o700)
         (given / "study.toml").write_bytes(manifest.raw)
         yield given, work
+    finally:
+        remove_folder(directory)
 
 
-def try_text(manifest: Manifest) -> Tried:
+def try_text(home: Home, manifest: Manifest) -> Tried:
     """Run a study's text, confined, on patients who do not exist.
 
     Raises OperatorError with the line of a mistake, and where this machine cannot confine it."""
@@ -125,6 +131,7 @@ def try_text(manifest: Manifest) -> Tried:
             work=work,
             deadline_s=TRIED_S,
             purpose=purpose,
+            allowance=allowance_asked(home),
         )
     if finished.code != 0:
         complaint = finished.complaint.rstrip(".")
@@ -178,7 +185,7 @@ def _name(value: str) -> str:
 def _pair(value: Json) -> tuple[float, float]:
     match value:
         case [int() | float() as low, int() | float() as high]:
-            return float(low), float(high)
+            return _bounded(low), _bounded(high)
         case _:
             raise _nonsense("Trying the plan")
 
@@ -186,9 +193,19 @@ def _pair(value: Json) -> tuple[float, float]:
 def _scalar(value: Json) -> Scalar:
     if isinstance(value, str):
         return printable(value)
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        _bounded(value)
         return value
     raise _nonsense("Trying the plan")
+
+
+def _bounded(value: float) -> float:
+    # JSON knows whole numbers that no float holds.
+    if not -NUMBER_MAX <= value <= NUMBER_MAX:
+        raise _nonsense("Trying the plan")
+    return float(value)
 
 
 def _nonsense(purpose: str) -> OperatorError:

@@ -92,7 +92,7 @@ def study_validate(home: Home, request: StudyFile) -> StudySummary:
     """
     manifest = parse_manifest(read_bounded(request.file, MANIFEST_BYTES_MAX))
     _check_plan(manifest)
-    _check_text(manifest)
+    _check_text(home, manifest)
     check_bundle(home, manifest)
     seen, bundle = code_seen(None, None, manifest), bundle_seen(home, None, manifest)
     return summary(manifest, installed_roster(home), None, seen, bundle)
@@ -203,7 +203,7 @@ def _check_plan(manifest: Manifest) -> None:
         )
 
 
-def _check_text(manifest: Manifest) -> None:
+def _check_text(home: Home, manifest: Manifest) -> None:
     """A researcher's text is read, then tried on patients who do not exist, confined.
 
     Raises OperatorError with the line of a mistake."""
@@ -217,7 +217,7 @@ def _check_text(manifest: Manifest) -> None:
             fix="Make the manifest anew with `p2pfl study new --from`.",
             exit_code=EXIT_DATA,
         )
-    tried = try_text(manifest)
+    tried = try_text(home, manifest)
     if tried.parameters != manifest.study.parameters:
         raise OperatorError(
             f"The plan's model has {tried.parameters} parameters, the manifest says "

@@ -29,6 +29,7 @@ from p2pfl.runtime.encoding import Rounding
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_UNAVAILABLE, BlobError, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.plan_code import versions_here
+from p2pfl.runtime.policy import allowance_asked
 from p2pfl.runtime.training_jobs import opened_update
 from p2pfl.runtime.vector_files import Layout
 
@@ -37,7 +38,7 @@ STEERED_BY: Final = 4.0
 """How far an argument that may be steered may go from its value, either way."""
 
 
-def with_text(draft: Manifest, path: Path, gradients: str) -> Manifest:
+def with_text(home: Home, draft: Manifest, path: Path, gradients: str) -> Manifest:
     """The draft with the text, and with what the text says of itself.
 
     gradients: "outside" or "inside"; not used where no single patient's gradient is clipped.
@@ -56,7 +57,7 @@ def with_text(draft: Manifest, path: Path, gradients: str) -> Manifest:
     chosen = cast(Gradients, gradients if draft.privacy.clips_patients else "")
     code = CodeTerms(text, text_digest(text), versions, chosen)
     given = PlanTerms(CODE_PLAN, draft.plan.arguments, {})
-    tried = try_text(rendered(replace(draft, code=code, plan=given)))
+    tried = try_text(home, rendered(replace(draft, code=code, plan=given)))
     start = draft.material("start")
     if start is not None and start.parameters != tried.parameters:
         raise OperatorError(
@@ -98,6 +99,7 @@ def make_coded_model(home: Home, manifest: Manifest) -> tuple[Digest, int]:
             work=work,
             deadline_s=INITIAL_S,
             purpose=purpose,
+            allowance=allowance_asked(home),
         )
         parameters = answer_of(output_of(finished, purpose), purpose).get("parameters")
         if type(parameters) is not int or not 1 <= parameters <= 500_000_000:

@@ -123,7 +123,7 @@ def _drafted(home: Home, history: History, request: StudyNew, now_s: int) -> Stu
         materials=materials,
     )
     if request.text is not None:
-        draft = with_text(draft, request.text, request.gradients)
+        draft = with_text(home, draft, request.text, request.gradients)
     if request.bundle:
         draft = with_bundle(home, draft, request.bundle)
     manifest = _completed(home, draft)

@@ -34,6 +34,7 @@ from p2pfl.runtime.errors import (
 )
 from p2pfl.runtime.home import Home, read_bounded
 from p2pfl.runtime.jsonable import NotThisShape, from_json
+from p2pfl.runtime.policy import allowance_asked
 
 DEADLINE_S = 900.0
 _MODULE = "p2pfl.learning.rehearsal"
@@ -257,6 +258,7 @@ def _rehearse(
                 work=work,
                 deadline_s=DEADLINE_S,
                 purpose=purpose,
+                allowance=allowance_asked(home),
             )
     try:
         tried = from_json(Tried, answer_of(output_of(finished, purpose), purpose))

@@ -5,6 +5,7 @@ may not be read, and the namespaces are those this process has to be out of. Pri
 what got through. It reads, writes and harms nothing."""
 
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -33,6 +34,10 @@ def attempts(outside: Path) -> Mapping[str, Callable[[], object]]:
         "held on to its node": lambda: os.pidfd_open(os.getppid()),
         "traced its node": lambda: _call(_LIBC.ptrace, 16, os.getppid(), 0, 0),
         "made a namespace": lambda: _call(_LIBC.unshare, _CLONE_NEWUSER),
+        "could outlive its node": lambda: _call(_LIBC.prctl, 1, 0, 0, 0, 0),
+        "could be dumped to the disk": lambda: _call(_LIBC.prctl, 4, 1, 0, 0, 0),
+        "listed the machine's connections": Path("/proc/self/net/tcp").read_bytes,
+        "locked what others read": lambda: fcntl.flock(0, fcntl.LOCK_EX | fcntl.LOCK_NB),
         "made a link": lambda: os.symlink("x", "p2pfl-probe-link"),
     }
 

@@ -24,6 +24,11 @@ EXIT_NOT_CONFINED: Final = 77
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _FIRST_TO_DIE: Final = "1000"
+_OWN_FACTS: Final = (
+    *("auxv", "cgroup", "cmdline", "comm", "environ", "fd", "fdinfo", "io", "limits", "maps"),
+    *("numa_maps", "smaps", "smaps_rollup", "stat", "statm", "status"),
+)
+"""What a process may read about itself. Not among them: the machine's connections and mounts."""
 
 
 def confine(terms: Terms) -> None:
@@ -41,9 +46,15 @@ def confine(terms: Terms) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     # Opened before the door closes: /proc/self means this process, and only now.
-    landlock.restrict((*terms.read, Path("/proc/self")), terms.write)
+    landlock.restrict((*terms.read, *_own_facts()), terms.write)
     seccomp.load(terms.filter)
     standing.note_confined()
+
+
+def _own_facts() -> tuple[Path, ...]:
+    """Of this process, whichever number it has; not all kernels have all of them."""
+    there = (Path("/proc/self", name) for name in _OWN_FACTS)
+    return tuple(path for path in there if path.exists())
 
 
 def _find_packages() -> None:
@@ -77,8 +88,12 @@ def _limit(limits: Limits) -> None:
         resource.RLIMIT_NOFILE: limits.open_files,
         resource.RLIMIT_NPROC: limits.threads,
     }
-    if limits.address_space_bytes is not None:
-        wanted[resource.RLIMIT_AS] = limits.address_space_bytes
+    optional = {
+        resource.RLIMIT_AS: limits.address_space_bytes,
+        resource.RLIMIT_DATA: limits.private_bytes,
+        resource.RLIMIT_CPU: limits.processor_s,
+    }
+    wanted |= {kind: most for kind, most in optional.items() if most is not None}
     for kind, most in wanted.items():
         _, hard = resource.getrlimit(kind)
         allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)

@@ -25,6 +25,8 @@ DENIED: Final = (
     *("sched_setparam", "sched_setscheduler", "ioprio_set", "migrate_pages", "move_pages"),
     # what happens in folders that may not be read
     *("inotify_init", "inotify_init1", "inotify_add_watch"),
+    # what other processes notice: a lock on a library that all read, disks that have to be written
+    *("flock", "sync", "syncfs"),
     # the network, and every other way to talk
     *("socket", "socketpair", "bind", "connect", "listen", "accept", "accept4"),
     *("io_uring_setup", "io_uring_enter", "io_uring_register"),
@@ -56,17 +58,27 @@ _CLONE_NEW: Final = {
     "net": 0x40000000,
 }
 _CLONE_THREAD: Final = 0x00010000
-_FCNTL_OTHERS: Final = (8, 10, 15, 1024, 1026)
-"""Owner, signal and extended owner of a descriptor, leases, watching folders: each makes the kernel
-signal or hold up another process."""
-_IOCTL_OTHERS: Final = (0x5412, 0x541C, 0x5452, 0x8901, 0x8902)
-"""Typing into a terminal, its console's commands, and the same owners by another name."""
+_DESCRIPTOR_ORDERS: Final = (0, 1, 2, 3, 4, 1030, 1031, 1032)
+"""fcntl: duplicates, flags, the size of pipes. Not among them: locks, leases, watching folders,
+and owners and signals of a descriptor; each lets another process be signalled or held up."""
+_DEVICE_ORDERS: Final = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+"""ioctl: whether it is a terminal and how wide, how much there is to read, waiting or not, closing
+at a program's start. Not among them: typing into a terminal, marks and keys of file systems."""
+_OWN_ORDERS: Final = (1, 2, 3, 15, 16, 21, 23, 29, 30, 38, 39, 41, 42)
+"""prctl: a signal at its parent's end, names of threads, and what only asks or restricts more. Not
+among them: letting its memory be dumped or traced, adopting orphans, scheduling groups."""
+_PARENT_S_END: Final = 1
+_KILLED: Final = 9
 _NEWEST_KNOWN: Final = 450
 """set_mempolicy_home_node, Linux 5.17: what came later answers as if it did not exist."""
 
 _LOAD_NUMBER: Final = (0x20, 0, 0, 0)
 """BPF_LD | BPF_W | BPF_ABS: the system call's number."""
 _JUMP_IF_GREATER: Final = 0x25
+_JUMP_IF_EQUAL: Final = 0x15
+_LOAD: Final = 0x20
+_ARGUMENTS: Final = 16
+"""Where the first argument begins in what a filter sees; each has 8 bytes, the low half first."""
 _RETURN: Final = 0x06
 _ERRNO: Final = 0x00050000
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -116,10 +128,9 @@ def program(*, signals_are_scoped: bool, children: Children = Children.NONE) -> 
     made.add_rule(refused, "truncate")
     made.add_rule(refused, "open", seccomp.Arg(1, seccomp.MASKED_EQ, truncates, os.O_TRUNC))
     made.add_rule(refused, "openat", seccomp.Arg(2, seccomp.MASKED_EQ, truncates, os.O_TRUNC))
-    for name, place, orders in (("fcntl", 1, _FCNTL_OTHERS), ("ioctl", 1, _IOCTL_OTHERS)):
-        for order in orders:
-            masked = seccomp.Arg(place, seccomp.MASKED_EQ, 0xFFFFFFFF, order)
-            made.add_rule(refused, name, masked)
+    # Whoever clears this signal, or exchanges it, outlives its node.
+    ends = seccomp.Arg(0, seccomp.MASKED_EQ, 0xFFFFFFFF, _PARENT_S_END)
+    made.add_rule(refused, "prctl", ends, seccomp.Arg(1, seccomp.NE, _KILLED))
     for flag in _CLONE_NEW.values():
         made.add_rule(refused, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
     # A thread is welcome, another process is not: it would outlive limits that count per process.
@@ -127,7 +138,12 @@ def program(*, signals_are_scoped: bool, children: Children = Children.NONE) -> 
         made.add_rule(refused, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
     if not signals_are_scoped:
         made.add_rule(refused, "tgkill")
-    return _refuse_unknown() + exported(made)
+    orders = (
+        _only(number_of(seccomp, "fcntl"), 1, _DESCRIPTOR_ORDERS),
+        _only(number_of(seccomp, "ioctl"), 1, _DEVICE_ORDERS),
+        _only(number_of(seccomp, "prctl"), 0, _OWN_ORDERS),
+    )
+    return b"".join((_refuse_unknown(), *orders, exported(made)))
 
 
 def number_of(seccomp: object, name: str) -> int:
@@ -155,6 +171,21 @@ def _refuse_unknown() -> bytes:
         _LOAD_NUMBER,
         (_JUMP_IF_GREATER, 0, 1, _NEWEST_KNOWN),
         (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
+    )
+    return b"".join(struct.pack("=HBBI", *one) for one in instructions)
+
+
+def _only(number: int, place: int, orders: tuple[int, ...]) -> bytes:
+    """Of a system call, the orders that are allowed; whatever else is asked of it is refused.
+
+    place: of the argument that holds the order, of which the kernel looks at the low half alone."""
+    count = len(orders)
+    instructions = (
+        _LOAD_NUMBER,
+        (_JUMP_IF_EQUAL, 0, count + 2, number),
+        (_LOAD, 0, 0, _ARGUMENTS + 8 * place),
+        *((_JUMP_IF_EQUAL, count - at, 0, order) for at, order in enumerate(orders)),
+        (_RETURN, 0, 0, _ERRNO | errno.EPERM),
     )
     return b"".join(struct.pack("=HBBI", *one) for one in instructions)
 

@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -39,6 +39,10 @@ class Limits:
     open_files: int = 512
     threads: int = 8_192
     """Of all processes of its user together, as the kernel counts them."""
+    private_bytes: int | None = None
+    """Memory that is its own and can be written, touched or not; files it reads do not count."""
+    processor_s: int | None = None
+    """Of all its threads together; None where it may work for days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +69,19 @@ class Terms:
         more = [tuple(path.absolute() for path in paths) for paths in (read, write)]
         return replace(self, read=self.read + more[0], write=self.write + more[1])
 
+    def holding(self, private_bytes: int | None) -> "Terms":
+        """The same, and no more memory of its own than this; None changes nothing."""
+        if private_bytes is None:
+            return self
+        return replace(self, limits=replace(self.limits, private_bytes=private_bytes))
+
     def to_text(self) -> str:
         """As one argument of a command line."""
         return json.dumps(
             {
                 "read": [str(path) for path in self.read],
                 "write": [str(path) for path in self.write],
-                "address_space_bytes": self.limits.address_space_bytes,
-                "file_bytes": self.limits.file_bytes,
-                "open_files": self.limits.open_files,
-                "threads": self.limits.threads,
+                "limits": asdict(self.limits),
                 "user": self.user,
                 "bubblewrap": self.bubblewrap,
                 "filter": base64.b64encode(self.filter).decode(),
@@ -85,16 +92,10 @@ class Terms:
     def from_text(cls, text: str) -> "Terms":
         """What `to_text` wrote."""
         table = json.loads(text)
-        limits = Limits(
-            table["address_space_bytes"],
-            table["file_bytes"],
-            table["open_files"],
-            table["threads"],
-        )
         return cls(
             tuple(Path(path) for path in table["read"]),
             tuple(Path(path) for path in table["write"]),
-            limits,
+            Limits(**table["limits"]),
             base64.b64decode(table["filter"]),
             table["user"],
             table["bubblewrap"],
@@ -109,7 +110,8 @@ def python_paths() -> tuple[Path, ...]:
     system = [
         *("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime"),
         *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/filesystems"),
-        *("/proc/sys/vm/overcommit_memory", "/sys/devices/system", "/sys/fs/cgroup"),
+        *("/proc/sys/vm/overcommit_memory", "/sys/devices/system"),
+        *("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/memory.max"),
         *("/dev/urandom", "/dev/random", "/dev/zero"),
     ]
     return _existing(*code, *system)
@@ -133,9 +135,10 @@ KEEPER_BYTES: Final = 8_192 * MIB
 def keeper_terms(training: Terms) -> Terms:
     """What the process that forks gradient cells gets: libraries to read, nothing to write.
 
-    training: the terms of the process whose cells they are, whose level is theirs. Raises
-    ConfinementError."""
-    limits = Limits(KEEPER_BYTES, file_bytes=0, open_files=64)
+    training: the terms of the process whose cells they are, whose level and memory are theirs.
+    Raises ConfinementError."""
+    private_bytes = training.limits.private_bytes
+    limits = Limits(KEEPER_BYTES, file_bytes=0, open_files=64, private_bytes=private_bytes)
     here = terms_here(limits, seccomp.Children.FORKED)
     return replace(here, bubblewrap=training.bubblewrap)
 
