@@ -84,4 +84,4 @@ def test_an_ordinary_user_s_training_escapes_nowhere() -> None:
 @pytest.mark.long
 def test_an_ordinary_user_s_training_escapes_nowhere_each_escape_alone() -> None:
     passed, _ = summary(as_nobody("-v"))
-    assert passed > 55
+    assert passed > 75
