@@ -6,22 +6,49 @@ import numpy as np
 from numba import carray
 
 from p2pfl.averaging.compiling import inlined
-from p2pfl.averaging.lanes import add_lane_totals, pointer
+from p2pfl.averaging.lanes import (
+    add_lane_totals,
+    pointer,
+    pointer_to_halves,
+    pointer_to_whole,
+    prefetch_block,
+)
 from p2pfl.averaging.layout import BLOCK, LANES, LINE
 
 
 @inlined
-def block_start(address: Any, start: Any, width: Any, spare: Any) -> Any:  # pragma: no cover
-    """Address of a full block: in the model itself, or in `spare`, filled up with zeros.
+def block_start(
+    members: Any, j: Any, start: Any, width: Any, spare: Any
+) -> Any:  # pragma: no cover
+    """Address of a full block of member j: in the model itself, or in `spare`, decoded and filled
+    up with zeros.
 
-    address: of the model's first coordinate. start, width: of the block. spare: float32[BLOCK].
+    members: as `packed.place_of` says. start, width: of the block. spare: float32[BLOCK].
     """
-    if width == BLOCK:
-        return address + np.uintp(4 * start)
-    model = carray(pointer(address), start + width)
-    spare[:width] = model[start : start + width]
+    size = members[j, 1]
+    address = members[j, 0] + np.uintp(start) * size
+    if size == 4 and width == BLOCK:
+        return address
+    if size == 4:
+        spare[:width] = carray(pointer(address), width)
+    elif size == 2:
+        bits, halves = spare.view(np.uint32), carray(pointer_to_halves(address), width)
+        for k in range(width):
+            bits[k] = np.uint32(halves[k]) << np.uint32(16)
+    else:
+        whole = carray(pointer_to_whole(address), width)
+        row = start // np.int64(members[j, 3])
+        scale = carray(pointer(members[j, 2]), row + 1)[row]
+        for k in range(width):
+            spare[k] = scale * np.float32(whole[k])
     spare[width:] = np.float32(0.0)
     return np.uintp(spare.ctypes.data)
+
+
+@inlined
+def prefetch(members: Any, j: Any, start: Any) -> None:  # pragma: no cover
+    """Ask for member j's block that begins at a coordinate."""
+    prefetch_block(members[j, 0] + np.uintp(start) * members[j, 1])
 
 
 @inlined

@@ -13,30 +13,31 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfl.averaging.errors import NoWeightForSelf, WeightOutOfRange, WrongShape, WrongType
+from p2pfl.averaging.packed import Halves, Model, Scaled
 
 Vector = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
-Neighbours = npt.NDArray[np.float32] | Sequence[Vector]
-"""float32[m, d], or m vectors float32[d] (each may be its own memory map)."""
+Neighbours = npt.NDArray[np.float32] | Sequence[Model]
+"""float32[m, d], or m models float32[d] (each may be its own memory map, or packed)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """Own model and the neighbours that are averaged.
 
-    own: float32[d]. rows: m vectors float32[d]. weights: float64[m], in (0, 1). own_weight:
+    own: float32[d]. rows: m models float32[d]. weights: float64[m], in (0, 1). own_weight:
     1 − Σ weights, above 0. places: which of the given neighbours each row is. given: how many
     neighbours were given, those left out included.
     """
 
-    own: Vector
-    rows: tuple[Vector, ...]
+    own: Model
+    rows: tuple[Model, ...]
     weights: Wide
     own_weight: float
     places: tuple[int, ...]
     given: int
     addresses: list[npt.NDArray[np.uintp]] = field(default_factory=list, repr=False, compare=False)
-    """Of the members' first values, as compiled code wants them, once it has asked: one array."""
+    """Where the members lie, as compiled code wants it, once it has asked: one array."""
 
     @property
     def members(self) -> int:
@@ -62,16 +63,16 @@ class Inputs:
         )
 
 
-def check_inputs(own: Vector, neighbours: Neighbours, weights: Vector) -> Inputs:
+def check_inputs(own: Model, neighbours: Neighbours, weights: Vector) -> Inputs:
     """Refuse what no rule may see; leave out neighbours of the wrong shape; copy nothing.
 
     Raises: WrongType, WrongShape (own model, weights, or a matrix that does not fit),
     WeightOutOfRange, NoWeightForSelf.
     """
-    own_vector = _float32(own, "own model")
-    if own_vector.ndim != 1 or own_vector.size == 0:
-        raise WrongShape("own model", "(d,) with d ≥ 1", own_vector.shape)
-    rows = _rows(neighbours, own_vector.size)
+    own_model = _model(own, "own model")
+    if len(own_model.shape) != 1 or own_model.size == 0:
+        raise WrongShape("own model", "(d,) with d ≥ 1", own_model.shape)
+    rows = _rows(neighbours, own_model.size)
     checked_weights = _float32(weights, "weights")
     if checked_weights.shape != (len(rows),):
         raise WrongShape("weights", f"({len(rows)},)", checked_weights.shape)
@@ -83,24 +84,29 @@ def check_inputs(own: Vector, neighbours: Neighbours, weights: Vector) -> Inputs
     if total >= 1.0:
         raise NoWeightForSelf(total)
     everything = Inputs(
-        _readable(own_vector),
+        own_model,
         rows,
         checked_weights.astype(np.float64),
         1.0 - total,
         tuple(range(len(rows))),
         len(rows),
     )
-    misshapen = [at for at, row in enumerate(rows) if row.shape != own_vector.shape]
+    misshapen = [at for at, row in enumerate(rows) if row.shape != own_model.shape]
     return everything.without(misshapen) if misshapen else everything
 
 
-def _rows(neighbours: Neighbours, d: int) -> tuple[Vector, ...]:
+def _rows(neighbours: Neighbours, d: int) -> tuple[Model, ...]:
     if isinstance(neighbours, np.ndarray):
         matrix = _float32(neighbours, "neighbours")
         if matrix.ndim != 2 or matrix.shape[1] != d:
             raise WrongShape("neighbours", f"(m, {d})", matrix.shape)
         return tuple(_readable(row) for row in matrix)
-    return tuple(_readable(_float32(row, f"neighbour {at}")) for at, row in enumerate(neighbours))
+    return tuple(_model(row, f"neighbour {at}") for at, row in enumerate(neighbours))
+
+
+def _model(value: object, what: str) -> Model:
+    # What is packed was checked when it was made.
+    return value if isinstance(value, Halves | Scaled) else _readable(_float32(value, what))
 
 
 def _float32(value: object, what: str) -> Vector:

@@ -3,7 +3,7 @@
 Heavy to import (numba, about a second): imported when a large average first needs it. `reference`
 says the same in NumPy, and defines every bit of it.
 
-Models come as addresses of their first coordinate, so that each may be a memory map of its own;
+Models come as addresses (see `packed.place_of`), so that each may be a memory map of its own;
 `members[0]` is the own model. Everything here trusts its arguments: `passes` has checked them.
 An address keeps nothing alive: whoever asks for one before a loop names the buffer in the loop.
 
@@ -16,12 +16,18 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from p2pfl.averaging.blocks import add_sums, block_start, narrow_rows, rounded_up, wide_rows
+from p2pfl.averaging.blocks import (
+    add_sums,
+    block_start,
+    narrow_rows,
+    prefetch,
+    rounded_up,
+    wide_rows,
+)
 from p2pfl.averaging.compiling import compiled
 from p2pfl.averaging.lanes import (
     add_tile_products,
     pointer,
-    prefetch_block,
     square_block,
     subtract_block,
 )
@@ -31,7 +37,7 @@ from p2pfl.averaging.trimming_kernels import trim
 __all__ = ["add_distances", "add_products", "combine", "trim"]
 
 
-@compiled("void(uintp[::1], int64, int64, int64, int64, float64[:,::1])")
+@compiled("void(uintp[:,::1], int64, int64, int64, int64, float64[:,::1])")
 def add_distances(
     members: Any, d: Any, length: Any, first: Any, last: Any, partial: Any
 ) -> None:  # pragma: no cover
@@ -39,7 +45,7 @@ def add_distances(
 
     length: coordinates per segment; segments first…last−1 are done here.
     """
-    n, spare = members.size, narrow_rows(1)[0]
+    n, spare = members.shape[0], narrow_rows(1)[0]
     none, own = wide_rows(1)[0], wide_rows(1)[0]
     lanes, sums = np.zeros((rounded_up(n), LANES)), np.zeros(rounded_up(n))
     row = np.uintp(8 * LANES)
@@ -51,18 +57,18 @@ def add_distances(
         sums[:] = 0.0
         for start in range(segment * length, end, BLOCK):
             width = min(BLOCK, end - start)
-            address = block_start(members[0], start, width, spare)
+            address = block_start(members, 0, start, width, spare)
             square_block(address, to_none, base)
             subtract_block(address, to_none, to_own)
             for j in range(1, n):
-                prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
-                address = block_start(members[j], start, width, spare)
+                prefetch(members, j, start + BLOCK)
+                address = block_start(members, j, start, width, spare)
                 square_block(address, to_own, base + row * np.uintp(j))
             add_sums(lanes, sums)
         partial[segment] += sums[:n]
 
 
-@compiled("void(uintp[::1], int64, int64, int64, int64, float64[:,:,::1])")
+@compiled("void(uintp[:,::1], int64, int64, int64, int64, float64[:,:,::1])")
 def add_products(
     members: Any, d: Any, length: Any, first: Any, last: Any, partial: Any
 ) -> None:  # pragma: no cover
@@ -83,11 +89,11 @@ def add_products(
         sums[:] = 0.0
         for start in range(segment * length, end, BLOCK):
             width = min(BLOCK, end - start)
-            address = block_start(members[0], start, width, spare)
+            address = block_start(members, 0, start, width, spare)
             subtract_block(address, np.uintp(none.ctypes.data), np.uintp(own.ctypes.data))
-            for j in range(1, members.size):
-                prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
-                address = block_start(members[j], start, width, spare)
+            for j in range(1, members.shape[0]):
+                prefetch(members, j, start + BLOCK)
+                address = block_start(members, j, start, width, spare)
                 target = base + row * np.uintp(j - 1)
                 subtract_block(address, np.uintp(own.ctypes.data), target)
             for i in range(0, even, 2):
@@ -101,22 +107,22 @@ def add_products(
         partial[segment] += sums[:even, :even]
 
 
-@compiled("void(uintp[::1], float64[::1], int64, int64, int64, int64, float32[::1])")
+@compiled("void(uintp[:,::1], float64[::1], int64, int64, int64, int64, float32[::1])")
 def combine(
     members: Any, coefficients: Any, d: Any, length: Any, first: Any, last: Any, value: Any
 ) -> None:  # pragma: no cover
     """value = own + Σ_{j ≥ 1} coefficients[j] (x_j − own), summed in the order of the members."""
-    total, own = wide_rows(1)[0], wide_rows(1)[0]
+    total, own, spare = wide_rows(1)[0], wide_rows(1)[0], narrow_rows(1)[0]
     end = min(d, last * length)
     for start in range(first * length, end, BLOCK):
         width = min(BLOCK, end - start)
-        model = carray(pointer(members[0]), end)[start : start + width]
+        model = carray(pointer(block_start(members, 0, start, width, spare)), width)
         for k in range(width):
             own[k] = np.float64(model[k])
             total[k] = 0.0
-        for j in range(1, members.size):
-            prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
-            model = carray(pointer(members[j]), end)[start : start + width]
+        for j in range(1, members.shape[0]):
+            prefetch(members, j, start + BLOCK)
+            model = carray(pointer(block_start(members, j, start, width, spare)), width)
             coefficient = coefficients[j]
             for k in range(width):
                 total[k] += coefficient * (np.float64(model[k]) - own[k])

@@ -75,15 +75,23 @@ def squares_of(builder: Any, model: Any, origin: Any) -> Any:
     return builder.fadd(builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3]))
 
 
-@intrinsic
-def pointer(typing_context: Any, address: Any) -> Any:
-    """Address of a float32 as a pointer that `carray` takes."""
-    signature = types.CPointer(types.float32)(types.uintp)
+def _pointer_to(kind: Any) -> Any:
+    """What makes of an address a pointer that `carray` takes."""
 
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+    def as_pointer(typing_context: Any, address: Any) -> Any:
+        signature = types.CPointer(kind)(types.uintp)
 
-    return signature, code
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return signature, code
+
+    return intrinsic(as_pointer)
+
+
+pointer = _pointer_to(types.float32)
+pointer_to_halves = _pointer_to(types.uint16)
+pointer_to_whole = _pointer_to(types.int8)
 
 
 @intrinsic

@@ -19,6 +19,7 @@ from p2pfl.averaging import reference
 from p2pfl.averaging.errors import NotFinite
 from p2pfl.averaging.inputs import Inputs, Vector, Wide
 from p2pfl.averaging.layout import segment_count, segment_length
+from p2pfl.averaging.packed import Model, place_of
 from p2pfl.averaging.sorting import network_for, stride_for
 
 # Values in all models from which compiled code is worth loading: NumPy takes about .1 s there,
@@ -165,7 +166,7 @@ def _in_order(partial: Wide) -> Wide:
 
 def _engine(
     inputs: Inputs,
-) -> tuple[ModuleType, tuple[Vector, ...] | npt.NDArray[np.uintp]]:
+) -> tuple[ModuleType, tuple[Model, ...] | npt.NDArray[np.uintp]]:
     members = (inputs.own, *inputs.rows)
     # A process that has loaded the kernels uses them for everything: the bits are the same.
     is_loaded = _compiled.cache_info().currsize > 0
@@ -174,15 +175,9 @@ def _engine(
     if kernels is None:
         return reference, members
     if not inputs.addresses:
-        found = [_address(member) for member in members]
+        found = [place_of(member) for member in members]
         inputs.addresses.append(np.array(found, dtype=np.uintp))
     return kernels, inputs.addresses[0]
-
-
-def _address(vector: Vector) -> int:
-    """Of its first value. `vector.ctypes.data` says the same, ten times as slowly."""
-    address: int = vector.__array_interface__["data"][0]
-    return address
 
 
 @lru_cache(maxsize=1)

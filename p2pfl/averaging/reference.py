@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from p2pfl.averaging.inputs import Vector, Wide
 from p2pfl.averaging.layout import BLOCK, CHAINS, LANES
+from p2pfl.averaging.packed import Model
 
-Members = Sequence[Vector]
+Members = Sequence[Model]
 Counts = npt.NDArray[np.int64]
 
 # Blocks that are worked on together; has no influence on any bit.

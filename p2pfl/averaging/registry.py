@@ -12,6 +12,7 @@ from p2pfl.averaging import rules
 from p2pfl.averaging.errors import ParameterOutOfRange, UnknownParameter, UnknownRule
 from p2pfl.averaging.evidence import Averaged
 from p2pfl.averaging.inputs import Neighbours, Vector
+from p2pfl.averaging.packed import Model
 
 DEFAULT_RULE = "gm_clip"
 
@@ -98,11 +99,11 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 
 
 def average(
-    rule: str, own: Vector, neighbours: Neighbours, weights: Vector, **parameters: float
+    rule: str, own: Model, neighbours: Neighbours, weights: Vector, **parameters: float
 ) -> Averaged:
     """Run a rule by name; parameters that are not given take their defaults.
 
-    own: float32[d]. neighbours: float32[m, d], or m vectors float32[d]. weights: float32[m].
+    own: float32[d]. neighbours: float32[m, d], or m models float32[d]. weights: float32[m].
     Raises: UnknownRule, UnknownParameter, ParameterOutOfRange and those of `check_inputs`.
 
     >>> import numpy as np

@@ -1,11 +1,12 @@
 """The averaging rules: each makes a new own model from the own and the neighbours' models.
 
-Shared by all of them: own is float32[d]; neighbours float32[m, d] (or m vectors float32[d], memory
-maps welcome); weights float32[m], the mixing weights, each in (0, 1), sum below 1; the own weight
-is what is left to 1. Without neighbours every rule returns the own model. A neighbour whose model
-holds NaN or infinity, or has the wrong shape, is refused: the result is the one without it, and
-the evidence says so. Each refuses other bad inputs with the errors of `check_inputs`, and an own
-model that is not finite with NotFinite. Same inputs, same bits, whatever the number of threads.
+Shared by all of them: own is float32[d]; neighbours float32[m, d] (or m models float32[d], memory
+maps and packed ones welcome); weights float32[m], the mixing weights, each in (0, 1), sum below 1;
+the own weight is what is left to 1. Without neighbours every rule returns the own model. A
+neighbour whose model holds NaN or infinity, or has the wrong shape, is refused: the result is the
+one without it, and the evidence says so. Each refuses other bad inputs with the errors of
+`check_inputs`, and an own model that is not finite with NotFinite. Same inputs, same bits, whatever
+the number of threads.
 byzantine: declared share of the neighbours that may be hostile, 0…0.49. Declared, because one
 estimated from this round's distances would be the attacker's to choose.
 They must not know sites, rounds or where models come from.
@@ -18,6 +19,7 @@ from p2pfl.averaging import decisions
 from p2pfl.averaging.decisions import count_of
 from p2pfl.averaging.evidence import Averaged
 from p2pfl.averaging.inputs import Neighbours, Vector
+from p2pfl.averaging.packed import Model
 from p2pfl.averaging.running import ByCoordinate, ByDistance, ByProducts, Method, run, run_mixed
 
 BYZANTINE = 0.2
@@ -31,7 +33,7 @@ STEPS_CONVERGED = 64
 CLIPPING_STEPS = 3
 
 
-def gossip(own: Vector, neighbours: Neighbours, weights: Vector) -> Averaged:
+def gossip(own: Model, neighbours: Neighbours, weights: Vector) -> Averaged:
     """Weighted mean of the own and all neighbours' models: the baseline without any defence.
 
     x + Σ w_j z_j with z_j = x_j − x. One attacker can put the result anywhere.
@@ -45,7 +47,7 @@ def gossip(own: Vector, neighbours: Neighbours, weights: Vector) -> Averaged:
 
 
 def cs_plus(
-    own: Vector, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
+    own: Model, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
 ) -> Averaged:
     """Clip each neighbour's difference to the largest one left after removing the top 2b weight.
 
@@ -58,7 +60,7 @@ def cs_plus(
 
 
 def cs_redescending(
-    own: Vector, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
+    own: Model, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
 ) -> Averaged:
     """cs_plus that ignores what lies beyond three clipping radii; for sparse graphs.
 
@@ -69,7 +71,7 @@ def cs_redescending(
 
 
 def clipped_gossip(
-    own: Vector,
+    own: Model,
     neighbours: Neighbours,
     weights: Vector,
     *,
@@ -87,7 +89,7 @@ def clipped_gossip(
 
 
 def nna(
-    own: Vector, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
+    own: Model, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
 ) -> Averaged:
     """Mean of the N − f models nearest to the own one, itself included.
 
@@ -100,7 +102,7 @@ def nna(
 
 
 def gm_clip(
-    own: Vector,
+    own: Model,
     neighbours: Neighbours,
     weights: Vector,
     *,
@@ -123,7 +125,7 @@ def gm_clip(
 
 
 def geometric_median(
-    own: Vector, neighbours: Neighbours, weights: Vector, *, steps: int = STEPS_CONVERGED
+    own: Model, neighbours: Neighbours, weights: Vector, *, steps: int = STEPS_CONVERGED
 ) -> Averaged:
     """The point with the least weighted sum of distances to own and neighbours' models.
 
@@ -135,7 +137,7 @@ def geometric_median(
 
 
 def centered_clipping(
-    own: Vector,
+    own: Model,
     neighbours: Neighbours,
     weights: Vector,
     *,
@@ -153,7 +155,7 @@ def centered_clipping(
 
 
 def krum(
-    own: Vector, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
+    own: Model, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
 ) -> Averaged:
     """The one model whose N − f − 1 nearest others are nearest; f as for nna, weights ignored.
 
@@ -165,7 +167,7 @@ def krum(
 
 
 def multi_krum(
-    own: Vector, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
+    own: Model, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
 ) -> Averaged:
     """Mean of the N − f models that krum finds best; the mixing weights count among them."""
     decide = partial(decisions.multi_krum, byzantine=byzantine)
@@ -173,7 +175,7 @@ def multi_krum(
 
 
 def trimmed_mean(
-    own: Vector, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
+    own: Model, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
 ) -> Averaged:
     """Average each coordinate after dropping its f lowest and f highest values.
 
@@ -184,7 +186,7 @@ def trimmed_mean(
     return run(_trimming(byzantine), own, neighbours, weights)
 
 
-def median(own: Vector, neighbours: Neighbours, weights: Vector) -> Averaged:
+def median(own: Model, neighbours: Neighbours, weights: Vector) -> Averaged:
     """Plain median of each coordinate; every site heard counts once, weights do not matter.
 
     Unweighted on purpose: a site's weight comes from what it says of itself. With an even number
@@ -193,7 +195,7 @@ def median(own: Vector, neighbours: Neighbours, weights: Vector) -> Averaged:
     return run(MEDIAN, own, neighbours, weights)
 
 
-def mean(own: Vector, neighbours: Neighbours, weights: Vector) -> Averaged:
+def mean(own: Model, neighbours: Neighbours, weights: Vector) -> Averaged:
     """Plain mean of each coordinate; every site heard counts once, weights do not matter.
 
     No defence: one attacker can put the result anywhere, unless the study bounds what it accepts.
@@ -204,7 +206,7 @@ def mean(own: Vector, neighbours: Neighbours, weights: Vector) -> Averaged:
 
 
 def nnm(
-    own: Vector, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
+    own: Model, neighbours: Neighbours, weights: Vector, *, byzantine: float = BYZANTINE
 ) -> Averaged:
     """Nearest-neighbour mixing, then the trimmed mean: each model first becomes the mean of its
     N − f nearest ones, f as for nna.
@@ -234,7 +236,7 @@ def after_mixing(name: str, needs_share: bool) -> Callable[..., Averaged]:
     """
 
     def rule(
-        own: Vector,
+        own: Model,
         neighbours: Neighbours,
         weights: Vector,
         *,

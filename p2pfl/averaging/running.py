@@ -16,6 +16,7 @@ from p2pfl.averaging.decisions import Decision
 from p2pfl.averaging.errors import NotFinite
 from p2pfl.averaging.evidence import REFUSAL, Averaged, Evidence, Spread, evidence_of
 from p2pfl.averaging.inputs import Inputs, Neighbours, Vector, Wide, check_inputs
+from p2pfl.averaging.packed import Model, values_of
 from p2pfl.averaging.quantiles import WEIGHT_TOLERANCE
 from p2pfl.averaging.selection import mixed_products, pairwise_squares
 
@@ -48,7 +49,7 @@ class ByCoordinate:
 Method = ByDistance | ByProducts | ByCoordinate
 
 
-def run(method: Method, own: Vector, neighbours: Neighbours, weights: Vector) -> Averaged:
+def run(method: Method, own: Model, neighbours: Neighbours, weights: Vector) -> Averaged:
     """Average with `method`, without the neighbours that hold NaN or infinity.
 
     The result is, to the bit, the one without them; their weight goes to the own model.
@@ -57,7 +58,7 @@ def run(method: Method, own: Vector, neighbours: Neighbours, weights: Vector) ->
 
 
 def run_mixed(
-    method: Method, byzantine: float, own: Vector, neighbours: Neighbours, weights: Vector
+    method: Method, byzantine: float, own: Model, neighbours: Neighbours, weights: Vector
 ) -> Averaged:
     """The same after each member became the mean of its nearest members."""
     return _accepting(
@@ -65,7 +66,7 @@ def run_mixed(
     )
 
 
-def spread_of(own: Vector, neighbours: Neighbours) -> Spread:
+def spread_of(own: Model, neighbours: Neighbours) -> Spread:
     """Distances of the neighbours' models; those that would be refused do not count.
 
     Raises: as `check_inputs`, NotFinite.
@@ -90,7 +91,7 @@ def _spread(squares: Wide) -> Spread:
 
 
 def _accepting(
-    work: Callable[[Inputs], Averaged], own: Vector, neighbours: Neighbours, weights: Vector
+    work: Callable[[Inputs], Averaged], own: Model, neighbours: Neighbours, weights: Vector
 ) -> Averaged:
     inputs = check_inputs(own, neighbours, weights)
     while True:
@@ -109,9 +110,10 @@ def _accepting(
 
 
 def _alone(inputs: Inputs) -> Averaged:
-    if not np.isfinite(inputs.own).all():
+    value = values_of(inputs.own)
+    if not np.isfinite(value).all():
         raise NotFinite
-    return Averaged(inputs.own.copy(), ())
+    return Averaged(value.copy(), ())
 
 
 def _average(method: Method, inputs: Inputs) -> Averaged:

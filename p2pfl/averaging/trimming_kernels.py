@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from p2pfl.averaging.blocks import add_sums, block_start, narrow_rows, rounded_up, wide_rows
+from p2pfl.averaging.blocks import (
+    add_sums,
+    block_start,
+    narrow_rows,
+    prefetch,
+    rounded_up,
+    wide_rows,
+)
 from p2pfl.averaging.column_lanes import (
     count_between,
     mean_of_rows,
@@ -16,7 +23,6 @@ from p2pfl.averaging.column_lanes import (
     read_block,
 )
 from p2pfl.averaging.compiling import compiled, inlined
-from p2pfl.averaging.lanes import prefetch_block
 from p2pfl.averaging.layout import BLOCK, LANES
 
 
@@ -28,9 +34,9 @@ def _read_block(
     own, origin = parts[0], np.uintp(parts.ctypes.data)
     own[:] = 0.0
     target, to_lanes = np.uintp(values.ctypes.data), np.uintp(lanes.ctypes.data)
-    for j in range(members.size):
-        prefetch_block(members[j] + np.uintp(4 * (start + BLOCK)))
-        address = block_start(members[j], start, width, spare)
+    for j in range(members.shape[0]):
+        prefetch(members, j, start + BLOCK)
+        address = block_start(members, j, start, width, spare)
         row, lane_row = np.uintp(4 * BLOCK * j), np.uintp(8 * LANES * j)
         read_block(address, target + row, origin, to_lanes + lane_row)
         if j == 0:
@@ -145,7 +151,7 @@ def _count_kept(
 
 
 @compiled(
-    "void(uintp[::1], float64[::1], float64[:,::1], int64[:,::1], int64, int64, int64,"
+    "void(uintp[:,::1], float64[::1], float64[:,::1], int64[:,::1], int64, int64, int64,"
     " int64, int64, int64, float64[:,::1], int64[:,::1], float32[::1])"
 )
 def trim(
@@ -170,7 +176,7 @@ def trim(
     partial: as for add_distances (before mixing).
     kept[s, j]: coordinates of member j (after mixing) inside the kept range.
     """
-    n = members.size
+    n = members.shape[0]
     values, ordered, mixed = narrow_rows(n), narrow_rows(n), narrow_rows(n)
     spare, mean, count = narrow_rows(1)[0], narrow_rows(1)[0], narrow_rows(1)[0]
     differences, parts = wide_rows(n + 4), wide_rows(2)

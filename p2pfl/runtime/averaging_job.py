@@ -8,7 +8,6 @@ import mmap
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.provenance.records_round import STALENESS
-from p2pfl.averaging import Spread, Verdict, average, layout, spread_of
+from p2pfl.averaging import (
+    Halves,
+    Model,
+    Scaled,
+    Spread,
+    Verdict,
+    average,
+    layout,
+    spread_of,
+    values_of,
+)
 from p2pfl.core.drafts import GUARD_STEP
-from p2pfl.core.encoding import blob_size_bytes
+from p2pfl.core.encoding import SCALED_TOGETHER, blob_size_bytes, scales_of
 from p2pfl.runtime.blobs import BlobStore
+from p2pfl.runtime.encoding import require_scales, require_whole
 from p2pfl.runtime.errors import NotFinite, WrongLength
+from p2pfl.runtime.vector_files import Layout
 
 WEIGHT_UNIT = 1_000_000
 MAPPED_FROM_BYTES = 1 << 22
-ON_DISK_FROM_BYTES = 1 << 26
 """Smaller models are read: a map of a few pages costs more than it saves."""
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,44 +61,45 @@ def mix(
     """Average stored models. inputs: (model digest, weight in millionths).
 
     Raises BlobError for a missing or damaged model and AveragingError for a bad parameter."""
-    own_vector = verified_vector(blobs, own, parameters)
-    vectors = [verified_vector(blobs, digest, parameters) for digest, _ in inputs]
+    own_model = verified_model(blobs, own, parameters)
+    models = [verified_model(blobs, digest, parameters) for digest, _ in inputs]
     weights = np.array([weight / WEIGHT_UNIT for _, weight in inputs], dtype=np.float32)
     numbers = {name: _number(text) for name, text in rule_parameters.items()}
     step = numbers.pop(GUARD_STEP, 1)
     numbers.pop(STALENESS, 0)  # the weights of older inputs are smaller already
-    averaged = average(rule, own_vector, vectors, weights, **numbers)
-    for vector, evidence in zip(vectors, averaged.evidence, strict=True):
+    averaged = average(rule, own_model, models, weights, **numbers)
+    for model, evidence in zip(models, averaged.evidence, strict=True):
         if evidence.verdict is Verdict.REFUSED:
-            raise NotFinite(count=int(vector.size - np.count_nonzero(np.isfinite(vector))))
+            raise NotFinite(count=int(np.count_nonzero(~np.isfinite(values_of(model)))))
     verdicts = tuple(str(evidence.verdict) for evidence in averaged.evidence)
-    value = shortened(own_vector, averaged.value, step)
-    return Mixed(value, verdicts, averaged.spread or spread_of(own_vector, vectors))
+    value = shortened(own_model, averaged.value, step)
+    return Mixed(value, verdicts, averaged.spread or spread_of(own_model, models))
 
 
-def shortened(
-    own: NDArray[np.float32], mixed: NDArray[np.float32], step: float
-) -> NDArray[np.float32]:
+def shortened(own: Model, mixed: NDArray[np.float32], step: float) -> NDArray[np.float32]:
     """own + step · (mixed − own): what the hold-out guard left of a step. step: 0…1.
 
     Works in `mixed`, and gives both ends to the bit."""
     if step == 1:
         return mixed
-    if step == 0:
-        mixed[:] = own
-        return mixed
-    mixed -= own
-    mixed *= np.float32(step)
-    mixed += own
+    for first in range(0, mixed.size, _BLOCK):
+        part = slice(first, first + _BLOCK)
+        block, values = mixed[part], own[part]
+        if step == 0:
+            block[:] = values
+            continue
+        block -= values
+        block *= np.float32(step)
+        block += values
     return mixed
 
 
-def verified_vector(blobs: BlobStore, digest: bytes, parameters: int) -> NDArray[np.float32]:
+def verified_model(blobs: BlobStore, digest: bytes, parameters: int) -> Model:
     """A stored model, float32[parameters], its bytes verified; a large one as a memory map.
 
-    Averaging ten models of 500 MB then needs no 5 GB. Blobs are never changed in place, and one
-    that is pruned stays readable for whoever has mapped it. Only what is decoded here is checked
-    for NaN; averaging notices it in the others.
+    Averaging ten models of 500 MB then needs no 5 GB, and what is in bf16 or int8 is decoded where
+    it is averaged. Blobs are never changed in place, and one that is pruned stays readable for
+    whoever has mapped it. Averaging notices values of a map that are not finite.
     Raises BlobMissing, BlobDamaged, NotAVector, WrongLength or NotFinite."""
     size = blobs.size_bytes(digest)
     if size < MAPPED_FROM_BYTES or size > blob_size_bytes(parameters):
@@ -95,27 +107,25 @@ def verified_vector(blobs: BlobStore, digest: bytes, parameters: int) -> NDArray
     layout = blobs.check(digest)
     if layout.parameters != parameters:
         raise WrongLength(expected=parameters, actual=layout.parameters)
-    if layout.encoding != "float32":
-        vector = room_for(blobs.directory, parameters)
-        blobs.read_into(vector, digest)
-        return vector
     with blobs.path(digest).open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return np.frombuffer(data, dtype="<f4", offset=layout.offset)
+    return _mapped(data, layout)
 
 
-def room_for(folder: Path, parameters: int) -> NDArray[np.float32]:
-    """float32[parameters] to be written: memory, or for a large model a file without a name.
-
-    folder: on the disk that models lie on. The kernel can put such a file's pages there when
-    memory is short. Raises OSError."""
-    if 4 * parameters < ON_DISK_FROM_BYTES:
-        return np.empty(parameters, dtype=np.float32)
-    with tempfile.TemporaryFile(dir=folder, prefix=".part-") as file:
-        # Having the disk's room now is better than a signal when a page finds none.
-        os.posix_fallocate(file.fileno(), 0, 4 * parameters)
-        data = mmap.mmap(file.fileno(), 4 * parameters)
-    return np.frombuffer(data, dtype=np.float32)
+def _mapped(data: mmap.mmap, layout: Layout) -> Model:
+    """The values in a file. Raises NotFinite, NotAVector."""
+    offset, d = layout.offset, layout.parameters
+    match layout.encoding:
+        case "float32":
+            return np.frombuffer(data, dtype="<f4", offset=offset)
+        case "bf16":
+            return Halves(np.frombuffer(data, dtype="<u2", offset=offset))
+        case "int8":
+            scales = np.frombuffer(data, dtype="<f4", count=scales_of(d), offset=offset)
+            whole = np.frombuffer(data, dtype=np.int8, offset=offset + scales.nbytes)
+            require_scales(scales)
+            require_whole(whole)
+            return Scaled(whole, scales, SCALED_TOGETHER)
 
 
 def keep_compiled_code(home: Path, environment: MutableMapping[str, str]) -> None:

@@ -118,9 +118,21 @@ def from_int8(scales: Values, whole: NDArray[np.int8], out: Values) -> None:
     """Decode n values into `out`: one float32 product each. Raises NotFinite, NotAVector."""
     import numpy as np
 
+    require_scales(scales)
+    require_whole(whole)
+    np.multiply(np.repeat(scales, SCALED_TOGETHER)[: len(whole)], whole, out=out, dtype=np.float32)
+
+
+def require_scales(scales: Values) -> None:
+    """Such that every product is finite. Raises NotFinite."""
+    import numpy as np
+
     bad = ~((scales >= 0) & (scales <= np.float32(SCALE_MAX)))
     if bad.any():
         raise NotFinite(count=int(np.count_nonzero(bad)))
-    if (whole == -LARGEST - 1).any():
+
+
+def require_whole(whole: NDArray[np.int8]) -> None:
+    """What every writer writes. whole: int8[n], n ≥ 1. Raises NotAVector."""
+    if int(whole.min()) < -LARGEST:
         raise NotAVector(f"a value is {-LARGEST - 1}: int8 files hold -{LARGEST} to {LARGEST}")
-    np.multiply(np.repeat(scales, SCALED_TOGETHER)[: len(whole)], whole, out=out, dtype=np.float32)

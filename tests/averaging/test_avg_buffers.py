@@ -23,10 +23,12 @@ SCRIPT = """
 import numpy as np
 from p2pfl.averaging import kernels, reference
 from p2pfl.averaging.layout import segment_count, segment_length
+from p2pfl.averaging.packed import Halves, place_of
 rng = np.random.Generator(np.random.PCG64(7))
 for d, n in ((1, 2), (300, 4), (70_000, 5)):
-    models = [rng.normal(size=d).astype(np.float32) for _ in range(n)]
-    at = np.array([model.__array_interface__["data"][0] for model in models], dtype=np.uintp)
+    models = [rng.normal(size=d).astype(np.float32) for _ in range(n - 1)]
+    models.append(Halves((models[0].view(np.uint32) >> 16).astype(np.uint16)))
+    at = np.array([place_of(model) for model in models], dtype=np.uintp)
     length, segments, even = segment_length(d), segment_count(d), n - 1 + (n - 1) % 2
     for name, shape in (("add_distances", (n,)), ("add_products", (even, even))):
         found, expected = np.zeros((segments, *shape)), np.zeros((segments, *shape))

@@ -1,6 +1,8 @@
 """Compiled kernels and their NumPy reference are the same function, to the bit."""
 
 import sys
+from collections.abc import Iterable
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.averaging import average, kernels, passes, reference
+from p2pfl.averaging.errors import NotFinite, WrongShape, WrongType
 from p2pfl.averaging.layout import BLOCK, segment_count, segment_length
+from p2pfl.averaging.packed import Halves, Model, Scaled, place_of, values_of
 from p2pfl.averaging.sorting import network_for, stride_for
 
 LENGTH = 4 * BLOCK
@@ -30,8 +34,11 @@ def drawn(draw: st.DrawFn) -> tuple[np.ndarray, int, np.ndarray]:
 
 
 def both(models: np.ndarray) -> tuple[tuple[object, object], ...]:
-    addresses = np.array([row.ctypes.data for row in models], dtype=np.uintp)
-    return (reference, tuple(models)), (kernels, addresses)
+    return (reference, tuple(models)), (kernels, places_of(models))
+
+
+def places_of(models: Iterable[Model]) -> np.ndarray:
+    return np.array([place_of(model) for model in models], dtype=np.uintp)
 
 
 def segments(models: np.ndarray) -> int:
@@ -100,6 +107,87 @@ def test_trimming_has_the_same_bits(case, is_weighted, is_mixed):
         )
         found.append((partial.tobytes(), kept.tobytes(), value.tobytes()))
     assert found[0] == found[1]
+
+
+def packed(models: np.ndarray) -> list[Model]:
+    """Every third as it is, the others as bf16 and int8 of about the same values."""
+    found: list[Model] = []
+    for at, row in enumerate(models):
+        if at % 3 == 0:
+            found.append(Halves((row.view(np.uint32) >> 16).astype(np.uint16)))
+        elif at % 3 == 1:
+            scales = np.abs(row[::BLOCK]) / np.float32(127)
+            whole = np.sign(row) * np.arange(1, row.size + 1) % 127
+            found.append(Scaled(whole.astype(np.int8), scales, BLOCK))
+        else:
+            found.append(row)
+    return found
+
+
+def everything(engine: ModuleType, members: object, models: np.ndarray, cut: int) -> list[bytes]:
+    """What each pass makes of members of the shape of these models."""
+    n, d, count = *models.shape, segments(models)
+    even = n - 1 + (n - 1) % 2
+    squares, partial, kept = np.zeros((count, n)), np.zeros((count, n)), np.zeros((count, n), int)
+    products, mean, trimmed = np.zeros((count, even, even)), *np.empty((2, d), np.float32)
+    engine.add_distances(members, d, LENGTH, 0, count, squares)
+    engine.add_products(members, d, LENGTH, 0, count, products)
+    engine.combine(members, np.full(n, 1 / n), d, LENGTH, 0, count, mean)
+    none, network, stride = np.empty(0), network_for(n, cut), stride_for(n)
+    engine.trim(
+        *(members, none, none.reshape(0, 0), network, stride, cut, d, LENGTH, 0, count),
+        *(partial, kept, trimmed),
+    )
+    found = (squares, np.triu(products[:, : n - 1, : n - 1]), mean, partial, kept, trimmed)
+    return [array.tobytes() for array in found]
+
+
+@given(case=drawn())
+def test_packed_models_give_the_bits_of_what_they_stand_for(case):
+    models, cut, _ = case
+    members = packed(models)
+    plain = np.stack([values_of(member) for member in members])
+    expected = everything(reference, tuple(plain), plain, cut)
+    assert everything(reference, tuple(members), plain, cut) == expected
+    assert everything(kernels, places_of(members), plain, cut) == expected
+
+
+@pytest.mark.parametrize("own", range(3))
+def test_rules_take_packed_models(own):
+    drawn = np.random.default_rng(own).standard_normal((4, 777)).astype(np.float32)
+    members = packed(drawn)
+    members[0], members[own] = members[own], members[0]
+    plain, weights = [values_of(member) for member in members], np.full(3, 0.2, np.float32)
+    found = average("gm_clip", members[0], members[1:], weights)
+    expected = average("gm_clip", plain[0], plain[1:], weights)
+    assert found.value.tobytes() == expected.value.tobytes()
+    assert found.evidence == expected.evidence
+    alone = average("gm_clip", members[0], [], weights[:0]).value
+    assert alone.tobytes() == plain[0].tobytes()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_packed_model_that_is_not_finite_or_has_another_length_is_refused():
+    own, weights = np.zeros(5, np.float32), np.full(3, 0.2, np.float32)
+    infinite = Halves(np.full(5, 0x7F80, np.uint16))
+    neighbours = [infinite, Halves(np.zeros(6, np.uint16)), Halves(np.zeros(5, np.uint16))]
+    found = average("gm_clip", own, neighbours, weights)
+    assert [str(entry.verdict) for entry in found.evidence] == ["refused", "refused", "kept"]
+    with pytest.raises(NotFinite):
+        average("gm_clip", infinite, [own], weights[:1])
+
+
+@pytest.mark.parametrize("scales", [1, 3])
+def test_scales_that_are_not_one_for_each_part_are_refused(scales):
+    with pytest.raises(WrongShape):
+        Scaled(np.zeros(BLOCK + 1, np.int8), np.zeros(scales, np.float32), BLOCK)
+
+
+def test_what_no_compiled_loop_could_read_is_no_packed_model():
+    with pytest.raises(WrongType):
+        Halves(np.zeros(5, np.int16))
+    with pytest.raises(WrongShape):
+        Halves(np.zeros(10, np.uint16)[::2])
 
 
 def test_ranges_of_segments_can_be_done_apart():

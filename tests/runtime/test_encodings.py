@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors import deserialize
 
-from p2pfl.averaging import average
+from p2pfl.averaging import Halves, Scaled, average, values_of
 from p2pfl.core.encoding import SCALED_TOGETHER, Encoding, blob_size_bytes, header_of
-from p2pfl.runtime.averaging_job import mix, verified_vector
+from p2pfl.runtime.averaging_job import mix, verified_model
 from p2pfl.runtime.blobs import BlobStore, vector_of
 from p2pfl.runtime.errors import BlobError, NotAVector, NotFinite
 from p2pfl.runtime.vector_files import Layout, layout_of
@@ -87,16 +87,32 @@ def test_a_step_smaller_than_the_last_digit_is_taken_on_average(
 
 @pytest.mark.parametrize("encoding", SMALL)
 def test_everybody_averages_what_the_sender_averages(store: BlobStore, encoding: Encoding) -> None:
-    d = 2_000_003  # large enough to be decoded from a map
+    d = 4_200_003  # large enough to be averaged from a map
     generator = np.random.default_rng(5)
     vectors = [generator.standard_normal(d).astype(np.float32) for _ in range(3)]
     digests = [store.write_vector(vector, encoding, os.urandom)[0] for vector in vectors]
-    decoded = [verified_vector(store, digest, d) for digest in digests]
+    models = [verified_model(store, digest, d) for digest in digests]
+    assert {type(model) for model in models} == {Halves if encoding == "bf16" else Scaled}
+    decoded = [store.read_vector(digest, d) for digest in digests]
+    for model, values in zip(models, decoded, strict=True):
+        assert values_of(model).tobytes() == values.tobytes()
     weights = np.array([0.25, 0.25], dtype=np.float32)
     expected = average("mean", decoded[0], decoded[1:], weights).value
     inputs = [(digest, 250_000) for digest in digests[1:]]
     again = BlobStore(store.directory)  # an auditor's: it has verified nothing yet
     assert mix(again, "mean", {}, digests[0], inputs, d).value.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(("scale", "whole"), [(np.nan, 1), (-1.0, 1), (1.0, -128)])
+def test_an_int8_file_that_nobody_writes_is_no_model_to_average(
+    store: BlobStore, scale: float, whole: int
+) -> None:
+    d = 4_200_000
+    scales, values = np.ones(-(-d // SCALED_TOGETHER), "<f4"), np.ones(d, np.int8)
+    scales[-1], values[-1] = scale, whole
+    digest = store.put_bytes(_file("int8", d, scales.tobytes() + values.tobytes()))
+    with pytest.raises((NotFinite, NotAVector)):
+        verified_model(store, digest, d)
 
 
 def _file(encoding: Encoding, d: int, body: bytes) -> bytes:
