@@ -78,7 +78,7 @@ class Spool:
         self.have_bytes += len(view)
 
     def finish(self) -> None:
-        """Verify the digest, make the file durable and give it its name.
+        """Verify the digest and give the file its name. It is not synced: see `Transport.fetch`.
 
         Raises DigestMismatch and deletes the part; OSError.
         """
@@ -88,14 +88,8 @@ class Spool:
                 f"expected {self.digest.hex()[:16]} of {self.size_bytes} bytes, "
                 f"got {self._hash.hexdigest()[:16]} of {self.have_bytes}"
             )
-        os.fsync(self._file)
         self.close()
         os.replace(self.part, self.into)
-        directory = os.open(self.into.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
     def close(self) -> None:
         """Let go of the part and leave it for the next try."""

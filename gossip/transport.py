@@ -91,7 +91,8 @@ class Transport(Protocol):
     ) -> None:
         """Download a blob to the file `into`, verified: exactly `size_bytes` with this SHA-256.
 
-        into: appears complete or not at all; a partial transfer beside it is resumed.
+        into: appears complete or not at all; a partial transfer beside it is resumed. After a power
+        cut it may be damaged: who needs it to last syncs it.
         progress: called with the bytes had so far.
         Raises FetchFailed (one subclass per cause), Unreachable, TransportStopped.
         """

@@ -202,6 +202,20 @@ class BlobStore:
         while len(self._sound) > SOUND_MAX:
             del self._sound[next(iter(self._sound))]
 
+    def sync(self, digest: bytes) -> None:
+        """Have the disk keep a file that was put here without; one that is gone is not missed.
+
+        Raises OSError."""
+        try:
+            file = os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+        sync_directory(self.directory)
+
     def let_go(self, digest: bytes) -> None:
         """Nobody will read the file soon: its memory is for the next one. On disk it stays."""
         self._passed.add(self.path(digest))

@@ -1,14 +1,17 @@
 """Models of other sites: taken from a message, or fetched, checked, and filed.
 
 What a neighbour announces decides which file is asked for, never which of ours is removed: a file
-that was here before stays, whatever a message claims about it."""
+that was here before stays, whatever a message claims about it.
+
+The disk gets a model while others arrive or are averaged; `settled` waits for it, before anything
+goes on record that was made of it. After a power cut in between, its digest shows the damage."""
 
 import asyncio
 import contextlib
 import hashlib
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,7 +24,7 @@ from p2pfl.core import events as ev
 from p2pfl.core.names import ModelHash, StudyId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.errors import BlobDamaged, BlobError, NotFinite, OutsideRange
-from p2pfl.runtime.home import Home, sync_directory
+from p2pfl.runtime.home import Home
 from p2pfl.runtime.keeping import Keep, NoRoom, require_room_for
 from p2pfl.runtime.vector_files import Layout, VectorFile
 
@@ -66,6 +69,7 @@ class ModelJobs:
         self._show = show
         self._transfers: list[Transfer] = []
         self._wanted: set[tuple[StudyId, ModelHash]] = set()
+        self._settling: dict[ModelHash, asyncio.Task[None]] = {}
 
     def transfers(self) -> tuple[Transfer, ...]:
         """What is being fetched now."""
@@ -115,6 +119,7 @@ class ModelJobs:
                     with contextlib.suppress(TransportError, BlobError, OSError):
                         sound = Sound(Layout("float32", effect.parameters))
                         await self._fetch(effect.study, site, effect.model, sound)
+                        await self.settled((effect.model,))
                         self._submit(ev.ModelReady(effect.study, effect.model))
                         return
                 await asyncio.sleep(wait_s)
@@ -127,6 +132,32 @@ class ModelJobs:
         wanted = effect.manifest.study.initial_model
         if hashlib.sha256(effect.initial).digest() == wanted and not self._blobs.has(wanted):
             self._blobs.put_bytes(effect.initial)
+
+    async def settled(self, models: Iterable[ModelHash]) -> None:
+        """Return once the disk keeps those of the models that were fetched. Raises OSError."""
+        for model in models:
+            syncing = self._settling.get(model)
+            if syncing is not None:
+                await asyncio.wait({syncing})
+                self._settling.pop(model, None)
+                syncing.result()
+
+    async def stop(self) -> None:
+        """Wait for the disk."""
+        await asyncio.gather(*self._settling.values(), return_exceptions=True)
+
+    def _settle(self, model: ModelHash) -> None:
+        syncing = self._settling.get(model)
+        if syncing is not None and not syncing.done():
+            return
+        job = asyncio.to_thread(self._blobs.sync, model)
+        syncing = self._settling[model] = asyncio.get_running_loop().create_task(job)
+        syncing.add_done_callback(lambda task: self._forget_settled(model, task))
+
+    def _forget_settled(self, model: ModelHash, task: asyncio.Task[None]) -> None:
+        # What failed stays, for whoever needs that model.
+        if self._settling.get(model) is task and not task.cancelled() and not task.exception():
+            del self._settling[model]
 
     def forget_parts(self, study: StudyId) -> None:
         """Nothing of this study will be resumed any more."""
@@ -141,6 +172,7 @@ class ModelJobs:
         if self._blobs.has(model):
             try:
                 await asyncio.to_thread(self._require_stored, model, sound)
+                self._settle(model)
                 return
             except BlobDamaged:  # by our own disk: have it once more
                 pass
@@ -158,6 +190,7 @@ class ModelJobs:
         finally:
             self._transfers.remove(transfer)
         await asyncio.to_thread(self._take_in, into, model, sound)
+        self._settle(model)
 
     def _make_room(self, size_bytes: int) -> None:
         """On disk and in memory. Raises NoRoom, OSError."""
@@ -177,7 +210,6 @@ class ModelJobs:
             into.replace(self._blobs.path(model))
         finally:
             into.unlink(missing_ok=True)
-        sync_directory(self._blobs.directory)
         self._blobs.vouch(model)
 
 

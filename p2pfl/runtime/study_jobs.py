@@ -116,7 +116,7 @@ class StudyJobs:
     async def stop(self) -> None:
         """Forget every job and kill every training process."""
         await self._cancel(list(self._tasks))
-        await self._training.kill_all()
+        await asyncio.gather(self._training.kill_all(), self._models.stop())
 
     # -- plumbing --------------------------------------------------------------------------------
 
@@ -190,6 +190,7 @@ class StudyJobs:
         try:
             effect, step = await self._guarded(effect)
             mixed, model = await asyncio.to_thread(self._mix, effect)
+            await self._models.settled(given.model for given in effect.inputs)
         except (BlobError, AveragingError) as error:
             self._submit(ev.AveragingFailed(effect.study, effect.round, str(error)))
             return

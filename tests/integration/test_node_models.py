@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -59,11 +61,13 @@ class Shelf:
 class Desk:
     """Model jobs in a folder of their own."""
 
-    def __init__(self, folder: Path, keep: Keep = EVERYTHING) -> None:
+    def __init__(
+        self, folder: Path, keep: Keep = EVERYTHING, blobs: type[BlobStore] = BlobStore
+    ) -> None:
         home = Home(folder)
         self.notices: list[fx.Notice] = []
         home.blobs.mkdir()
-        self.blobs, self.shelf, self.events = BlobStore(home.blobs), Shelf(), list[ev.Event]()
+        self.blobs, self.shelf, self.events = blobs(home.blobs), Shelf(), list[ev.Event]()
         self.jobs = ModelJobs(
             home=home,
             blobs=self.blobs,
@@ -102,6 +106,51 @@ async def test_a_fetched_update_is_filed_and_nothing_else_stays(desk: Desk, tmp_
     assert isinstance(await desk.obtain(data), ev.Obtained)
     assert desk.blobs.read_bytes(digest_of(data)) == data
     assert not [path for path in (tmp_path / "incoming").rglob("*") if path.is_file()]
+
+
+class Disk(BlobStore):
+    """A store whose disk takes as long as it is held, and fails where it is broken."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.held, self.is_broken = threading.Event(), False
+        self.held.set()
+
+    def sync(self, digest: bytes) -> None:
+        self.held.wait()
+        if self.is_broken:
+            raise OSError(errno.EIO, "the disk is broken")
+        super().sync(digest)
+
+
+async def test_an_update_is_told_of_before_the_disk_keeps_it_and_awaited_when_it_is_needed(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path, blobs=Disk)
+    assert isinstance(desk.blobs, Disk)
+    desk.blobs.held.clear()
+    data = model_of(1.0)
+    assert isinstance(await desk.obtain(data), ev.Obtained)
+    needed = asyncio.create_task(desk.jobs.settled([ModelHash(digest_of(data))]))
+    other = ModelHash(digest_of(b"never fetched"))
+    await desk.jobs.settled([other])
+    assert not needed.done()
+    desk.blobs.held.set()
+    await needed
+
+
+async def test_what_the_disk_refuses_to_keep_is_told_to_whoever_needs_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, blobs=Disk)
+    assert isinstance(desk.blobs, Disk)
+    desk.blobs.is_broken = True
+    data = model_of(1.0)
+    assert isinstance(await desk.obtain(data), ev.Obtained)
+    with pytest.raises(OSError, match="the disk is broken"):
+        await desk.jobs.settled([ModelHash(digest_of(data))])
+    desk.blobs.is_broken = False
+    assert isinstance(await desk.obtain(data), ev.Obtained)  # found on disk, and synced again
+    await desk.jobs.settled([ModelHash(digest_of(data))])
+    await desk.jobs.stop()
 
 
 @pytest.mark.parametrize("is_inline", [True, False])
