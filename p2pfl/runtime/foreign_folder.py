@@ -1,4 +1,4 @@
-"""Removing a folder whose content a stranger arranged, to the last file.
+"""Folders whose content a stranger arranges, and their removal, to the last file.
 
 Folders may be nested deeper than a path or Python's stack reaches, or closed to whoever owns them:
 what removes a tree by walking down into it fails there, and the disk stays full. Asked only once
@@ -11,13 +11,50 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import stat
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
+_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 _OWN: Final = 0o700
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A new folder of one's own, removed in the end, also where a person or the system ends this
+    process meanwhile: copies of patients' images may lie in it."""
+    with _ended_in_order():
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
+        try:
+            yield folder
+        finally:
+            remove_folder(folder)
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """A request to end, or a terminal that is closed, first ends what is under way."""
+    if threading.current_thread() is not threading.main_thread():  # it gets no signals
+        yield
+        return
+
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    # Whoever handles or ignores one, like a node or `nohup`, goes on to.
+    default = [one for one in _ENDING if signal.getsignal(one) is signal.SIG_DFL]
+    for one in default:
+        signal.signal(one, end)
+    try:
+        yield
+    finally:
+        for one in default:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def remove_folder(folder: Path) -> None:

@@ -146,12 +146,11 @@ def read_policy(path: Path) -> tuple[Policy, bytes]:
         ) from error
 
 
-def allowance_asked(home: Home) -> Allowance:
-    """What this site's policy lets training use up, or the default without a policy."""
-    try:
-        return read_policy(home.policy)[0].allowance
-    except OperatorError:
-        return Allowance()
+def allowance_of(home: Home) -> Allowance:
+    """What foreign code may use up in a command at this site; the default without a policy.
+
+    Raises OperatorError for a policy that says something else than it means."""
+    return read_policy(home.policy)[0].allowance if home.policy.exists() else Allowance()
 
 
 def _policy(table: Table) -> Policy:

@@ -64,6 +64,19 @@ def test_training_in_a_container_escapes_nowhere(image: Containers) -> None:
     assert said == f"tried\n{user}\n", complained
 
 
+ADVISED = (
+    *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+    *("--read-only", "--tmpfs", "/tmp"),  # noqa: S108 - in the container
+)
+"""As docs/docker.md runs a hospital, and docker/compose.yml five."""
+
+
+def test_training_in_a_container_as_advised_escapes_nowhere(image: Containers) -> None:
+    user, level, _, said, complained = tried(image, *ADVISED)
+    assert (user != 0, level) == (True, "C")
+    assert said == f"tried\n{user}\n", complained
+
+
 def test_training_of_a_root_s_container_runs_as_another_user(image: Containers) -> None:
     user, level, _, said, complained = tried(image, "--user", "0")
     assert (user, level) == (0, "C")

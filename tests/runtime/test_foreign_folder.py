@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +68,31 @@ def test_where_there_is_nothing_nothing_happens(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "none")
     remove_folder(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
+
+
+WAITS = """
+import signal, sys
+from p2pfl.runtime.foreign_folder import temporary_folder
+with temporary_folder("p2pfl-plan-") as folder:
+    (folder / "image").write_bytes(b"x")
+    print("ready", flush=True)
+    while True:
+        signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_who_ends_a_command_leaves_nothing_of_its_patients(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-c", WAITS]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert list(tmp_path.glob("p2pfl-plan-*/image"))
+        process.send_signal(number)
+        assert process.wait(60) != 0
+    assert list(tmp_path.iterdir()) == []

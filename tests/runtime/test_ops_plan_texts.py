@@ -93,7 +93,7 @@ def test_what_takes_too_much_is_ended_and_the_limit_named(
     [
         ("asks for more memory than there is", "MemoryError"),
         ("complains with signs that a terminal obeys", "?[2J?]0;x?done"),
-        ("writes beside its folder", "PermissionError: [Errno 13]"),
+        ("writes beside its folder", "'../given/study.toml'"),
         ("starts a program", "PermissionError: [Errno 1]"),
     ],
 )

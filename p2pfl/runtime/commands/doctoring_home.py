@@ -22,6 +22,7 @@ from p2pfl.runtime.datasets import check_unchanged, data_key, local_datasets
 from p2pfl.runtime.errors import BlobError, OperatorError
 from p2pfl.runtime.home import Home, read_bounded
 from p2pfl.runtime.policy import CONFINEMENT_MIN, read_policy
+from p2pfl.runtime.training_usage import Allowance
 
 BLOBS_SAMPLED: Final = 32
 SAMPLED_BYTES_MAX: Final = 256 << 20
@@ -35,6 +36,14 @@ def level_asked(home: Home) -> str:
         return read_policy(home.policy)[0].confinement_min
     except OperatorError:
         return CONFINEMENT_MIN  # another check says what is wrong with the policy
+
+
+def allowance_asked(home: Home) -> Allowance:
+    """What this site's policy lets training use up, or the default without a policy."""
+    try:
+        return read_policy(home.policy)[0].allowance
+    except OperatorError:
+        return Allowance()
 
 
 def newest_entry_us(home: Home) -> int | None:

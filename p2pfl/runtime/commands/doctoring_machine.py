@@ -17,11 +17,12 @@ from typing import Final
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.clock import BEHIND_US_MAX, moment
 from p2pfl.runtime.commands.doctoring import Checks, fail, ok, warn
+from p2pfl.runtime.commands.doctoring_home import allowance_asked
 from p2pfl.runtime.confinement import landlock
 from p2pfl.runtime.confinement.probing import standing_here
 from p2pfl.runtime.confinement.terms import Level
 from p2pfl.runtime.home import Home
-from p2pfl.runtime.policy import CONFINEMENT_MIN, allowance_asked
+from p2pfl.runtime.policy import CONFINEMENT_MIN
 from p2pfl.runtime.training_usage import GIB, MEMORY_KEY, is_memory_seen
 from p2pfl.runtime.training_watch import bounds_here
 

@@ -27,7 +27,7 @@ from p2pfl.runtime.errors import EXIT_DATA, EXIT_REFUSED, EXIT_USAGE, OperatorEr
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.jsonable import Json
 from p2pfl.runtime.plan_code import check_startable, confinement_for_code
-from p2pfl.runtime.policy import allowance_asked
+from p2pfl.runtime.policy import allowance_of
 from p2pfl.runtime.table_rows import read_rows
 from p2pfl.runtime.training_answers import TrainingError
 
@@ -86,7 +86,7 @@ def ask_confined(
             work=work,
             deadline_s=DEADLINE_S,
             purpose=purpose,
-            allowance=allowance_asked(home),
+            allowance=allowance_of(home),
         )
         answer = answer_of(output_of(finished, purpose), purpose)
         return answer, _written(work / OUT)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +19,10 @@ from p2pfl.core.manifest_code import METRICS_MAX, TEXT_BYTES_MAX, text_problem
 from p2pfl.runtime.children import output_of, printable, run_module
 from p2pfl.runtime.confined_child import run_confined
 from p2pfl.runtime.errors import EXIT_DATA, OperatorError, RuntimeFault
-from p2pfl.runtime.foreign_folder import remove_folder
+from p2pfl.runtime.foreign_folder import temporary_folder
 from p2pfl.runtime.home import Home, read_bounded
 from p2pfl.runtime.jsonable import Json, from_json
-from p2pfl.runtime.policy import allowance_asked
+from p2pfl.runtime.policy import allowance_of
 
 READ_S: Final = 30.0
 TRIED_S: Final = 180.0
@@ -107,15 +106,12 @@ def require_readable(text: str) -> CodeReport:
 @contextmanager
 def confined_folders(manifest: Manifest) -> Iterator[tuple[Path, Path]]:
     """A folder with `study.toml` to be read, and an empty one to work in; both go in the end."""
-    directory = Path(tempfile.mkdtemp(prefix="p2pfl-plan-"))
-    try:
+    with temporary_folder("p2pfl-plan-") as directory:
         given, work = directory / "given", directory / "work"
         given.mkdir(mode=0o700)
         work.mkdir(mode=0o700)
         (given / "study.toml").write_bytes(manifest.raw)
         yield given, work
-    finally:
-        remove_folder(directory)
 
 
 def try_text(home: Home, manifest: Manifest) -> Tried:
@@ -131,7 +127,7 @@ def try_text(home: Home, manifest: Manifest) -> Tried:
             work=work,
             deadline_s=TRIED_S,
             purpose=purpose,
-            allowance=allowance_asked(home),
+            allowance=allowance_of(home),
         )
     if finished.code != 0:
         complaint = finished.complaint.rstrip(".")

@@ -27,7 +27,7 @@ from p2pfl.runtime.encoding import Rounding
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_UNAVAILABLE, BlobError, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.plan_code import versions_here
-from p2pfl.runtime.policy import allowance_asked
+from p2pfl.runtime.policy import allowance_of
 from p2pfl.runtime.training_jobs import opened_update
 from p2pfl.runtime.vector_files import Layout
 
@@ -112,7 +112,7 @@ def try_bundle(home: Home, manifest: Manifest) -> BundleTried:
             work=work,
             deadline_s=TRIED_S,
             purpose=_PURPOSE,
-            allowance=allowance_asked(home),
+            allowance=allowance_of(home),
         )
         answer = answer_of(output_of(finished, _PURPOSE), _PURPOSE)
         parameters, metrics, unit = _told(answer)

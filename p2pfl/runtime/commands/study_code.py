@@ -29,7 +29,7 @@ from p2pfl.runtime.encoding import Rounding
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_UNAVAILABLE, BlobError, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.plan_code import versions_here
-from p2pfl.runtime.policy import allowance_asked
+from p2pfl.runtime.policy import allowance_of
 from p2pfl.runtime.training_jobs import opened_update
 from p2pfl.runtime.vector_files import Layout
 
@@ -99,7 +99,7 @@ def make_coded_model(home: Home, manifest: Manifest) -> tuple[Digest, int]:
             work=work,
             deadline_s=INITIAL_S,
             purpose=purpose,
-            allowance=allowance_asked(home),
+            allowance=allowance_of(home),
         )
         parameters = answer_of(output_of(finished, purpose), purpose).get("parameters")
         if type(parameters) is not int or not 1 <= parameters <= 500_000_000:

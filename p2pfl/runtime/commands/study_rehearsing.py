@@ -34,7 +34,7 @@ from p2pfl.runtime.errors import (
 )
 from p2pfl.runtime.home import Home, read_bounded
 from p2pfl.runtime.jsonable import NotThisShape, from_json
-from p2pfl.runtime.policy import allowance_asked
+from p2pfl.runtime.policy import allowance_of
 
 DEADLINE_S = 900.0
 _MODULE = "p2pfl.learning.rehearsal"
@@ -258,7 +258,7 @@ def _rehearse(
                 work=work,
                 deadline_s=DEADLINE_S,
                 purpose=purpose,
-                allowance=allowance_asked(home),
+                allowance=allowance_of(home),
             )
     try:
         tried = from_json(Tried, answer_of(output_of(finished, purpose), purpose))
