@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(f"      homes, logs and consoles: {folder}")
     if asked.json is not None:
         options = {"seed": asked.seed, "nodes": asked.nodes, "minutes": asked.minutes}
-        write_json(asked.json, findings, course, planned, **options, left_out=sentences)
+        nodes = stage.nodes
+        write_json(asked.json, findings, course, planned, nodes, **options, left_out=sentences)
     return 1 if any(finding.wrong for finding in findings) else 0
 
 

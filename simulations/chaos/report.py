@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from simulations.chaos.judging import Finding
+from simulations.chaos.node import Life, Node
 from simulations.chaos.plan import Planned, words
 from simulations.chaos.run import Course
 
@@ -42,9 +43,10 @@ def write_json(
     findings: Sequence[Finding],
     course: Course,
     planned: Sequence[Planned],
+    nodes: Sequence[Node],
     **run: object,
 ) -> None:
-    """Everything the table says, the plan, and how busy the machine was."""
+    """Everything the table says, the plan, each node's memory, and how busy the machine was."""
     result = {
         **run,
         "load": os.getloadavg(),
@@ -53,5 +55,12 @@ def write_json(
         ],
         "findings": [asdict(finding) for finding in findings],
         "course": asdict(course),
+        "memory": {node.name: [_memory(life) for life in node.lives] for node in nodes},
     }
     path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _memory(life: Life) -> dict[str, object]:
+    """One life of a process: (second, resident MB), as often as it was looked at."""
+    samples = [(round(one.at_s, 1), round(one.resident_mb, 1)) for one in life.samples]
+    return {"started_s": life.started_s, "ended": life.ended, "resident_mb": samples}
