@@ -43,7 +43,7 @@ def write_json(
     findings: Sequence[Finding],
     course: Course,
     planned: Sequence[Planned],
-    nodes: Sequence[Node],
+    homes: Sequence[Node],
     **run: object,
 ) -> None:
     """Everything the table says, the plan, each node's memory, and how busy the machine was."""
@@ -55,7 +55,7 @@ def write_json(
         ],
         "findings": [asdict(finding) for finding in findings],
         "course": asdict(course),
-        "memory": {node.name: [_memory(life) for life in node.lives] for node in nodes},
+        "memory": {node.name: [_memory(life) for life in node.lives] for node in homes},
     }
     path.write_text(json.dumps(result, indent=1) + "\n")
 
