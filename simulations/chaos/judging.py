@@ -160,11 +160,13 @@ def _audits(sites: Sequence[Site]) -> Finding:
 def _blobs(sites: Sequence[Site]) -> Finding:
     """Each is what its name says, and named by the own ledger.
 
-    An update that came when its round was over is named by its sender's ledger alone: shown."""
-    wrong, count, size, late = [], 0, 0, 0
+    An update that came when its round was over is named by its sender's ledger alone: shown. So is
+    an own model whose entry a kill came before, one a kill: the node removes it after a month."""
+    wrong, count, size, late, cut = [], 0, 0, 0, 0
     known = {site.name: frozenset(_digests(site)) for site in sites}
     anybodys = frozenset().union(*known.values())
     for site in sites:
+        unnamed = []
         for path in sorted(site.node.home.blobs.iterdir()):
             count, size = count + 1, size + path.stat().st_size
             if hashlib.sha256(path.read_bytes()).hexdigest() != path.name:
@@ -172,8 +174,14 @@ def _blobs(sites: Sequence[Site]) -> Finding:
             elif (digest := bytes.fromhex(path.name)) not in known[site.name]:
                 late += 1
                 if digest not in anybodys:
-                    wrong.append(f"{site.name}: blobs/{path.name[:12]} is in nobody's ledger")
-    shown = f"{count} files, {size / 1e6:.1f} MB; {late} came too late for their round"
+                    unnamed.append(f"{site.name}: blobs/{path.name[:12]} is in nobody's ledger")
+        if len(unnamed) > sum(life.ended == "killed" for life in site.node.lives):
+            wrong += unnamed
+        else:
+            cut += len(unnamed)
+    shown = f"{count} files, {size / 1e6:.1f} MB; {late - cut} came too late for their round"
+    if cut:
+        shown += f", {cut} cut off by a kill"
     return Finding("blobs whole and on record", shown, tuple(wrong))
 
 
