@@ -42,7 +42,7 @@ ENTRIES_BYTES_MAX = 48 * 1024
 FORK_PART_BYTES_MAX = 56 * 1024
 FORK_PARTS_MAX = 3
 """Two entries of the largest size and what surrounds them: the largest proof of a fork."""
-LINEAGE_ENTRIES_MAX = 32
+LINEAGE_ENTRIES_MAX = 64
 LINEAGE_BYTES_MAX = 48 * 1024
 """A log's genesis entry and those that changed its keys, together."""
 

@@ -7,6 +7,7 @@ from ledger.log import (
     Checkpoint,
     Draft,
     Entry,
+    KnownWitness,
     LogId,
     LogIdentity,
     Signer,
@@ -27,7 +28,13 @@ from ledger.log.forks import (
 from ledger.log.genesis import genesis_draft, identity_from_body
 from ledger.log.mirror_errors import MirrorMismatch, RotationRefused
 from ledger.log.notes import note_text, stated_in
-from ledger.log.own_kinds import KEY_COMPROMISED, KEY_ROTATED, rotated, rotation_draft
+from ledger.log.own_kinds import (
+    KEY_COMPROMISED,
+    KEY_ROTATED,
+    rotated,
+    rotation_draft,
+    witness_changed,
+)
 from ledger.log.tree import Frontier, prove_consistency, root_at
 from ledger.log.witness import Request
 from ledger.log.witness_store import Cosignature, EntryForm, MirroredEntry, OwnHead
@@ -106,6 +113,7 @@ class MemoryLedger:
             )
             self._grow(entry)
             self.entries.append(entry)
+            self.identity = witness_changed(self.identity, entry)
         return tuple(self.entries[first:])
 
     def cut(self, size: int) -> None:
@@ -150,7 +158,8 @@ class MemoryView:
 
     def lineage(self) -> tuple[bytes, ...]:
         """The genesis entry and those that changed the keys, if any did."""
-        if len(self._ledger.identity.keys) == 1:
+        identity = self._ledger.identity
+        if len(identity.keys) == len(identity.witnesses) == 1:
             return ()
         entries = self._ledger.entries
         changes = (KEY_ROTATED, KEY_COMPROMISED)
@@ -204,7 +213,12 @@ class MemoryBook:
         """Whom we witness."""
         self._keys = dict(keys)
 
-    def set_witnesses(self, keys: Iterable[VerifierKey], bad_max: int = 0) -> None:
+    def set_witnesses(
+        self,
+        keys: Iterable[VerifierKey],
+        bad_max: int = 0,
+        earlier: Iterable[KnownWitness] = (),
+    ) -> None:
         """Whose cosignatures are kept: here only the own ones."""
         self._witnesses = tuple(keys)
 

@@ -11,7 +11,15 @@ from ledger.log.entries import Digest, Draft, Entry, parse_entry, verify_entry
 from ledger.log.errors import ExitCode, LedgerError, worst_of
 from ledger.log.findings import Finding, FindingCode, SigCheck, Verification
 from ledger.log.forks import ForkKind, ForkProof, ForkVerdict, check_fork, decode_fork, encode_fork
-from ledger.log.identity import LogId, LogIdentity, LogKey, Previous, log_id_of, origin_of
+from ledger.log.identity import (
+    LogId,
+    LogIdentity,
+    LogKey,
+    Previous,
+    WitnessKey,
+    log_id_of,
+    origin_of,
+)
 from ledger.log.notes import Checkpoint, KeyType, Note, VerifierKey, cosign, note_sign, note_verify
 from ledger.log.own_kinds import (
     Compromised,
@@ -19,6 +27,7 @@ from ledger.log.own_kinds import (
     compromise_draft,
     follow,
     fork_draft,
+    identity_from,
     redaction_draft,
     sign_rotation,
 )
@@ -36,6 +45,7 @@ from ledger.log.witness import (
     quorum,
     witnesses_of,
 )
+from ledger.log.witness_keys import KnownWitness, KnownWitnesses, known_under
 from ledger.log.witness_store import EntryForm, HeldHead, MirroredEntry, WitnessDatabase
 from ledger.log.writer import Committed, DraftSecret, Log, Repair
 
@@ -58,6 +68,8 @@ __all__ = [
     "Frozen",
     "HeldHead",
     "KeyType",
+    "KnownWitness",
+    "KnownWitnesses",
     "LedgerError",
     "Log",
     "LogId",
@@ -79,6 +91,7 @@ __all__ = [
     "VerifierKey",
     "Witness",
     "WitnessDatabase",
+    "WitnessKey",
     "WitnessPolicy",
     "WitnessStore",
     "admit_public_key",
@@ -92,7 +105,9 @@ __all__ = [
     "encode_fork",
     "follow",
     "fork_draft",
+    "identity_from",
     "is_witnessed",
+    "known_under",
     "log_id_of",
     "note_sign",
     "note_verify",

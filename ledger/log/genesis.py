@@ -26,6 +26,7 @@ from ledger.log.identity import (
     LogId,
     LogIdentity,
     Previous,
+    WitnessKey,
     log_id_of,
     log_key_of,
     origin_of,
@@ -105,7 +106,8 @@ def identity_from_body(body: Mapping[str, Value]) -> LogIdentity:
     origin = origin_of(deployment, log_id)
     keys = (log_key_of(origin, log_pk, 0),)
     previous = _previous_from(body, log_id)
-    return LogIdentity(log_id, origin, deployment, identity_pk, witness_pk, nonce, keys, previous)
+    witnesses = (WitnessKey(witness_pk),)
+    return LogIdentity(log_id, origin, deployment, identity_pk, witnesses, nonce, keys, previous)
 
 
 def _previous_from(body: Mapping[str, Value], log_id: LogId) -> Previous | None:

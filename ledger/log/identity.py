@@ -1,6 +1,7 @@
 """Whose log it is: its name, the keys it was founded with, and the log keys it had since.
 
-Responsible for: the names of a log, and which key signs which entry and head.
+Responsible for: the names of a log, which key signs which entry and head, and with which keys its
+site cosigned other logs' heads.
 Must not know: how an entry is encoded or stored.
 
 Entry `n` is signed by the key in force at `n`; so is the head of size `n`. A `key.rotated` entry
@@ -12,11 +13,13 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import NewType
 
+from ledger.log.dm1 import INT_MAX
 from ledger.log.errors import GenesisInvalid
 from ledger.log.notes import KeyType, VerifierKey, key_id_of
 
 LogId = NewType("LogId", bytes)
 
+FOREVER_US = INT_MAX
 _is_deployment = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII).fullmatch
 
 
@@ -27,6 +30,19 @@ class LogKey:
     first_seq: int
     public_key: bytes
     key_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessKey:
+    """A key with which the log's site cosigns other logs' heads.
+
+    until_us: a cosignature that states this time or a later one (µs UTC) does not count: the key
+    was replaced then, or others may have had it. is_disowned: others may have had it.
+    """
+
+    public_key: bytes
+    until_us: int = FOREVER_US
+    is_disowned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +60,21 @@ class Previous:
 
 @dataclass(frozen=True, slots=True)
 class LogIdentity:
-    """Whose log it is, as bound by its genesis entry, and its log keys, oldest first."""
+    """Whose log it is, as bound by its genesis entry; its log and witness keys, oldest first."""
 
     log_id: LogId
     origin: str
     deployment: str
     identity_pk: bytes
-    witness_pk: bytes
+    witnesses: tuple[WitnessKey, ...]
     nonce: bytes
     keys: tuple[LogKey, ...]
     previous: Previous | None
+
+    @property
+    def witness_pk(self) -> bytes:
+        """The witness key in force now."""
+        return self.witnesses[-1].public_key
 
     @property
     def log_pk(self) -> bytes:
@@ -84,6 +105,24 @@ class LogIdentity:
     def with_key(self, public_key: bytes, first_seq: int) -> "LogIdentity":
         """The same log once `public_key` signs its entries from `first_seq` on."""
         return replace(self, keys=(*self.keys, log_key_of(self.origin, public_key, first_seq)))
+
+    def with_witness(self, public_key: bytes, since_us: int) -> "LogIdentity":
+        """The same log once its site cosigns under `public_key`; the key before ends then."""
+        *earlier, last = self.witnesses
+        ended = replace(last, until_us=min(last.until_us, since_us))
+        return replace(self, witnesses=(*earlier, ended, WitnessKey(public_key)))
+
+    def without_witness(self, public_key: bytes, since_us: int) -> "LogIdentity":
+        """The same log once others may have had this witness key since then."""
+        return replace(
+            self,
+            witnesses=tuple(
+                WitnessKey(public_key, min(known.until_us, since_us), True)
+                if known.public_key == public_key
+                else known
+                for known in self.witnesses
+            ),
+        )
 
 
 def log_key_of(origin: str, public_key: bytes, first_seq: int) -> LogKey:

@@ -32,6 +32,13 @@ class KeyDisowned(MirrorError):
     )
 
 
+class WitnessKeyEnded(MirrorError):
+    rule = (
+        "two cosignatures accuse a witness unless their key was disowned, or replaced before the "
+        "time that one of them states"
+    )
+
+
 class RotationRefused(MirrorError):
     rule = "a log's keys follow from its own genesis, `key.rotated` and `key.compromised` entries"
 

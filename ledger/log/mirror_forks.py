@@ -94,7 +94,7 @@ class MirrorForks:
         data = encode_fork(proof)
         with self._tables.transaction():
             if verdict.witness is not None:
-                if verdict.witness in self.accused():
+                if verdict.witness.name in {key.name for key in self.accused()}:
                     return False
             elif len(self._of(log)) >= per_log_max:
                 return False

@@ -17,7 +17,6 @@ from ledger.log.fork_proofs import (
     HeadsOfOneSize,
     HeadsThatDisagree,
 )
-from ledger.log.genesis import parse_genesis
 from ledger.log.identity import LogId
 from ledger.log.mirror_errors import (
     HeadImpossible,
@@ -39,11 +38,11 @@ from ledger.log.notes import (
     Checkpoint,
     NoteSignature,
     VerifierKey,
-    cosignatures_of,
     note_verify,
     signature_lines,
 )
 from ledger.log.tree import EMPTY_ROOT, HASH_BYTES, roots_of_path
+from ledger.log.witness_keys import KnownWitnesses
 
 _US_PER_S = 1_000_000
 
@@ -60,7 +59,7 @@ class MirrorHistory:
         self._keys = keys
         self._forks = forks
         self._limits = limits
-        self.witnesses: tuple[VerifierKey, ...] = ()
+        self.witnesses = KnownWitnesses()
         self.bad_max = 0
         """How many of them may lie at once."""
 
@@ -86,8 +85,8 @@ class MirrorHistory:
         in_force = self._keys.key_at(number, head.size)
         signatures = {signature.key: signature.line for signature in verified.signatures}
         key = in_force if in_force in signatures else verified.signatures[0].key
-        lines = cosignatures_of(head.text, signature_lines(note), *self.witnesses)
-        return HeardHead(head, key, signatures[key], tuple(lines))
+        lines = self.witnesses.heard(head.text, signature_lines(note))
+        return HeardHead(head, key, signatures[key], lines)
 
     def take(self, log_id: LogId, heard: HeardHead, now_us: int) -> ForkProof | None:
         """Compare a head with what is held, then keep it; a new proof if they contradict.
@@ -111,10 +110,11 @@ class MirrorHistory:
         return proof
 
     def check_believed(self, number: int, proof: ForkProof) -> None:
-        """Raises KeyDisowned if a side of `proof` may be the work of whoever stole the key."""
+        """Raises KeyDisowned if a side of `proof` may be the work of whoever stole the log's key,
+        ForkOfStranger or WitnessKeyEnded if no witness has to answer for a K4."""
         match proof:
             case CosignaturesThatDisagree():
-                return
+                self.witnesses.check_accusation(proof)
             case EntriesOfOneNumber(keys, first, second):
                 signers = {split_raw(first)[1], split_raw(second)[1]}
                 for key in [key for key in keys if key.key_id in signers]:
@@ -122,8 +122,8 @@ class MirrorHistory:
             case HeadsOfOneSize(keys, first, second) | HeadsThatDisagree(keys, first, second):
                 for note in (first, second):
                     verified = note_verify(note, *keys)
-                    lines = cosignatures_of(verified.text, signature_lines(note), *self.witnesses)
-                    self._check_owned(number, verified.signatures[0].key, tuple(lines))
+                    lines = self.witnesses.heard(verified.text, signature_lines(note))
+                    self._check_owned(number, verified.signatures[0].key, lines)
             case _:
                 assert_never(proof)
 
@@ -138,21 +138,24 @@ class MirrorHistory:
         since_us = self._keys.disowned(number).get(key.public_key)
         if since_us is None:
             return
-        own_pk = parse_genesis(self._keys.lineage(number)[0]).witness_pk
-        accused = self._forks.accused()
+        owner = self._keys.identity(number)
+        assert owner is not None, "a key was disowned by entries that are held"
+        own = {known.public_key for known in owner.witnesses}
+        accused = {key.name for key in self._forks.accused()}
+        # By name: a witness that replaced its key is still one.
         early = {
-            line.key
+            line.key.name
             for line in cosignatures
             if (line.time_s or 0) * _US_PER_S < since_us
-            and line.key.public_key != own_pk
-            and line.key not in accused
+            and line.key.public_key not in own
+            and line.key.name not in accused
         }
         if len(early) <= self.bad_max:
             raise KeyDisowned(f"since {since_us} µs", actual=str(key))
 
     def _check_held(self, number: int, held: HeldHead) -> None:
         """As `_check_owned`, for a head that was kept before its key was disowned."""
-        lines = cosignatures_of(held.checkpoint.text, held.cosignatures, *self.witnesses)
+        lines = self.witnesses.held(held.checkpoint.text, held.cosignatures)
         self._check_owned(number, held.key, lines)
 
     def _contradicted(
@@ -180,7 +183,7 @@ class MirrorHistory:
     def _accuse_witnesses(
         self, number: int, held: HeldHead, heard: HeardHead, path: tuple[bytes, ...]
     ) -> None:
-        for proof in proofs_of_cosignatures(held, heard, path, self.witnesses):
+        for proof in proofs_of_cosignatures(held, heard, path, self.witnesses.accusable):
             self._forks.keep(number, proof, self._limits.forks_per_log_max)
 
     def _keep(self, number: int, proof: ForkProof, otherwise: bytes) -> bool:

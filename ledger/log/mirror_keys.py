@@ -15,10 +15,17 @@ from ledger.log.identity import LogId, LogIdentity
 from ledger.log.mirror_errors import LogUnknown, MirrorFull, RotationRefused
 from ledger.log.mirror_tables import MirrorTables, Row
 from ledger.log.notes import KeyType, VerifierKey
-from ledger.log.own_kinds import Compromised, compromised_by, is_log_rotation, rotated
+from ledger.log.own_kinds import (
+    Compromised,
+    changes_keys,
+    compromised_by,
+    follow,
+    identity_from,
+    is_log_rotation,
+)
 
 _KEYS_PER_LOG_MAX = 16
-_LINEAGE_ENTRIES_MAX = 2 * _KEYS_PER_LOG_MAX
+_LINEAGE_ENTRIES_MAX = 4 * _KEYS_PER_LOG_MAX
 
 
 class MirrorKeys:
@@ -119,9 +126,18 @@ class MirrorKeys:
     def told_lineage(self, number: int) -> tuple[bytes, ...]:
         """The genesis entry and everything held that changed the log's keys, by entry number."""
         lineage = self.lineage(number)
-        rows = self._tables.all("SELECT raw FROM disowned WHERE log = ?", number)
+        rows = self._tables.all(
+            """SELECT raw FROM disowned WHERE log = ?
+            UNION ALL SELECT raw FROM witness_change WHERE log = ?""",
+            number,
+            number,
+        )
         changes = [*lineage[1:], *(raw for (raw,) in rows)]
         return (*lineage[:1], *sorted(changes, key=lambda raw: parse_entry(raw).seq))
+
+    def identity(self, number: int) -> LogIdentity | None:
+        """The log's own, as far as its genesis entry and changes of keys are held."""
+        return identity_from(self.told_lineage(number))
 
     def in_force(self, number: int) -> tuple[tuple[int, VerifierKey], ...]:
         """(smallest size, key that signs heads from that size on), ascending."""
@@ -149,7 +165,8 @@ class MirrorKeys:
             proven = _proven(log_id, {parse_entry(raw).seq: raw for raw in held}, entries)
         except LedgerError as error:
             raise RotationRefused(str(error)) from error
-        if len(proven.identity.keys) > _KEYS_PER_LOG_MAX:
+        identity = proven.identity
+        if max(len(identity.keys), len(identity.witnesses)) > _KEYS_PER_LOG_MAX:
             raise MirrorFull("keys", expected=f"at most {_KEYS_PER_LOG_MAX}")
         if proven.entries == held:
             return False
@@ -176,16 +193,25 @@ class MirrorKeys:
                 disowned.since_us,
                 raw,
             )
+        for seq, raw in proven.witness_changes:
+            self._tables.write(
+                "INSERT OR REPLACE INTO witness_change(log, seq, raw) VALUES (?, ?, ?)",
+                number,
+                seq,
+                raw,
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class _Proven:
-    """What a log's own entries prove of its keys. rotations: by the key they put in force."""
+    """What a log's own entries prove of its keys. rotations: by the log key they put in force.
+    witness_changes: (entry number, raw) of those about keys with which its site cosigns."""
 
     identity: LogIdentity
     entries: tuple[bytes, ...]
     rotations: Mapping[bytes, bytes]
     disowned: tuple[tuple[Compromised, bytes], ...]
+    witness_changes: tuple[tuple[int, bytes], ...]
 
 
 def _proven(log_id: LogId, held: Mapping[int, bytes], told: Sequence[bytes]) -> _Proven:
@@ -205,14 +231,17 @@ def _proven(log_id: LogId, held: Mapping[int, bytes], told: Sequence[bytes]) -> 
     if identity.log_id != log_id:
         raise RotationRefused("the genesis entry", expected=log_id, actual=identity.log_id)
     rotations, disowned = dict[bytes, bytes](), list[tuple[Compromised, bytes]]()
+    witness_changes: list[tuple[int, bytes]] = []
     for raw in entries[1:]:
         entry = parse_entry(raw)
         verify_entry(entry, identity)
+        identity = follow(identity, entry)
+        if not changes_keys(identity, entry):
+            raise RotationRefused(f"entry {entry.seq} changes no key", actual=entry.kind)
         if is_log_rotation(entry.kind, entry.body):
-            identity = rotated(identity, entry.seq, entry.body)
             rotations[identity.log_pk] = raw
-        elif (lost := compromised_by(identity, entry)) and lost.public_key != identity.log_pk:
+        elif lost := compromised_by(identity, entry):
             disowned.append((lost, raw))
         else:
-            raise RotationRefused(f"entry {entry.seq} changes no key", actual=entry.kind)
-    return _Proven(identity, entries, rotations, tuple(disowned))
+            witness_changes.append((entry.seq, raw))
+    return _Proven(identity, entries, rotations, tuple(disowned), tuple(witness_changes))

@@ -54,10 +54,14 @@ _SCHEMA = (
         WITHOUT ROWID""",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
-# Log keys that their site declared stolen, with the entry that says so. A file of before lacks it.
+# A file of before lacks these two. Log keys that their site declared stolen, with the entry that
+# says so; entries by which a log's site replaced or disowned a key with which it cosigns.
 _DISOWNED = """CREATE TABLE IF NOT EXISTS disowned(
     log INTEGER NOT NULL, public_key BLOB NOT NULL, since_us INTEGER NOT NULL, raw BLOB NOT NULL,
     PRIMARY KEY(log, public_key)) WITHOUT ROWID"""
+_WITNESS_CHANGE = """CREATE TABLE IF NOT EXISTS witness_change(
+    log INTEGER NOT NULL, seq INTEGER NOT NULL, raw BLOB NOT NULL,
+    PRIMARY KEY(log, seq)) WITHOUT ROWID"""
 
 Row = tuple[Any, ...]
 
@@ -170,6 +174,7 @@ def _prepared(connection: sqlite3.Connection, uri: str) -> sqlite3.Connection:
     elif version != SCHEMA_VERSION:
         raise FormatUnknown(expected=SCHEMA_VERSION, actual=version)
     connection.execute(_DISOWNED)
+    connection.execute(_WITNESS_CHANGE)
     return _connect(f"{uri}?mode=ro")
 
 

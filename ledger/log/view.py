@@ -12,11 +12,12 @@ from ledger.log.commitments import Secret
 from ledger.log.database import Database, Row
 from ledger.log.entries import Entry, parse_entry, verify_link
 from ledger.log.errors import Corrupt, LedgerError, NoSuchEntry, ProofSizesWrong, SecretMissing
+from ledger.log.genesis import parse_genesis
 from ledger.log.heads_file import HeadRecord
 from ledger.log.identity import LogId, LogIdentity
 from ledger.log.notes import Checkpoint
 from ledger.log.opening import History, row_of
-from ledger.log.own_kinds import Frozen, compromised_by, is_log_rotation
+from ledger.log.own_kinds import Frozen, changes_keys, follow
 
 _ROWS_PER_READ = 256
 
@@ -102,17 +103,20 @@ class LogView:
         return next(self.entries(seq, seq + 1))
 
     def lineage(self) -> tuple[bytes, ...]:
-        """The raw genesis entry and those that changed the log's keys; none if it has its first.
+        """The raw genesis entry and those that changed the log's keys, or those with which its site
+        cosigns; none if it has its first ones.
 
         For whoever witnesses this log: see `WitnessDatabase.admit_lineage`. Raises: Corrupt.
         """
         identity = self._identity
-        if len(identity.keys) == 1:
+        if len(identity.keys) == len(identity.witnesses) == 1:
             return ()
         found = [self.entry(0)]
+        identity = parse_genesis(found[0].raw)
         for seq in sorted(self._own_seqs):
             entry = self.entry(seq)
-            if is_log_rotation(entry.kind, entry.body) or compromised_by(identity, entry):
+            identity = follow(identity, entry)
+            if changes_keys(identity, entry):
                 found.append(entry)
         return tuple(entry.raw for entry in found)
 

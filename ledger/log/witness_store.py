@@ -26,8 +26,9 @@ from ledger.log.mirror_keys import MirrorKeys
 from ledger.log.mirror_limits import WitnessLimits
 from ledger.log.mirror_own import Cosignature, OwnCosignatures, OwnHead
 from ledger.log.mirror_tables import MirrorTables
-from ledger.log.notes import Checkpoint, KeyType, VerifierKey, note_text
+from ledger.log.notes import Checkpoint, VerifierKey, note_text
 from ledger.log.witness import Request
+from ledger.log.witness_keys import KnownWitness, KnownWitnesses
 
 __all__ = [
     "Cosignature",
@@ -97,13 +98,22 @@ class WitnessDatabase:
         """
         self._keys.set_logs(keys, self._limits.logs_max)
 
-    def set_witnesses(self, keys: Iterable[VerifierKey], bad_max: int = 0) -> None:
-        """Whose cosignatures are kept, from the roster; how many of them may lie at once."""
-        self._history.witnesses = tuple(key for key in keys if key.type is KeyType.COSIGNATURE_V1)
+    def set_witnesses(
+        self,
+        keys: Iterable[VerifierKey],
+        bad_max: int = 0,
+        earlier: Iterable[KnownWitness] = (),
+    ) -> None:
+        """Whose cosignatures are kept, from the roster; how many of those sites may lie at once.
+
+        earlier: keys that they had before, and until when.
+        """
+        self._history.witnesses = KnownWitnesses([*map(KnownWitness, keys), *earlier])
         self._history.bad_max = bad_max
 
     def admit_lineage(self, log_id: LogId, entries: Sequence[bytes]) -> bool:
-        """A log's keys from its genesis, `key.rotated` and `key.compromised` entries, raw.
+        """A log's keys, and those with which its site cosigns, from its genesis, `key.rotated` and
+        `key.compromised` entries, raw.
 
         They prove themselves, so anybody may bring them. True if anything in them was new.
         Raises: LogUnknown, RotationRefused, MirrorFull.
@@ -111,7 +121,7 @@ class WitnessDatabase:
         return self._keys.admit_lineage(log_id, entries)
 
     def admit_rotation(self, log_id: LogId, raw: bytes) -> VerifierKey:
-        """The log's key after its entry `key.rotated`, the genesis entry being held already.
+        """The log's key after an entry that changes keys, the genesis entry being held already.
 
         Raises: like `admit_lineage`.
         """
@@ -219,12 +229,12 @@ class WitnessDatabase:
     def put_fork(self, proof: bytes) -> bool:
         """Check and keep a proof from anyone; True if it is new.
 
-        Raises: ForkRefused (it proves nothing), ForkOfStranger, KeyDisowned, LogUnknown.
+        Raises: ForkRefused (it proves nothing), ForkOfStranger, KeyDisowned, WitnessKeyEnded,
+        LogUnknown.
         """
         verdict = check_fork(proof)
         number = self._keys.number(verdict.log_id)
-        known = self._history.witnesses if verdict.witness else self._keys.keys(number)
-        if not set(verdict.keys) <= set(known):
+        if verdict.witness is None and not set(verdict.keys) <= set(self._keys.keys(number)):
             raise ForkOfStranger(actual=", ".join(map(str, verdict.keys)))
         decoded = decode_fork(proof)
         self._history.check_believed(number, decoded)

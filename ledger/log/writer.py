@@ -43,10 +43,13 @@ from ledger.log.own_kinds import (
     fork_draft,
     frozen_by,
     is_log_rotation,
+    is_witness_rotation,
     redaction_draft,
     redaction_in,
     rotated,
     rotation_draft,
+    witness_changed,
+    witness_rotated,
 )
 from ledger.log.tree import Frontier
 from ledger.log.view import LogView
@@ -215,7 +218,8 @@ class Log(LogView):
 
         now_us: µs UTC, written into every entry. secrets: kept in the same commit, for the
         commitments in its entries. Raises: NothingToAppend, EntryFieldWrong, SecretRefused,
-        KeyChangeInvalid (rotate keys with `rotate`) or an EncodingError before anything is
+        KeyChangeInvalid (replace the log key with `rotate`; a witness key's change needs the
+        identity key's statement) or an EncodingError before anything is
         written; LogFrozen once a fork of this log is on record; WriteFailed, Corrupt, StoreError
         after which the log is stopped and must be opened again; LogStopped.
         """
@@ -229,11 +233,19 @@ class Log(LogView):
         with self._lock:
             self._check_running()
             first = self._commits.size
+            self._check_witness_changes(drafts, first, now_us)
             stored = [
                 (first + kept.draft, kept.field, kept.secret.salt, kept.secret.value)
                 for kept in secrets
             ]
             return self._commit(drafts, now_us, stored)
+
+    def _check_witness_changes(self, drafts: Sequence[Draft], first: int, now_us: int) -> None:
+        """Raises KeyChangeInvalid for what would be found invalid as soon as it is stored."""
+        identity = self._identity
+        for seq, draft in enumerate(drafts, first):
+            if is_witness_rotation(draft.kind, draft.body):
+                identity = witness_rotated(identity, seq, now_us, draft.body)
 
     def freeze(self, form: str, proof: bytes, now_us: int, *, actor: str = "node") -> Committed:
         """Record that this log told two histories; it takes no more entries after that.
@@ -268,6 +280,8 @@ class Log(LogView):
         stored, released = self._commits.commit(
             drafts, identity, now_us, kept=kept, next_key=next_key
         )
+        for entry in stored:
+            identity = witness_changed(identity, entry)
         # In this order, as other threads read both: the new keys fit the old head, too.
         self._identity = identity
         self._released = released

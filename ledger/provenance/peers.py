@@ -11,11 +11,13 @@ from ledger.log import (
     Checkpoint,
     ExitCode,
     KeyType,
+    KnownWitness,
     LedgerError,
     LogIdentity,
     Verification,
     VerifierKey,
 )
+from ledger.log.identity import FOREVER_US
 from ledger.log.notes import (
     cosignatures_of,
     key_id_of,
@@ -32,6 +34,20 @@ TOLERANCE_US = 5 * 60 * 1_000_000
 """How far the clocks of two honest sites may differ; what differs more is looked at."""
 SETTLING_US = 60 * 1_000_000
 """What happened less than this before an audit may not have reached every copy yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voucher:
+    """Whose cosignatures a witness key makes, and until when they count; see `WitnessKey`."""
+
+    site: bytes
+    until_us: int = FOREVER_US
+    is_disowned: bool = False
+
+    def ended(self, other: "Voucher") -> "Voucher":
+        """The same key as two logs of the site tell of it: the earlier end."""
+        until_us = min(self.until_us, other.until_us)
+        return Voucher(self.site, until_us, self.is_disowned or other.is_disowned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +166,7 @@ class PeerEvidence:
 def held_head(
     note: bytes,
     identity: LogIdentity,
-    witnesses: Mapping[bytes, bytes],
+    witnesses: Mapping[bytes, Voucher],
     *,
     holder: bytes,
     lines: Iterable[bytes] = (),
@@ -158,7 +174,7 @@ def held_head(
 ) -> HeldHead | None:
     """The head in a signed note, or None unless a key of this log signed it at that size.
 
-    witnesses: public witness key → site. lines: cosignature lines kept beside the note.
+    witnesses: by public witness key. lines: cosignature lines kept beside the note.
     Cosignatures that do not verify do not count."""
     try:
         checkpoint = Checkpoint.parse(note_text(note))
@@ -179,22 +195,29 @@ def held_head(
 
 
 def cosignatures(
-    text: str, lines: Iterable[bytes], witnesses: Mapping[bytes, bytes]
+    text: str, lines: Iterable[bytes], witnesses: Mapping[bytes, Voucher], *, own: bool = False
 ) -> tuple[Cosigned, ...]:
     """The lines in which a known witness vouches for the head `text`, verified.
 
-    witnesses: public witness key → site. Names in the lines are not believed."""
+    witnesses: by public witness key. Names in the lines are not believed. A key that was replaced
+    vouches for what it states to have signed before. own: lines that the log's site got from the
+    witness itself; only there a disowned key's earlier ones count, because whoever stole it can
+    date back."""
     found: dict[bytes, Cosigned] = {}
     for line in lines:
         try:
             name, key_id, _ = stated_in(line)
         except LedgerError:
             continue  # the log's own signature, or no signature at all
-        for public_key, site in witnesses.items():
-            if key_id_of(name, KeyType.COSIGNATURE_V1, public_key) == key_id:
-                key = VerifierKey(name, KeyType.COSIGNATURE_V1, public_key)
-                for signature in cosignatures_of(text, [line], key):
-                    found[site] = Cosigned(site, signature.time_s or 0)
+        for public_key, whose in witnesses.items():
+            is_its = key_id_of(name, KeyType.COSIGNATURE_V1, public_key) == key_id
+            if not is_its or (whose.is_disowned and not own):
+                continue
+            key = VerifierKey(name, KeyType.COSIGNATURE_V1, public_key)
+            known = KnownWitness(key, whose.until_us, whose.is_disowned)
+            for signature in cosignatures_of(text, [line], key):
+                if known.vouched(signature.time_s):
+                    found[whose.site] = Cosigned(whose.site, signature.time_s or 0)
     return tuple(found[site] for site in sorted(found))
 
 

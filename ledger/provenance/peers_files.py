@@ -2,7 +2,8 @@
 
 Responsible for turning files into evidence. Everything in them is hostile: a log counts under its
 own signatures, a head under its log's key, a cosignature under a witness key that the caller
-knows from the roster, a mirrored entry under its leaf hash. What cannot be read is a sentence."""
+knows from the roster or that this site's own log names, a mirrored entry under its leaf hash. What
+cannot be read is a sentence."""
 
 import hashlib
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from ledger.log import (
     Checkpoint,
+    KnownWitness,
+    KnownWitnesses,
     LedgerError,
     LogIdentity,
     LogReader,
@@ -21,6 +24,7 @@ from ledger.log import (
     verify_log,
 )
 from ledger.log.entries import GENESIS_KIND, Entry, verify_entry
+from ledger.log.fork_proofs import CosignaturesThatDisagree, decode_fork
 from ledger.log.forks import check_fork
 from ledger.log.genesis import parse_genesis
 from ledger.log.heads_file import HEADS_NAME, read_tail_of, scan_records
@@ -33,6 +37,7 @@ from ledger.provenance.peers import (
     PeerEvidence,
     PeerLog,
     ProvenFork,
+    Voucher,
     cosignatures,
     held_head,
     note_digest,
@@ -64,10 +69,25 @@ class Gathering:
     heads: list[HeldHead] = field(default_factory=list)
     forks: dict[bytes, ProvenFork] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    vouchers: dict[bytes, Voucher] = field(default_factory=dict)
+    """Every witness key that is known, also those that were replaced."""
 
     def __post_init__(self) -> None:
+        self.vouchers = {key: Voucher(site) for key, site in self.witnesses.items()}
         if self.identity is not None:
             self.identities[self.identity.log_id] = self.identity
+            self._follow_witness(self.identity)
+
+    def _follow_witness(self, identity: LogIdentity) -> None:
+        """The keys under which a member cosigned, as its own log says; no other site's."""
+        site = site_of(identity)
+        if site not in self.witnesses.values():
+            return
+        for named in identity.witnesses:
+            told = Voucher(site, named.until_us, named.is_disowned)
+            held = self.vouchers.setdefault(named.public_key, told)
+            if held.site == site:
+                self.vouchers[named.public_key] = held.ended(told)
 
     def evidence(self) -> PeerEvidence:
         """What came together; cards and members are for the caller to add."""
@@ -102,11 +122,12 @@ class Gathering:
             self.problems.append(f"The copy of this very ledger in {home} is damaged.")
             return
         for note in _released_notes(home, self.identity):
-            head = held_head(note, self.identity, self.witnesses, holder=log.site)
+            head = held_head(note, self.identity, self.vouchers, holder=log.site)
             self.heads += [head] if head is not None else []
 
     def _keep(self, identity: LogIdentity, log: PeerLog) -> None:
         """Of two copies the sound one, then the one with more text, then the longer one."""
+        self._follow_witness(identity)
         held = self.logs.get(log.log_id)
         worth = (log.is_sound, log.is_whole, log.size)
         if held is None or worth > (held.is_sound, held.is_whole, held.size):
@@ -149,7 +170,7 @@ class Gathering:
             head = held_head(
                 held.note,
                 identity,
-                self.witnesses,
+                self.vouchers,
                 holder=holder,
                 lines=held.cosignatures,
                 seen_us=held.seen_us,
@@ -164,7 +185,7 @@ class Gathering:
         A witness signs only heads that the log's key had signed, so its line stands alone."""
         for own in database.own_heads():
             text = Checkpoint(identity.origin, own.size, own.root).text
-            for cosigned in cosignatures(text, own.lines, self.witnesses):
+            for cosigned in cosignatures(text, own.lines, self.vouchers, own=True):
                 self.heads.append(
                     HeldHead(identity.log_id, own.size, own.root, cosigned.witness, (cosigned,))
                 )
@@ -179,16 +200,28 @@ class Gathering:
             return False
         known = self.identities.get(verdict.log_id)
         keys = {key.public_key for key in known.keys} if known else set[bytes]()
-        witness = verdict.witness
-        if witness is not None:
-            is_ours = witness.public_key in self.witnesses
+        decoded = decode_fork(proof)
+        about = bytes(verdict.log_id)
+        if isinstance(decoded, CosignaturesThatDisagree):
+            is_ours, about = self._accused(decoded)
         else:
             is_ours = verdict.bound or {key.public_key for key in verdict.keys} <= keys
         if is_ours:
-            about = self.witnesses[witness.public_key] if witness else bytes(verdict.log_id)
             fork = ProvenFork(verdict.kind.value, about, verdict.sentence)
             self.forks[hashlib.sha256(proof).digest()] = fork
         return is_ours
+
+    def _accused(self, proof: CosignaturesThatDisagree) -> tuple[bool, bytes]:
+        """Whether a witness that is known has to answer for both sides, and which site it is."""
+        whose = self.vouchers.get(proof.witness.public_key)
+        if whose is None:
+            return False, b""
+        known = KnownWitness(proof.witness, whose.until_us, whose.is_disowned)
+        try:
+            KnownWitnesses([known]).check_accusation(proof)
+        except LedgerError:
+            return False, b""
+        return True, whose.site
 
 
 def _read_ledger(home: Path) -> tuple[LogIdentity, PeerLog]:

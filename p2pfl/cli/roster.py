@@ -34,7 +34,7 @@ from p2pfl.cli.roster_votes import (
 )
 
 if TYPE_CHECKING:
-    from p2pfl.runtime.commands.founding import RosterSeen
+    from p2pfl.runtime.commands.founding import RosterSeen, WitnessKeyReplaced
     from p2pfl.runtime.home import Home
 
 app = typer.Typer(
@@ -139,6 +139,13 @@ def show(context: typer.Context, json: JsonOption = False) -> None:
     tell_roster(founding.roster_show(home), home, as_json=json)
 
 
+def _worth_of(old: WitnessKeyReplaced) -> str:
+    from p2pfl.runtime.commands.clock import moment
+
+    said = ", and it may have been stolen" if old.disowned else ""
+    return f"what {old.key.hex()[:16]}… cosigned counts up to {moment(old.until_us)}{said}"
+
+
 def tell_roster(seen: RosterSeen, home: Home, *, as_json: bool) -> None:
     if as_json:
         say_json(seen)
@@ -160,6 +167,8 @@ def tell_roster(seen: RosterSeen, home: Home, *, as_json: bool) -> None:
             for member in map(members.__getitem__, own_first(members, home))
         ],
     )
+    for old in seen.witness_before:
+        say_wrapped(f"{old.name} replaced a witness key: {_worth_of(old)}.")
     say("words of each, to be compared by telephone:")
     say_fields([(f"  {name}", members[name].words) for name in own_first(members, home)])
     if not seen.installed:

@@ -89,7 +89,7 @@ class Witnessing:
         self._faulty = faulty
         self._words = Words()
         self._keys = KeysKnown(book)
-        self._proofs = ForkProofs(book, own.log_id, roster)
+        self._proofs = ForkProofs(book, own.log_id, roster, self._keys)
         self._history = OwnHistory(book, own, self._proofs, self._keys)
         self._set_roster(roster)
 
@@ -156,8 +156,7 @@ class Witnessing:
         keys = {LogId(c.log_id): terms.log_key(roster.consortium, c) for c in roster.members}
         self._log_ids = {key.name: log_id for log_id, key in keys.items()}
         self._book.set_logs(keys)
-        liars_max = terms.liars_max(len(roster.members), self._faulty)
-        self._book.set_witnesses(map(terms.witness_key, roster.members), liars_max)
+        self._keys.set_members(roster, terms.liars_max(len(roster.members), self._faulty))
         for site in [site for site in self.peers if site not in roster]:
             del self.peers[site]
 
@@ -294,7 +293,7 @@ class Witnessing:
         if message.status != Status.COSIGNED:
             return []
         head = Checkpoint(message.origin, message.size, message.root)
-        key = terms.witness_key(self._roster.member(sender))
+        key = self._keys.epochs.key_of(sender)
         try:
             verified = note_verify(head.text.encode() + b"\n" + message.body, key)
         except LedgerError as error:

@@ -8,7 +8,9 @@ from gossip.witness_messages import ForkTold, told_in_parts
 from ledger.log import LedgerError, LogId, VerifierKey
 from ledger.log.errors import StoreError
 from ledger.log.forks import ForkProof, ForkVerdict, check_fork, encode_fork, fork_digest
+from ledger.log.mirror_errors import WitnessKeyEnded
 from p2pfl.core import events as ev
+from p2pfl.core.witnessing_keys import KeysKnown
 from p2pfl.core.witnessing_terms import (
     BadForkProof,
     ForkKept,
@@ -17,7 +19,7 @@ from p2pfl.core.witnessing_terms import (
     WitnessBook,
     WitnessOutput,
     log_key,
-    witness_key,
+    witness_name,
 )
 
 PARTIAL_PER_SITE_MAX = 2
@@ -27,11 +29,12 @@ PARTIAL_PER_SITE_MAX = 2
 class ForkProofs:
     """One proof about each log, and about each witness, is enough; more would only be a flood."""
 
-    def __init__(self, book: WitnessBook, own: LogId, roster: Roster) -> None:
+    def __init__(self, book: WitnessBook, own: LogId, roster: Roster, keys: KeysKnown) -> None:
         self.roster = roster
         self.own_is_forked = False
         self._book = book
         self._own = own
+        self._keys = keys
         self._proven = set[str]()
         """Origins of logs, and names of witnesses, about which a proof is held."""
         self._looked_at = 0
@@ -103,6 +106,8 @@ class ForkProofs:
             self._book.put_fork(data)
         except StoreError:
             raise  # our disk's fault, not a member's
+        except WitnessKeyEnded:
+            return []  # true before its owner's statement, and told by who does not know of that
         except LedgerError as error:
             raise BadForkProof(str(error)) from error
         self._from_others.add(message.digest)  # only what is kept: whoever tells many is bounded
@@ -125,7 +130,7 @@ class ForkProofs:
     def false_witnesses(self) -> frozenset[SiteId]:
         """Members that are proven to have cosigned two histories."""
         names = {key.name for key in self._book.accused_witnesses()}
-        return frozenset(c.site for c in self.roster.members if witness_key(c).name in names)
+        return frozenset(c.site for c in self.roster.members if witness_name(c.site) in names)
 
     def keys_of(self, log_id: LogId) -> tuple[VerifierKey, ...]:
         """What the heads of a member's log are verified with: the roster's key, and its others."""
@@ -137,8 +142,7 @@ class ForkProofs:
         return next(card for card in self.roster.members if card.log_id == log_id)
 
     def _site_of(self, witness: VerifierKey) -> bytes:
-        cards = self.roster.members
-        return next((bytes(c.site) for c in cards if witness_key(c) == witness), b"")
+        return self._keys.epochs.site_of(witness) or b""
 
     def _is_of_members(self, verdict: ForkVerdict) -> bool:
         """Anybody can make a fork under keys of his own: only members' keys count.

@@ -19,7 +19,7 @@ from ledger.log import LedgerError, LogId, parse_entry
 from ledger.log.errors import StoreError
 from ledger.log.forks import ForkProof
 from ledger.log.mirror_errors import MirrorFull, MirrorMismatch
-from ledger.log.own_kinds import is_log_rotation
+from ledger.log.own_kinds import is_log_rotation, is_witness_rotation
 from ledger.log.witness_store import EntryForm, MirroredEntry
 from p2pfl.core.pace import head_pace_s
 from p2pfl.core.witnessing_terms import TERMS, BadLeaves, Peer, Tell, WitnessBook, patience
@@ -137,11 +137,12 @@ class Mirrors:
         return self._fetch_entries(now_s, sender, peer, log_id), None
 
     def _follow_key(self, log_id: LogId, entry: MirroredEntry) -> None:
-        """A log key that was replaced, by its own entry: the log's next heads are under another."""
+        """A key that was replaced, by the log's own entry: its next heads, or its site's next
+        cosignatures, are under another."""
         if entry.form is EntryForm.SEALED:
             return
         told = parse_entry(entry.data)
-        if is_log_rotation(told.kind, told.body):
+        if is_log_rotation(told.kind, told.body) or is_witness_rotation(told.kind, told.body):
             self._book.admit_rotation(log_id, entry.data)
 
     # -- giving back -----------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from ledger.log import Checkpoint, LedgerError, VerifierKey, note_verify
 from ledger.log.forks import fork_of_cosignatures, fork_of_heads, nodes_of
-from ledger.log.notes import cosignatures_of, note_text, note_with, signature_lines
+from ledger.log.notes import note_text, note_with, signature_lines
 from ledger.log.witness_store import OwnHead
 from p2pfl.core import events as ev
 from p2pfl.core.witnessing_forks import ForkProofs
@@ -13,7 +13,6 @@ from p2pfl.core.witnessing_terms import (
     OwnLogView,
     WitnessBook,
     WitnessOutput,
-    witness_key,
 )
 
 
@@ -53,11 +52,11 @@ class OwnHistory:
 
     def _false_witnesses(self, note: bytes, head: Checkpoint) -> list[WitnessOutput]:
         """Who cosigned this head of another history, and an own one of at least its size (K4)."""
-        witnesses = map(witness_key, self._proofs.roster.members)
-        lines = cosignatures_of(head.text, signature_lines(note), *witnesses)
-        accused, outputs = self._book.accused_witnesses(), list[WitnessOutput]()
+        lines = self._keys.epochs.witnesses.heard(head.text, signature_lines(note))
+        accused = {key.name for key in self._book.accused_witnesses()}
+        outputs = list[WitnessOutput]()
         for told in lines:
-            mine = None if told.key in accused else self._cosigned_by(told.key, head.size)
+            mine = None if told.key.name in accused else self._cosigned_by(told.key, head.size)
             if mine is None:
                 continue
             leaves = (entry.leaf for entry in self._own.entries(0, mine.size))
@@ -72,6 +71,7 @@ class OwnHistory:
 
     def _cosigned_by(self, witness: VerifierKey, size: int) -> OwnHead | None:
         """The first own head of at least `size` that a witness cosigned, with its line alone."""
+        known = self._keys.epochs.known(witness)
         for own in self._book.own_heads():
             is_own = size <= own.size <= self._own.checkpoint.size
             if not is_own or self._own.root_at(own.size) != own.root:
@@ -79,7 +79,7 @@ class OwnHistory:
             mine = tuple(
                 line
                 for line in own.cosignatures
-                if (line.witness, line.key_id) == (witness.name, witness.key_id)
+                if known is not None and known.has_signed(line.line) and known.vouched(line.time_s)
             )
             if mine:
                 return OwnHead(own.size, own.root, mine)

@@ -10,7 +10,16 @@ from gossip.identifiers import SiteId
 from gossip.rate import TokenBucket
 from gossip.roster import Roster
 from gossip.witness_messages import ForkTold, WitnessMessage
-from ledger.log import Checkpoint, Entry, KeyType, LogId, VerifierKey, WitnessStore, origin_of
+from ledger.log import (
+    Checkpoint,
+    Entry,
+    KeyType,
+    KnownWitness,
+    LogId,
+    VerifierKey,
+    WitnessStore,
+    origin_of,
+)
 from ledger.log.forks import ForkProof
 from ledger.log.witness_store import MirroredEntry, OwnHead
 from p2pfl.core import events as ev
@@ -176,7 +185,12 @@ class WitnessBook(WitnessStore, Protocol):
     @property
     def has_room(self) -> bool: ...
     def set_logs(self, keys: Mapping[LogId, VerifierKey]) -> None: ...
-    def set_witnesses(self, keys: Iterable[VerifierKey], bad_max: int = 0) -> None: ...
+    def set_witnesses(
+        self,
+        keys: Iterable[VerifierKey],
+        bad_max: int = 0,
+        earlier: Iterable[KnownWitness] = (),
+    ) -> None: ...
     def heads(self) -> Sequence[Held]: ...
     def head_of(self, log_id: LogId) -> Held | None: ...
     def note_seen(self, log_id: LogId, note: bytes, now_us: int) -> ForkProof | None: ...
@@ -212,7 +226,7 @@ def witness_name(site: bytes) -> str:
 
 
 def witness_key(card: Card) -> VerifierKey:
-    """What a member's cosignatures are verified with."""
+    """What a member's cosignatures are verified with, as its card says; see `witnessing_epochs`."""
     return VerifierKey(witness_name(card.site), KeyType.COSIGNATURE_V1, card.witness_pk)
 
 

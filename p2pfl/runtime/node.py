@@ -29,6 +29,7 @@ from p2pfl.runtime.commands.failures import as_operator_error
 from p2pfl.runtime.commands.log_keys import opened_log
 from p2pfl.runtime.commands.opening import required_version
 from p2pfl.runtime.commands.starting import check_own_log
+from p2pfl.runtime.commands.witness_keys import require_witness_key
 from p2pfl.runtime.config import Config, read_config
 from p2pfl.runtime.confinement.probing import Standing, probed
 from p2pfl.runtime.confinement.terms import Level
@@ -86,6 +87,7 @@ async def run_node(home: Home, echo: Callable[[str], None], *, offline_ok: bool 
             membership = load_membership(home, keys, agreed, log.entries())
             roster = membership.members
             _check_membership(keys, membership, config)
+            require_witness_key(keys, log.identity)
             check_own_log(roster, keys.site, log.log_id, config.name)
             observer = NodeObserver(open_log(home.node_log), echo, home.logs / "bugs.log")
             _remove_leftovers(home)

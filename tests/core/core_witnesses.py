@@ -165,14 +165,18 @@ def core_of(one: Hospital, wires: Wires) -> NodeCore:
 
 
 def witnessing(
-    wires: Wires, one: Hospital, book: terms.WitnessBook, faulty: int | None = None
+    wires: Wires,
+    one: Hospital,
+    book: terms.WitnessBook,
+    faulty: int | None = None,
+    signer: Signer | None = None,
 ) -> Witnessing:
     return Witnessing(
         me=one.site.id,
         roster=wires.roster,
         book=book,
         own=MemoryView(one.ledger),
-        witness=Signer(one.site.keys.witness),
+        witness=signer or Signer(one.site.keys.witness),
         seal=lambda raw: raw[:8],
         may_read=lambda site, entry: True,
         faulty=faulty,

@@ -62,6 +62,19 @@ class World:
                 if a != b:
                     self.give(a, terms.Met(self.sites[b].site.id))
 
+    def restart(self, index: int, witness: Signer) -> None:
+        """A site's node begins anew with the same book, cosigning under this key."""
+        one = self.sites[index]
+        for other in range(len(self.sites)):
+            if other != index:
+                self.give(other, terms.Lost(one.site.id))
+        self.processes[index] = witnessing(self.wires, one, self.books[index], signer=witness)
+        self.carry(index, self.processes[index].begin(self.wires.now_s, must_ask=False))
+        for other in range(len(self.sites)):
+            if other != index and frozenset((index, other)) not in self.cut:
+                self.give(other, terms.Met(one.site.id))
+                self.give(index, terms.Met(self.sites[other].site.id))
+
     def give(self, index: int, given: terms.WitnessInput) -> None:
         self.carry(index, self.processes[index].handle(self.wires.now_s, given))
 

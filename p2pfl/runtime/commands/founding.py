@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gossip.card import Card, decode_card, encode_card, sign_card
@@ -19,8 +19,11 @@ from gossip.roster import (
     encode_roster,
 )
 from gossip.spoken import spoken
-from ledger.log import Log, Signer
+from ledger.log import LedgerError, Log, Signer, WitnessDatabase
+from ledger.log.identity import FOREVER_US
+from ledger.log.witness_store import WITNESS_NAME
 from ledger.provenance import kinds
+from p2pfl.core.witnessing_epochs import epochs_held
 from p2pfl.runtime.commands.opening import (
     Clock,
     RandomBytes,
@@ -90,7 +93,7 @@ def _fill(
             nonce=random_bytes(32),
             now_us=now_us(),
         )
-        with contextlib.closing(log):
+        with closing(log):
             card = sign_card(keys, name=config.name, log_id=log.log_id, addresses=config.announce)
             path = home.card(config.name)
             write_durably(path, encode_card(card), mode=0o644)
@@ -122,6 +125,17 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessKeyReplaced:
+    """A key under which a member cosigned before. until_us: what states a later time (µs UTC) does
+    not count. disowned: others may have had it."""
+
+    name: str
+    key: bytes
+    until_us: int
+    disowned: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RosterSeen:
     """A roster and how far it is from being in force."""
 
@@ -133,6 +147,8 @@ class RosterSeen:
     missing: tuple[str, ...]
     """Names of the founders that have not signed."""
     installed: bool
+    witness_before: tuple[WitnessKeyReplaced, ...] = ()
+    """Of the roster in force: witness keys that members replaced, as this home knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +175,26 @@ def roster_create(home: Home, consortium: str, request: RosterCreate) -> RosterS
 
 def roster_show(home: Home) -> RosterSeen:
     """The roster in force. Raises OperatorError if there is none."""
-    return seen_of(home, home.roster, required_version(home))
+    roster = required_version(home)
+    seen = seen_of(home, home.roster, roster)
+    return replace(seen, witness_before=_replaced_keys(home, roster))
+
+
+def _replaced_keys(home: Home, roster: Roster) -> tuple[WitnessKeyReplaced, ...]:
+    """What the home's witness has learned; nothing before a node ran here."""
+    if not (home.path / WITNESS_NAME).is_file():
+        return ()
+    try:
+        with closing(WitnessDatabase.open(home.path / WITNESS_NAME)) as book:
+            epochs = epochs_held(roster.members, book)
+    except LedgerError:
+        return ()  # damaged: `p2pfl doctor` says so
+    names = {card.site: card.name for card in roster.members}
+    return tuple(
+        WitnessKeyReplaced(names[site], k.key.public_key, k.until_us, k.is_disowned)
+        for k in epochs.earlier
+        if (site := epochs.site_of(k.key)) is not None and k.until_us < FOREVER_US
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from ledger.log.genesis import parse_genesis
 from ledger.log.notes import note_text
 from ledger.log.recovery_files import Remains
 from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
-from p2pfl.core.witnessing_terms import witness_key, words_needed
+from p2pfl.core.witnessing_terms import witness_name, words_needed
 from p2pfl.runtime.commands.backups import MARKER
 from p2pfl.runtime.config import read_config
 from p2pfl.runtime.control_call import node_is_running
@@ -220,11 +220,11 @@ def _false_witnesses(own: OwnLog) -> frozenset[SiteId]:
         return frozenset()
     try:
         with closing(WitnessDatabase.open(own.home.path / WITNESS_NAME)) as book:
-            accused = book.accused_witnesses()
+            accused = {key.name for key in book.accused_witnesses()}
     except LedgerError:
         return frozenset()  # damaged: then everybody is waited for
     others = (card for card in own.roster.members if card.site != own.keys.site)
-    return frozenset(card.site for card in others if witness_key(card) in accused)
+    return frozenset(card.site for card in others if witness_name(card.site) in accused)
 
 
 def all_entries(own: OwnLog, found: Found) -> Iterator[bytes]:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ledger.log import LedgerError, LogId, LogReader, OnDamage, VerifierKey
+from ledger.log import (
+    LedgerError,
+    LogId,
+    LogIdentity,
+    LogReader,
+    OnDamage,
+    VerifierKey,
+    identity_from,
+)
 from ledger.log.check_proof import (
     PROOF_BYTES_MAX,
     InclusionVerdict,
@@ -18,10 +26,12 @@ from ledger.log.check_proof import (
 )
 from ledger.log.entries import RAW_BYTES_MAX
 from ledger.log.heads_file import HEADS_NAME, read_tail_of, scan_records
+from ledger.log.notes import NoteSignature
 from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
 from ledger.provenance import exports
 from ledger.provenance.readers import Readers, readers_of
-from p2pfl.core.witnessing_terms import log_key, witness_key
+from p2pfl.core.witnessing_epochs import Epochs
+from p2pfl.core.witnessing_terms import log_key
 from p2pfl.runtime.commands.ledger_vouching import cosigned_head, note_at
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, EXIT_USAGE, OperatorError
@@ -113,12 +123,25 @@ def consistency_proof(home: Home, older: int, newer: int, folder: Path) -> Proof
     return ProofMade(str(path), "", keys[1], newer, is_private=False, older_key=other)
 
 
-def proof_checked(file: Path, entry: Path | None, keys: Sequence[VerifierKey]) -> ProofSeen:
+@dataclass(frozen=True, slots=True)
+class KeysAsked:
+    """What to check with. epochs: until when members' witness keys count, if this home knows."""
+
+    keys: tuple[VerifierKey, ...]
+    epochs: Epochs
+
+    def count(self, signature: NoteSignature) -> bool:
+        """Whether a signature is of a time when its key was in force."""
+        known = self.epochs.known(signature.key)
+        return known is None or known.vouched(signature.time_s)
+
+
+def proof_checked(file: Path, entry: Path | None, asked: KeysAsked) -> ProofSeen:
     """Check a proof file. Raises OperatorError if it proves nothing."""
     data = read_bounded(file, PROOF_BYTES_MAX)
     raw = None if entry is None else read_bounded(entry, RAW_BYTES_MAX)
     try:
-        verdict = check_proof(data, keys, raw)
+        verdict = check_proof(data, asked.keys, raw)
     except LedgerError as error:
         raise OperatorError(
             f"{file} proves nothing: {error}",
@@ -135,26 +158,30 @@ def proof_checked(file: Path, entry: Path | None, keys: Sequence[VerifierKey]) -
             f"The log of {head.size} entries begins with the {verdict.older.size} that it had "
             "before, unchanged."
         )
-    names = tuple(signed.key.name for signed in verdict.signatures)
+    names = tuple(signed.key.name for signed in verdict.signatures if asked.count(signed))
     return ProofSeen(said, head.origin, head.size, head.root, names)
 
 
-def keys_known(home: Home | None) -> tuple[VerifierKey, ...]:
+def keys_known(home: Home | None) -> KeysAsked:
     """Every member's log and witness keys: the roster's, and those that replaced them.
 
-    Without a log key that its own site disowned: what that signed may be anybody's."""
+    Without a key that its own site disowned: what that signed may be anybody's."""
     roster = None if home is None else installed_roster(home)
     if home is None or roster is None:
-        return ()
+        return KeysAsked((), Epochs())
     known, disowned = list[VerifierKey](), set[VerifierKey]()
+    identities = dict[bytes, LogIdentity]()
     for card in roster.members:
         named = log_key(roster.consortium, card)
-        lineage = keys_of_lineage(
-            LogId(card.log_id), named.name, _lineage_held(home, LogId(card.log_id))
-        )
-        known += [named, *lineage.keys, witness_key(card)]
+        held = _lineage_held(home, LogId(card.log_id))
+        lineage = keys_of_lineage(LogId(card.log_id), named.name, held)
+        known += [named, *lineage.keys]
         disowned |= lineage.disowned
-    return tuple(key for key in dict.fromkeys(known) if key not in disowned)
+        if (identity := identity_from(held)) is not None:
+            identities[card.log_id] = identity
+    epochs = Epochs(roster.members, identities)
+    believed = tuple(key for key in dict.fromkeys(known) if key not in disowned)
+    return KeysAsked((*believed, *epochs.believed), epochs)
 
 
 def _lineage_held(home: Home, log_id: LogId) -> tuple[bytes, ...]:
@@ -169,7 +196,7 @@ def _lineage_held(home: Home, log_id: LogId) -> tuple[bytes, ...]:
         return ()  # never heard of, or damaged: the roster's key counts
 
 
-def keys_asked(home: Home | None, given: Sequence[str]) -> tuple[VerifierKey, ...]:
+def keys_asked(home: Home | None, given: Sequence[str]) -> KeysAsked:
     """The keys to check with: those given, else the members' of the home's roster.
 
     Raises OperatorError."""
@@ -181,14 +208,14 @@ def keys_asked(home: Home | None, given: Sequence[str]) -> tuple[VerifierKey, ..
             fix="Give a verifier key as `p2pfl ledger prove` prints it: name+hash+base64.",
             exit_code=EXIT_USAGE,
         ) from error
-    keys = keys or keys_known(home)
-    if not keys:
+    asked = KeysAsked(keys, Epochs()) if keys else keys_known(home)
+    if not asked.keys:
         raise OperatorError(
             "There is no key to check with.",
             fix="Give --key, or run this in a home with a roster.",
             exit_code=EXIT_USAGE,
         )
-    return keys
+    return asked
 
 
 def _nearest(home: Home, size: int) -> str:

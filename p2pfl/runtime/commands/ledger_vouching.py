@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledger.log import KeyType, LogId, LogView, VerifierKey
+from ledger.log import LogId, LogView, VerifierKey
 from ledger.log.errors import LedgerError
 from ledger.log.heads_file import HEADS_NAME, read_tail, scan_records
 from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
 from ledger.provenance.witnessing import Cosigned, PeerLog, Witnessing
+from p2pfl.core.witnessing_epochs import epochs_held
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.home import Home
 
@@ -27,16 +28,14 @@ def cosigned_head(home: Home, log: LogView) -> tuple[bytes, Sequence[VerifierKey
     book = WitnessDatabase.open(home.path / WITNESS_NAME)
     try:
         own = book.own_cosignatures()
+        epochs = epochs_held(roster.members, book)
     finally:
         book.close()
     note = note_at(home, log, own.size) if own else b""
     if own is None or not note:
         return b"", ()
-    keys = tuple(
-        VerifierKey(_witness_name(card.site), KeyType.COSIGNATURE_V1, card.witness_pk)
-        for card in roster.members
-    )
-    return note + b"".join(own.lines), keys
+    lines = (c.line for c in own.cosignatures if epochs.count(c))
+    return note + b"".join(lines), epochs.keys
 
 
 def witnessing_at(home: Home) -> Witnessing | None:
@@ -50,7 +49,8 @@ def witnessing_at(home: Home) -> Witnessing | None:
     try:
         own = book.own_cosignatures()
         names = {_witness_name(card.site): card.name for card in roster.members}
-        cosigned = own.cosignatures if own else ()
+        epochs = epochs_held(roster.members, book)
+        cosigned = [c for c in own.cosignatures if epochs.count(c)] if own else []
         peers = [_peer(book, card.name, LogId(card.log_id)) for card in roster.members]
         return Witnessing(
             size=own.size if own else 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from ledger.log import LedgerError, LogId, LogReader
 from ledger.log.fork_proofs import FORK_BYTES_MAX, fork_digest
 from ledger.log.forks import check_fork
 from ledger.log.notes import stated_in
-from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
+from ledger.log.witness_store import WITNESS_NAME, OwnHead, WitnessDatabase
+from p2pfl.core.witnessing_epochs import Epochs, epochs_held
 from p2pfl.core.witnessing_forks import fork_file
-from p2pfl.core.witnessing_terms import quorum, witness_key, witness_name
+from p2pfl.core.witnessing_terms import quorum, witness_name
 from p2pfl.runtime.commands.opening import required_roster
 from p2pfl.runtime.errors import EXIT_DATA, EXIT_NO_INPUT, OperatorError
 from p2pfl.runtime.home import Home, read_bounded
@@ -108,9 +110,10 @@ def _status(
     try:
         names = {witness_name(card.site): card.name for card in roster.members}
         liars = {key.name for key in book.accused_witnesses()}
+        epochs = epochs_held(roster.members, book)
         # Cosignatures of a log before this one are kept, too.
         own = [
-            (head.size, {c.witness: c.time_s for c in head.cosignatures if c.witness not in liars})
+            (head.size, _vouching(head, epochs, liars))
             for head in book.own_heads()
             if head.size <= size and reader.root_at(head.size) == head.root
         ]
@@ -135,16 +138,25 @@ def _status(
             quorum_met=len(lines) >= needed,
             witnessed_size=witnessed,
             frozen=frozen,
-            forks=_forks(home, book, roster),
+            forks=_forks(home, book, roster, epochs),
             peers=peers,
         )
     finally:
         book.close()
 
 
-def _forks(home: Home, book: WitnessDatabase, roster: Roster) -> tuple[ForkKnown, ...]:
+def _vouching(head: OwnHead, epochs: Epochs, liars: Container[str]) -> dict[str, int]:
+    """By witness, the time that its cosignature states; not those of liars and of thieves."""
+    return {
+        c.witness: c.time_s for c in head.cosignatures if c.witness not in liars and epochs.count(c)
+    }
+
+
+def _forks(
+    home: Home, book: WitnessDatabase, roster: Roster, epochs: Epochs
+) -> tuple[ForkKnown, ...]:
     """Every proof held, oldest first, by the names under which the node puts them."""
-    witnesses = {witness_key(card): card.name for card in roster.members}
+    names = {card.site: card.name for card in roster.members}
     owners = {card.log_id: card.name for card in roster.members}
     found = []
     for number, proof in enumerate(book.forks(), 1):
@@ -152,7 +164,8 @@ def _forks(home: Home, book: WitnessDatabase, roster: Roster) -> tuple[ForkKnown
         form = verdict.kind.value
         about = owners.get(verdict.log_id, "a former member")
         if verdict.witness is not None:
-            about = witnesses.get(verdict.witness, verdict.witness.name)
+            site = epochs.site_of(verdict.witness)
+            about = verdict.witness.name if site is None else names[site]
         file = home.forks / fork_file(number, form, fork_digest(proof))
         found.append(ForkKnown(file, form, about, verdict.sentence))
     return tuple(found)

@@ -39,6 +39,7 @@ from ledger.provenance.peers import (
     HeldHead,
     PeerEvidence,
     PeerLog,
+    Voucher,
     held_head,
     note_digest,
 )
@@ -94,8 +95,8 @@ class Consortium:
         assert head is not None
         return head
 
-    def witnesses(self) -> dict[bytes, bytes]:
-        return {site.keys.witness.public_key: site.id for site in self.sites}
+    def witnesses(self) -> dict[bytes, Voucher]:
+        return {site.keys.witness.public_key: Voucher(site.id) for site in self.sites}
 
     def close(self) -> None:
         for site in self.sites:

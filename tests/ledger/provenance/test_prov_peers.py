@@ -32,6 +32,7 @@ from ledger.provenance.peers import (
     PeerEvidence,
     PeerLog,
     ProvenFork,
+    Voucher,
     held_head,
 )
 from ledger.provenance.timeline import Timeline
@@ -366,7 +367,7 @@ def test_a_cosignature_counts_if_a_known_witness_made_it(world: Consortium) -> N
     assert [x.witness for x in head.cosigned] == [other.id]
     key = Signer(digest("stranger"))
     other.keys = replace(other.keys, witness=key)
-    witnesses = {site.keys.witness.public_key: site.id}
+    witnesses = {site.keys.witness.public_key: Voucher(site.id)}
     world.witnesses = lambda: witnesses  # type: ignore[method-assign]
     assert world.cosigned(site, other, site.book.note).cosigned == ()
 
