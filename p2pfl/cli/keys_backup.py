@@ -57,6 +57,7 @@ def backup(
             ("backup", str(file)),
             ("site", f"{done.name} ({done.site.hex()})"),
             ("in it", "four secret keys, data key, card, roster, config.toml, policy.toml"),
+            *([("", "the network key")] if done.network_key else []),
             ("not in it", f"the ledger ({done.head_size} entries now), models, datasets"),
         ]
     )
@@ -103,6 +104,9 @@ def restore(
     say("2. If there is none: `p2pfl ledger recover` fetches the ledger from the")
     say("   other sites.")
     say("3. Data has to be registered anew; what it has spent counts as spent.")
+    if done.network_key_missing:
+        say("4. The backup has no network key, which config.toml asks for: take it from")
+        say("   another member (`p2pfl keys network take FILE`).")
 
 
 def _passphrase(descriptor: int, variable: str, *, is_new: bool) -> str:

@@ -54,7 +54,7 @@ def read_network_key(home: Home) -> bytes:
 
 def make_network_key(home: Home, random_bytes: Callable[[int], bytes]) -> bytes:
     """A new key for the whole consortium, made at one site. Raises OperatorError."""
-    return _keep(home, random_bytes(KEY_BYTES))
+    return keep_network_key(home, random_bytes(KEY_BYTES))
 
 
 def take_network_key(home: Home, file: Path) -> bytes:
@@ -67,11 +67,11 @@ def take_network_key(home: Home, file: Path) -> bytes:
             fix="Ask the member who made it for its keys/swarm.key.",
             exit_code=EXIT_DATA,
         ) from error
-    return _keep(home, key)
+    return keep_network_key(home, key)
 
 
-def _keep(home: Home, key: bytes) -> bytes:
-    """Never over another key: members that have it would be lost."""
+def keep_network_key(home: Home, key: bytes) -> bytes:
+    """Never over another key: members that have it would be lost. Raises OperatorError."""
     path = network_key_file(home)
     if path.exists() and read_network_key(home) != key:
         raise OperatorError(

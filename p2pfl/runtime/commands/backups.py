@@ -1,7 +1,8 @@
 """A backup of a site's keys under a passphrase, and a new home from it.
 
 Keys are what a site is; the ledger is what it did. This backs up the first alone: four secret
-keys, the key of patient hashes, card, roster, configuration, policy, and the ledger's newest head
+keys, the key of patient hashes, the network key if there is one, card, roster, configuration,
+policy, and the ledger's newest head
 (so that a later recovery knows how long the ledger has to be at least). A home restored from it has
 no ledger, and a site that published from a shorter ledger than its neighbours have seen would
 prove itself a fork. So restoring leaves a marker, and whoever starts the node has to heed it.
@@ -13,20 +14,22 @@ import datetime
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from gossip.card import decode_card
 from gossip.errors import PeerError
 from gossip.identifiers import fingerprint
-from gossip.keys import SiteKeys, read_keys, write_keys
+from gossip.keys import SiteKeys, write_keys
 from ledger.log import LedgerError, LogReader, OnDamage
-from p2pfl.runtime.config import read_config
+from p2pfl.runtime.commands.log_keys import newest_keys
+from p2pfl.runtime.config import Config, read_config
 from p2pfl.runtime.datasets import data_key, write_data_key
 from p2pfl.runtime.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_IO, EXIT_REFUSED, OperatorError
 from p2pfl.runtime.home import Home, create_directories, read_bounded, sync_directory, write_durably
 from p2pfl.runtime.jsonable import NotThisShape, from_json, to_json
+from p2pfl.runtime.network_key import keep_network_key, network_key_file, read_network_key
 from p2pfl.runtime.sealed_file import seal, unseal
 
 PURPOSE: Final = "key-backup"
@@ -57,6 +60,8 @@ class Contents:
     head_size: int
     """Entries of the ledger when the backup was made."""
     head_note: bytes
+    network_key: bytes = field(default=b"", repr=False)
+    """Empty if there is none, and in backups of versions that left it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,10 @@ class BackedUp:
     head_size: int
     """The ledger had this many entries when the backup was made."""
     created_us: int
+    network_key: bool = False
+    """Whether the consortium's network key is in it."""
+    network_key_missing: bool = False
+    """Whether config.toml asks for a network key that is not in it."""
 
 
 def keys_backup(
@@ -86,7 +95,7 @@ def keys_backup(
     """
     _refuse_existing(out)
     contents = _collect(home, now_us)
-    content = json.dumps(to_json(contents)).encode()
+    content = _packed(contents)
     line = seal(content, passphrase, purpose=PURPOSE, random_bytes=random_bytes)
     _write_new(out, line)
     return _told(out, contents)
@@ -107,12 +116,16 @@ def keys_restore(
     write_durably(home.keys / MARKER, _marker(contents, now_us))
     write_keys(home.keys, keys, None, random_bytes=random_bytes)
     write_data_key(home, contents.data_key)
+    if contents.network_key:
+        keep_network_key(home, contents.network_key)
     write_durably(home.policy, contents.policy)
     write_durably(home.card(contents.name), contents.card, mode=0o644)
     if contents.roster:
         write_durably(home.roster, contents.roster)
     write_durably(home.config, contents.config)
-    return _told(home.path, contents)
+    told = _told(home.path, contents)
+    is_wanted = read_config(home.config).network_key
+    return replace(told, network_key_missing=is_wanted and not contents.network_key)
 
 
 def require_not_restored(home: Home) -> None:
@@ -131,7 +144,7 @@ def require_not_restored(home: Home) -> None:
 
 
 def _collect(home: Home, now_us: int) -> Contents:
-    keys, config = read_keys(home.keys), read_config(home.config)
+    keys, config = newest_keys(home), read_config(home.config)
     size, note = _head(home)
     return Contents(
         format=FORMAT,
@@ -148,7 +161,23 @@ def _collect(home: Home, now_us: int) -> Contents:
         policy=read_bounded(home.policy, PART_BYTES_MAX),
         head_size=size,
         head_note=note,
+        network_key=_network_key(home, config),
     )
+
+
+def _network_key(home: Home, config: Config) -> bytes:
+    """The network key if one is in force or lies ready. Raises OperatorError."""
+    is_there = config.network_key or network_key_file(home).exists()
+    return read_network_key(home) if is_there else b""
+
+
+def _packed(contents: Contents) -> bytes:
+    """As JSON; what older versions do not know is left out where it is empty."""
+    packed = to_json(contents)
+    assert isinstance(packed, dict), "a dataclass"
+    if not contents.network_key:
+        del packed["network_key"]
+    return json.dumps(packed).encode()
 
 
 def _head(home: Home) -> tuple[int, bytes]:
@@ -166,11 +195,19 @@ def _head(home: Home) -> tuple[int, bytes]:
 def _parsed(content: bytes) -> tuple[Contents, SiteKeys]:
     """What the box held. An error never quotes it: it is made of secrets."""
     try:
-        contents = from_json(Contents, json.loads(content))
+        found = json.loads(content)
+        if isinstance(found, dict):
+            found.setdefault("network_key", "")
+        contents = from_json(Contents, found)
         keys = SiteKeys(contents.identity, contents.transport, contents.log, contents.witness)
     except (ValueError, RecursionError, NotThisShape):
         contents = None
-    if contents is None or contents.format != FORMAT or len(contents.data_key) != KEY_BYTES:
+    is_ours = contents is not None and (
+        contents.format == FORMAT
+        and len(contents.data_key) == KEY_BYTES
+        and len(contents.network_key) in (0, KEY_BYTES)
+    )
+    if contents is None or not is_ours:
         raise OperatorError(
             "The backup was written by another version.",
             fix="Restore it with the version of p2pfl that wrote it.",
@@ -253,4 +290,5 @@ def _told(path: Path, contents: Contents) -> BackedUp:
         fingerprint=fingerprint(site),
         head_size=contents.head_size,
         created_us=contents.created_us,
+        network_key=bool(contents.network_key),
     )
