@@ -323,6 +323,13 @@ class HeadDue:
     """When the newest own head is told to everyone (at most once a second)."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClockLept:
+    """The clock of the events' seconds was set by hours: later events are by the new time."""
+
+    by_s: float
+
+
 TimerKey = RoundDeadline | Retry | Expiry | HeadDue
 
 StudyEvent = (
@@ -356,5 +363,6 @@ Event = (
     | ForkFound
     | ManifestKept
     | TimerFired
+    | ClockLept
     | StudyEvent
 )

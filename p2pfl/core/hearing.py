@@ -27,6 +27,7 @@ class Hearing:
         self._gathering = gathering
         self._past = past
         self._tell = tell
+        gathering.patience.recall(past.paces)
         self._judged: set[tuple[Round, bytes]] = set()
         """Verdicts on their way to the ledger: a flood must not write them twice."""
 

@@ -4,6 +4,7 @@
 over the entries read at start-up, over those the node appends and over those that a person's
 command appends, so the three can never disagree."""
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,6 +14,8 @@ from ledger.log import Entry
 from ledger.provenance import kinds
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
 
+PACES_KEPT = 17
+"""Newest rounds of a study whose times are remembered: one more than are learnt from."""
 COMPLETE = "complete"
 """The reason of a close after the last round; every other one is a site leaving early."""
 
@@ -47,6 +50,15 @@ class Steering:
     """(argument, number as text), names ascending."""
 
 
+@dataclass(frozen=True, slots=True)
+class RoundPace:
+    """When a round was closed here, µs UTC, and whose updates of that round had come by then."""
+
+    round: Round
+    closed_us: int
+    heard: tuple[bytes, ...] = ()
+
+
 @dataclass(slots=True)
 class StudyHistory:
     """One study, as recorded here."""
@@ -71,6 +83,8 @@ class StudyHistory:
     averaged: dict[Round, ModelHash] = field(default_factory=dict)
     newest_average: kinds.AggDone | None = None
     skipped: set[Round] = field(default_factory=set)
+    paces: deque[RoundPace] = field(default_factory=lambda: deque(maxlen=PACES_KEPT))
+    """Of the newest rounds, in order."""
     kept: kinds.ModelKept | None = None
     """The average that was best on the own hold-out so far, where the study keeps that one."""
     released: ModelHash | None = None
@@ -174,11 +188,12 @@ class History:
                 self.study(StudyId(study)).received.setdefault((Round(round_), sender), record)
                 self.received_leaves.setdefault(leaf, (StudyId(study), Round(round_), sender))
             case kinds.AggDone():
-                self._average(record)
+                self._average(record, entry)
             case kinds.StudySteered():
                 self._steer(record, entry)
             case kinds.RoundSkipped(study=study, round=round_):
                 self.study(StudyId(study)).skipped.add(Round(round_))
+                self.study(StudyId(study)).paces.append(RoundPace(Round(round_), entry.time_us))
             case kinds.ModelKept(study=study):
                 self.study(StudyId(study)).kept = record
             case kinds.ModelReleased(study=study, hash=model):
@@ -273,10 +288,17 @@ class History:
         study.steered_seq = record.from_seq if record.from_seq >= 0 else entry.seq
         study.steered_leaf = entry.leaf
 
-    def _average(self, record: kinds.AggDone) -> None:
-        study = self.study(StudyId(record.study))
-        study.averaged[Round(record.round)] = ModelHash(record.out_hash)
+    def _average(self, record: kinds.AggDone, entry: Entry) -> None:
+        study, round_ = self.study(StudyId(record.study)), Round(record.round)
+        study.averaged[round_] = ModelHash(record.out_hash)
         study.newest_average = record
+        # An older update that stood in says nothing about when this round's came.
+        came = {
+            given.site
+            for given in record.inputs
+            if (taken := study.received.get((round_, given.site))) and taken.hash == given.hash
+        }
+        study.paces.append(RoundPace(round_, entry.time_us, tuple(sorted(came))))
 
     def _publish(self, record: kinds.UpdatePublished, entry: Entry) -> None:
         self.study(StudyId(record.study)).published[Round(record.round)] = Published(

@@ -36,7 +36,7 @@ from p2pfl.core.phases import Phase
 from p2pfl.core.refusals import ForkedHead, ForkedLog, NotTakingPart, ReusedEntry, UnknownStudy
 from p2pfl.core.rounds import StudyRun
 from p2pfl.core.steering import Steerings
-from p2pfl.core.study_events import react
+from p2pfl.core.study_events import lept, react
 from p2pfl.core.witnessing_reactions import LogWatch, WitnessEvent
 
 
@@ -150,11 +150,18 @@ class NodeCore:
                 return self._members_changed(roster)
             case ev.ManifestKept(manifest=manifest, proposer=proposer):
                 return self._keep(now_s, manifest, proposer)
-            case ev.TimerFired(key=key):
-                return self._timer(now_s, key)
+            case ev.TimerFired() | ev.ClockLept():
+                return self._of_time(now_s, event)
             case _:
                 run = self.runs.get(event.study)
                 return [] if run is None else react(run, now_s, event)
+
+    def _of_time(self, now_s: float, event: ev.TimerFired | ev.ClockLept) -> list[fx.Effect]:
+        if isinstance(event, ev.TimerFired):
+            return self._timer(now_s, event.key)
+        for run in self.runs.values():
+            lept(run, event.by_s)
+        return []
 
     def _timer(self, now_s: float, key: ev.TimerKey) -> list[fx.Effect]:
         match key:

@@ -4,9 +4,10 @@ Only the own clock counts: when the own round began, and when the neighbour's up
 a neighbour says of its own times plays no part, and no wait exceeds the study's deadline."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gossip.identifiers import SiteId
+from p2pfl.core.history import RoundPace
 from p2pfl.core.names import Round
 
 REPAIR_S = 6.0
@@ -44,7 +45,9 @@ def _median(values: Sequence[float]) -> float:
 
 
 class Patience:
-    """What one study learnt about its neighbours' times at this site. Lost in a restart.
+    """What one study learnt about its neighbours' times at this site.
+
+    A restart loses it, and begins with what the own ledger says of the rounds before (`recall`).
 
     deadline_s: the study's; the longest wait after the own update is out."""
 
@@ -62,6 +65,25 @@ class Patience:
         if len(self._began_s) > STARTS_KEPT:
             for old in sorted(self._began_s)[:-STARTS_KEPT]:
                 del self._began_s[old]
+
+    def recall(self, paces: Iterable[RoundPace]) -> None:
+        """Start values for a study that goes on: how long its newest rounds took here.
+
+        When an update came does not stand in the ledger, only that it was there when its round was
+        closed: it is waited for rather too long than too short, until it was heard a few times. A
+        stop between two rounds, or a clock that was set, is an outlier like others."""
+        before: RoundPace | None = None
+        for pace in paces:
+            if before is not None and pace.round == before.round + 1:
+                took_s = (pace.closed_us - before.closed_us) / 1e6
+                for site in pace.heard if took_s >= 0.0 else ():
+                    self._add(SiteId(site), took_s)
+            before = pace
+
+    def lept(self, by_s: float) -> None:
+        """The clock was set by so much: what has begun began by the new clock."""
+        for round_ in self._began_s:
+            self._began_s[round_] += by_s
 
     def arrived(self, site: SiteId, round_: Round, now_s: float) -> None:
         """A neighbour's update is here, and sound."""
@@ -106,4 +128,7 @@ class Patience:
     def _learn(self, site: SiteId, round_: Round, now_s: float) -> None:
         # One that is here before the own round begins is never waited for.
         lag_s = max(0.0, now_s - self._began_s.get(round_, now_s))
+        self._add(site, lag_s)
+
+    def _add(self, site: SiteId, lag_s: float) -> None:
         self._lags_s.setdefault(site, deque(maxlen=LEARNT_FROM)).append(lag_s)

@@ -56,7 +56,7 @@ class StudyRun:
         self._mixer = Mixer(me, manifest, self.gathering, self.waits, self._tell)
         self.choosing = Choosing(manifest, self.past, self._mandate, self._tell)
         self._ending = Ending(manifest, self._mandate, self._tell, self.choosing)
-        self._watch = RoundWatch(manifest, bucket)
+        self.watch = RoundWatch(manifest, bucket)
         self._stopping = Stopping(manifest, self.past, self._tell)
         self._note = b""
 
@@ -165,7 +165,7 @@ class StudyRun:
         ]
 
     def _start_watch(self, now_s: float) -> None:
-        self._watch.start(now_s)
+        self.watch.start(now_s)
         self.waits.begin(self.round, now_s)
 
     def _wait_before_round(self) -> list[fx.Effect] | None:
@@ -199,7 +199,7 @@ class StudyRun:
             sentence = "training did not keep to the approved privacy terms; nothing was released"
             return self._leave("terms-violated", sentence)
         self.phase = Phase.RECORDING
-        self._watch.now.trained_s, self._watch.now.loss = now_s, event.loss
+        self.watch.now.trained_s, self.watch.now.loss = now_s, event.loss
         self._base.here.add(event.model)
         return [*self.boxed.trained(event), entries]
 
@@ -252,7 +252,7 @@ class StudyRun:
     def _enter_gathering(self, now_s: float) -> list[fx.Effect]:
         self.phase = Phase.GATHERING
         self._tell.goes_on()
-        self._watch.now.published_s = now_s
+        self.watch.now.published_s = now_s
         return [
             *self.offer_updates(),
             *self.hearing.enter(self.round),
@@ -271,7 +271,7 @@ class StudyRun:
         entered = self.hearing.enter(self.round)
         if done not in self.past.averaged:
             return entered
-        self._watch.close(now_s)
+        self.watch.close(now_s)
         self._base.hash = self.past.averaged[done]
         return [self.choosing.ask(done, self._base.hash), *entered]
 
@@ -333,7 +333,7 @@ class StudyRun:
     def _average(self, now_s: float, mixing: Mixing) -> list[fx.Effect]:
         self.phase, self._mixing = Phase.AVERAGING, mixing
         self._tell.goes_on()
-        self._watch.now.gathered_s, self._watch.now.heard = now_s, len(mixing.used)
+        self.watch.now.gathered_s, self.watch.now.heard = now_s, len(mixing.used)
         return [mixing.effect]
 
     def averaged(self, now_s: float, event: ev.Averaged) -> list[fx.Effect]:
@@ -350,7 +350,7 @@ class StudyRun:
             return []
         self.phase = Phase.CLOSING
         self._base.here.add(event.model)
-        told = self._watch.averaged(now_s, self._tell, event)
+        told = self.watch.averaged(now_s, self._tell, event)
         told += self.boxed.averaged(event.round, self._mixing.used, self.waits.name_of)
         self._ending.measured(event.distance)
         self.choosing.averaged(event)
@@ -396,5 +396,5 @@ class StudyRun:
         if is_again:
             return chosen
         expected = len(self.gathering.hood.neighbours)
-        line = self._watch.line(self.id, self.dataset, event, expected)
+        line = self.watch.line(self.id, self.dataset, event, expected)
         return [*line, *self._stopping.scored(event), *chosen]

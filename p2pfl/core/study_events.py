@@ -7,6 +7,12 @@ from p2pfl.core import events as ev
 from p2pfl.core.rounds import StudyRun
 
 
+def lept(run: StudyRun, by_s: float) -> None:
+    """The clock was set by hours: what the study measures and waits for goes on as before."""
+    run.waits.lept(by_s)
+    run.watch.now.lept(by_s)
+
+
 def react(run: StudyRun, now_s: float, event: ev.StudyEvent) -> list[fx.Effect]:
     """What a study does about the end of something it had asked for."""
     match event:

@@ -46,6 +46,12 @@ class Waits:
         self._patience.begin(round_, now_s)
         self._began_s = self._published_s = now_s
 
+    def lept(self, by_s: float) -> None:
+        """The clock was set by so much: no wait ends sooner or later for it."""
+        self._began_s, self._published_s = self._began_s + by_s, self._published_s + by_s
+        self._next_s += by_s
+        self._patience.lept(by_s)
+
     def gather(self, round_: Round, now_s: float) -> fx.Effect:
         """The own update is out: from now on neighbours are waited for."""
         self._published_s = now_s

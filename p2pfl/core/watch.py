@@ -60,9 +60,16 @@ class Stopwatch:
     loss: float = 0.0
     heard: int = 0
 
+    def lept(self, by_s: float) -> None:
+        """The clock was set by so much: what has happened happened by the new clock."""
+        self.started_s += by_s
+        self.trained_s += by_s
+        self.published_s += by_s
+        self.gathered_s += by_s
+        self.averaged_s += by_s
+
     def phases(self) -> fx.PhaseTimes:
-        """The time between one phase's end and the next one's; 0 if the clock was set back by
-        hours in between."""
+        """The time between one phase's end and the next one's."""
         return fx.PhaseTimes(
             train=max(0.0, self.trained_s - self.started_s),
             record=max(0.0, self.published_s - self.trained_s),

@@ -30,6 +30,7 @@ from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.core.node import NodeCore
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.confinement.terms import Terms
+from p2pfl.runtime.core_timing import CoreTiming
 from p2pfl.runtime.errors import EXIT_REFUSED, BlobError, OperatorError
 from p2pfl.runtime.exchange import Exchange
 from p2pfl.runtime.home import Home, write_durably
@@ -37,7 +38,7 @@ from p2pfl.runtime.keeping import EVERYTHING, Keep
 from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded, Unless, in_force_of
 from p2pfl.runtime.membership import MembershipRunner
 from p2pfl.runtime.membership_surface import NodeSurface
-from p2pfl.runtime.node_clock import LEAP_US, NodeClock
+from p2pfl.runtime.node_clock import NodeClock
 from p2pfl.runtime.study_jobs import DatasetFile, StudyJobs
 from p2pfl.runtime.training_process import WORKER
 from p2pfl.runtime.training_usage import Allowance
@@ -103,7 +104,7 @@ class Driver:
         self._timers: dict[ev.TimerKey, asyncio.TimerHandle] = {}
         self._failure: asyncio.Future[None] = self._loop.create_future()
         self.clock = NodeClock(given.clock_s)
-        self._timing = NodeClock(given.clock_s, jump_us=LEAP_US)
+        self._timing = CoreTiming(given.clock_s)
         members = given.membership.members
         self.core = NodeCore(given.site, members, History(given.log.entries()))
         self.writer = LedgerWriter(
@@ -214,7 +215,7 @@ class Driver:
         while True:
             event = await self._events.get()
             try:
-                effects = self.core.handle(self._timing.timing_s(), event)
+                effects = self._timing.handled(self.core, event)
             except Exception as error:
                 self._fail(error)
                 raise

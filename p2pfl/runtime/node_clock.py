@@ -15,7 +15,7 @@ JUMP_US: Final = 60 * MICRO
 """More than this is a clock that was set, and goes on record; less comes in slowly."""
 LEAP_US: Final = 60 * JUMP_US
 """What rounds are timed by takes over only this much at once: a clock that was set by minutes
-neither ends a wait nor makes a round look long."""
+neither ends a wait nor makes a round look long. Of more the core is told (`core_timing`)."""
 SLEW: Final = 0.05
 """How much faster or slower than real time the claimed time may run to meet the wall clock."""
 _STEADY: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -44,6 +44,7 @@ class NodeClock:
         self._lock = threading.Lock()
         self._looked_s = steady_s()
         self._claimed_s = wall_s()
+        self._lept_s = 0.0
 
     def now_s(self) -> float:
         """The claimed time, unix seconds. Runs back only after `follow`."""
@@ -70,8 +71,15 @@ class NodeClock:
     def follow(self) -> None:
         """Claim what the wall clock says from now on: that it was set is on record."""
         with self._lock:
-            self._claimed_s = self._wall_s()
-            self._looked_s = self._steady_s()
+            claimed_s, wall_s = self._look()
+            self._claimed_s = wall_s
+            self._lept_s += wall_s - claimed_s
+
+    def taken_leap_s(self) -> float:
+        """By how much the claimed time leapt since this was asked last."""
+        with self._lock:
+            lept_s, self._lept_s = self._lept_s, 0.0
+        return lept_s
 
     def _look(self) -> tuple[float, float]:
         """The claimed time and the wall clock's, both now."""

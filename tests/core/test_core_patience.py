@@ -7,6 +7,8 @@ from core_worlds import FOUR, RESTART_S, Story, check, started
 
 from gossip.identifiers import SiteId
 from ledger.provenance import kinds
+from p2pfl.core import events as ev
+from p2pfl.core.history import RoundPace
 from p2pfl.core.names import Round
 from p2pfl.core.patience import MISSES_MAX, Patience, expected_s
 from simulations.site import SimulatedSite
@@ -214,14 +216,68 @@ def test_only_the_slow_one_is_waited_for_longer() -> None:
     assert patience.due_s(others[1].id, 0.0, 0.0) == SHORTEST_S
 
 
-def test_a_restart_forgets_what_was_learnt_and_nothing_else() -> None:
+def test_a_restart_forgets_nothing_that_the_ledger_remembers() -> None:
+    """The site that restarts knows how long a slow neighbour takes, and how long a quick one."""
     story = started(terms=MANY)
-    *others, last = story.sites
-    after_rounds(story, 5, *others)
-    story.world.crash(last)
-    story.world.restart(last, RESTART_S)
-    assert story.completes()
+    *others, slow = story.sites
+    slow.train_s = 30.0
+    after_rounds(story, 6, *others)
+    one = others[0]
+    story.world.crash(one)
+    story.world.restart(one, RESTART_S)
+    assert story.runs_until(lambda: one.is_up and story.study in one.core.runs)
+    patience = one.core.runs[story.study].gathering.patience
+    assert 50.0 < patience.due_s(slow.id, 0.0, 0.0) < DEADLINE_S
+    assert story.runs_until(story.is_complete, 4000.0)
     check(story)
+
+
+def paces(*closed_s: float, heard: tuple[bytes, ...] = (SLOW,)) -> list[RoundPace]:
+    """Rounds that were closed at these seconds."""
+    return [RoundPace(Round(n), int(s * 1e6), heard) for n, s in enumerate(closed_s)]
+
+
+def recalled(found: list[RoundPace]) -> float:
+    patience = Patience(DEADLINE_S)
+    patience.recall(found)
+    return due_s(patience)
+
+
+def test_what_is_recalled_is_how_long_the_rounds_took() -> None:
+    assert recalled(paces(100, 130, 160, 190)) == 60.0
+    assert recalled(paces(100, 130, 160)) == 1.0 + DEADLINE_S, "of two rounds nothing is learnt"
+    assert recalled(paces(100, 130, 160, 190, heard=())) == 1.0 + DEADLINE_S
+
+
+def test_a_stop_between_two_rounds_and_a_clock_that_was_set_are_outliers() -> None:
+    assert recalled(paces(100, 130, 160, 40_000, 40_030, 40_060)) == 60.0
+    assert recalled(paces(100, 130, 160, 190, 20, 50, 80)) == 60.0, "set back: no time at all"
+    gap = [*paces(100, 130, 160), RoundPace(Round(9), 161_000_000, (SLOW,))]
+    assert recalled(gap) == 1.0 + DEADLINE_S, "rounds that were passed over took no time here"
+
+
+@pytest.mark.parametrize("by_s", [7200.0, -7200.0])
+def test_a_clock_that_is_set_by_hours_in_a_wait_changes_neither_wait_nor_times(by_s: float) -> None:
+    story = started(terms=MANY)
+    *others, slow = story.sites
+    slow.train_s = 20.0
+    after_rounds(story, 3, *others)
+    story.wait(5.0)
+    run = others[0].core.runs[story.study]
+    ((site, until_s),) = run.waits.waited_for(run.round)
+    measured = run.watch.now.phases()
+    others[0].core.handle(story.world.now_s + by_s, ev.ClockLept(by_s))
+    assert run.waits.waited_for(run.round) == [(site, pytest.approx(until_s + by_s))]
+    # What comes after it is by the new clock.
+    now_s, round_ = story.world.now_s + by_s, run.round
+    patience = run.gathering.patience
+    before_s = patience.due_s(slow.id, 0.0, 0.0)
+    for _ in range(9):
+        patience.arrived(slow.id, round_, now_s)
+    assert patience.due_s(slow.id, 0.0, 0.0) < before_s < 60.0
+    run.watch.now.gathered_s = now_s
+    assert run.watch.now.phases().gather < 20.0
+    assert run.watch.now.phases().train == pytest.approx(measured.train)
 
 
 def test_a_clock_that_is_set_back_does_not_make_a_round_wait_for_it() -> None:

@@ -2,9 +2,13 @@
 
 import pytest
 
+from p2pfl.core import effects as fx
+from p2pfl.core import events as ev
+from p2pfl.runtime.core_timing import CoreTiming
 from p2pfl.runtime.node_clock import JUMP_US, LEAP_US, NodeClock
 
 START_S = 1_800_000_000.0
+OFFLINE = ev.OfflineStart()
 
 
 class Machine:
@@ -84,3 +88,36 @@ def test_what_rounds_are_timed_by_does_not_notice_minutes_and_follows_hours() ->
     assert timing.timing_s() - began_s == pytest.approx(2.0, abs=0.2)
     machine.off_s = -10_000.0
     assert timing.timing_s() == machine.wall_s()
+
+
+class Core:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, object]] = []
+
+    def handle(self, now_s: float, event: ev.Event) -> list[fx.Effect]:
+        self.told.append((now_s, event))
+        return []
+
+
+@pytest.mark.parametrize("by_s", [7200.0, -7200.0])
+def test_the_core_is_told_once_of_hours_that_were_not_lived_through(by_s: float) -> None:
+    machine, core = Machine(), Core()
+    timing = CoreTiming(machine.wall_s, lambda: machine.steady_s)
+    timing.handled(core, OFFLINE)
+    machine.steady_s += 2.0
+    machine.off_s = by_s
+    assert timing.timing_s() == machine.wall_s(), "somebody looked at the clock before"
+    timing.handled(core, OFFLINE)
+    timing.handled(core, OFFLINE)
+    assert [event for _, event in core.told] == [OFFLINE, ev.ClockLept(by_s), OFFLINE, OFFLINE]
+    assert core.told[1][0] == core.told[2][0] == machine.wall_s()
+
+
+def test_minutes_are_no_leap() -> None:
+    machine, core = Machine(), Core()
+    timing = CoreTiming(machine.wall_s, lambda: machine.steady_s)
+    machine.off_s = 600.0
+    timing.handled(core, OFFLINE)
+    assert [event for _, event in core.told] == [OFFLINE]
