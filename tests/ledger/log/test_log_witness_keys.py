@@ -39,7 +39,7 @@ from ledger.log import (
     verify_log,
 )
 from ledger.log.entries import NO_PREVIOUS, sign_entry
-from ledger.log.forks import encode_fork, fork_of_cosignatures, fork_of_heads
+from ledger.log.forks import encode_fork, fork_of_cosignatures
 from ledger.log.identity import FOREVER_US
 from ledger.log.notes import cosign
 from ledger.log.own_kinds import WITNESS_KEY as WITNESS_ROLE
@@ -329,99 +329,6 @@ def test_a_fork_that_a_stolen_witness_key_cosigned_is_still_the_logs_own(databas
     proof = database.note_seen(LOG_ID, b.note() + line_by(WITNESS, EARLY_S, b), NOW_US)
     assert [check_fork(data).kind.value for data in database.forks()] == ["K1"]
     assert proof is not None
-
-
-# -- a stolen log key and the witnesses that saw its heads -----------------------------------------
-
-LOG_NEXT = STRANGER
-LOG_STOLEN_US = NOW_US + 3_000_000
-
-
-def log_key_stolen():
-    """The log's own lineage: its log key replaced and disowned, its witness key replaced, too."""
-    statement = sign_rotation(
-        LOG_ID, old_pk=LOG_KEY.public_key, new_pk=LOG_NEXT.public_key, identity=IDENTITY
-    )
-    first = entry_of(rotation_draft(OWNER, LOG_NEXT.public_key, statement, "node"), 3)
-    later = OWNER.with_key(LOG_NEXT.public_key, 4)
-    lost = compromise_draft(LOG_KEY.public_key, LOG_STOLEN_US, "node")
-    own = rotation(LATER, of=later)
-    return [
-        FIRST_ENTRY,
-        first,
-        entry_of(lost, 5, identity=later, log=LOG_NEXT),
-        entry_of(own, 6, identity=later, log=LOG_NEXT),
-    ]
-
-
-OTHER = VerifierKey("tests/other", KeyType.COSIGNATURE_V1, Signer(b"\x31" * 32).public_key)
-OTHER_NEXT = VerifierKey("tests/other", KeyType.COSIGNATURE_V1, Signer(b"\x32" * 32).public_key)
-
-
-def follow_robbed(database):
-    """The true log goes on under its second key."""
-    true = History(6, branch=1)
-    database.admit_lineage(LOG_ID, log_key_stolen())
-    assert database.note_seen(LOG_ID, true.note(signer=LOG_NEXT), NOW_US) is None
-    assert database.mirror(LOG_ID, 0, true.leaves) is None
-
-
-def stolen_head(database, *signers):
-    """Whether a head under the stolen log key, cosigned early by these, makes a proof."""
-    false = History(3, branch=2)
-    lines = (cosign(false.head().text, OTHER.name, signer, EARLY_S) for signer in signers)
-    try:
-        return database.note_seen(LOG_ID, false.note() + b"".join(lines), NOW_US) is not None
-    except mirror_errors.KeyDisowned:
-        return False
-
-
-def test_a_witness_with_two_keys_is_one_witness(database):
-    """Two lines of one site bound the time of a head no better than one."""
-    follow_robbed(database)
-    earlier = [KnownWitness(OTHER, REPLACED_US)]
-    database.set_witnesses([OTHER_NEXT], 1, earlier)
-    both = (Signer(b"\x31" * 32), Signer(b"\x32" * 32))
-    assert not stolen_head(database, *both)
-    database.set_witnesses([OTHER_NEXT], 0, [KnownWitness(OTHER, REPLACED_US, is_disowned=True)])
-    assert not stolen_head(database, both[0]), "a disowned witness key bounds nothing"
-    database.set_witnesses([OTHER_NEXT], 0, earlier)
-    assert stolen_head(database, both[0])
-
-
-def test_none_of_the_robbed_sites_own_witness_keys_says_when(database):
-    follow_robbed(database)
-    key = VerifierKey(OTHER.name, KeyType.COSIGNATURE_V1, LATER.public_key)
-    database.set_witnesses([key])
-    assert not stolen_head(database, LATER)
-    database.set_witnesses([VerifierKey(OTHER.name, KeyType.COSIGNATURE_V1, NEXT.public_key)])
-    assert stolen_head(database, NEXT), "another site's does"
-
-
-def test_a_cosignature_that_was_held_before_its_key_was_disowned_still_counts(database):
-    """It came from the witness itself, over a head that the true log now contradicts."""
-    early = History(5, branch=2)
-    line = cosign(early.head().text, OTHER.name, Signer(b"\x31" * 32), EARLY_S)
-    database.set_witnesses([OTHER])
-    database.note_seen(LOG_ID, early.note() + line, NOW_US)
-    database.admit_lineage(LOG_ID, log_key_stolen())
-    database.set_witnesses([OTHER_NEXT], 0, [KnownWitness(OTHER, STOLEN_US, is_disowned=True)])
-    proof = database.note_seen(LOG_ID, History(5, branch=1).note(signer=LOG_NEXT), NOW_US)
-    assert proof is not None
-
-
-def test_a_proof_of_heads_counts_the_lines_that_come_with_it(database):
-    database.admit_lineage(LOG_ID, log_key_stolen())
-    a, b = History(3, branch=2), History(3, branch=3)
-    notes = [
-        h.note() + cosign(h.head().text, OTHER.name, Signer(b"\x31" * 32), EARLY_S) for h in (a, b)
-    ]
-    proof = encode_fork(fork_of_heads(KEY, *notes))
-    database.set_witnesses([OTHER_NEXT], 0, [KnownWitness(OTHER, STOLEN_US, is_disowned=True)])
-    with pytest.raises(mirror_errors.KeyDisowned):
-        database.put_fork(proof)
-    database.set_witnesses([OTHER_NEXT], 0, [KnownWitness(OTHER, REPLACED_US)])
-    assert database.put_fork(proof)
 
 
 def test_a_site_goes_on_witnessing_under_another_key_where_it_stopped(database):
