@@ -2,14 +2,17 @@
 
 import asyncio
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from node_homes import Consortium, entries, found, p2pfl
+from node_homes import Consortium, audit_code, entries, found, p2pfl, p2pfl_json
 from node_mending import healed, incarnated, lose_disk, mirrored, nodes_of, recovered, until
 
 from gossip.memory_transport import Switchboard
+from ledger.log.witness_store import WITNESS_NAME, WitnessDatabase
 from p2pfl.core.events import OwnLog
+from p2pfl.core.witnessing_terms import witness_name
 from p2pfl.runtime.errors import OperatorError
 
 
@@ -78,5 +81,34 @@ def test_a_home_of_before_a_rotation_is_told_that_its_key_was_replaced(made: Con
             await recovered(home, switchboard)
             assert [entry.raw for entry in entries(home)][:-1] == whole
             await healed(made, switchboard, others)
+
+    asyncio.run(scenario())
+
+
+def test_the_others_follow_a_new_witness_key_while_their_nodes_run(made: Consortium) -> None:
+    """What the old key cosigned stays, and the audit of whom both cosigned is clean."""
+
+    def key_ids() -> set[bytes]:
+        """Under which the first site cosigned the second one's ledger."""
+        name = witness_name(made.site(0))
+        with closing(WitnessDatabase.open(made.home(1).path / WITNESS_NAME)) as book:
+            lines = [c for head in book.own_heads() for c in head.cosignatures]
+        return {line.key_id for line in lines if line.witness == name}
+
+    async def scenario() -> None:
+        home, switchboard = made.home(0), Switchboard()
+        await mirrored(made, switchboard)
+        before = key_ids()
+        assert len(before) == 1
+        async with nodes_of(made, switchboard, 1, 2) as others:
+            p2pfl(home, "keys", "rotate", "witness", "--yes")
+            async with nodes_of(made, switchboard, 0):
+                await until(lambda: len(key_ids()) == 2)
+            assert before < key_ids()
+            (old,) = p2pfl_json(made.home(1), "roster", "show")["witness_before"]
+            assert (old["name"], old["disowned"]) == ("site0", False)
+            assert not others[0].driver.core.accused
+            assert not [rule for _, rule in others[0].driver.core.refused]
+        assert audit_code(made.home(1)) == 0
 
     asyncio.run(scenario())
