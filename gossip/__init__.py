@@ -20,6 +20,7 @@ from gossip.messages import (
     UpdateAnnounced,
     Wanted,
 )
+from gossip.pause_messages import Pause, StudyPaused
 from gossip.roster import (
     Roster,
     add_signature,
@@ -41,11 +42,13 @@ __all__ = [
     "Inbox",
     "Inventory",
     "Message",
+    "Pause",
     "PeerError",
     "Roster",
     "SiteId",
     "SiteKeys",
     "StudyDecision",
+    "StudyPaused",
     "StudyProposal",
     "StudySteered",
     "Transport",

@@ -24,6 +24,8 @@ STEERED_ARGUMENTS_MAX = 16
 STEERED_NAME_BYTES_MAX = 40
 STEERED_DECIMAL_BYTES_MAX = 32
 """A number as text: digits, perhaps a fraction, perhaps an exponent of two digits."""
+PAUSE_REASON_BYTES_MAX = 96
+"""A code without spaces, as it goes on record."""
 
 ORIGIN_BYTES_MAX = 160
 """A log's name in its checkpoints."""
@@ -113,6 +115,7 @@ class DisseminationLimits:
     relayed_proposals_per_origin_max: int = 16
     relayed_decisions_per_origin_max: int = 128
     relayed_steerings_per_origin_max: int = 16
+    relayed_pauses_per_origin_max: int = 16
     relayed_heads_per_origin_max: int = 2
     """A log's newer head replaces what an older one said."""
     relayed_forks_per_origin_max: int = 8
@@ -121,6 +124,7 @@ class DisseminationLimits:
     seen_proposals_per_origin_max: int = 64
     seen_decisions_per_origin_max: int = 512
     seen_steerings_per_origin_max: int = 256
+    seen_pauses_per_origin_max: int = 256
     seen_heads_per_origin_max: int = 128
     seen_forks_per_origin_max: int = 64
     seen_updates_per_origin_max: int = 512

@@ -29,6 +29,13 @@ from gossip.limits import (
     STEPS_MAX,
     WANTED_IDS_MAX,
 )
+from gossip.pause_messages import (
+    STUDY_PAUSED,
+    STUDY_PAUSED_FIELDS,
+    StudyPaused,
+    pause_fields,
+    read_paused,
+)
 from gossip.roster_messages import (
     ROSTER_READERS,
     RosterHeld,
@@ -47,12 +54,15 @@ from gossip.witness_messages import (
 
 
 class Decision(Enum):
-    """What a data owner decided about a study; the values are the wire's."""
+    """What a data owner decided about a study; the values are the wire's.
+
+    AWAY: approved, but the site takes no part until it says APPROVED again."""
 
     APPROVED = 1
     REFUSED = 2
     REVOKED = 3
     CLOSED = 4
+    AWAY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +150,7 @@ Message: TypeAlias = (
     | StudyProposal
     | StudyDecision
     | StudySteered
+    | StudyPaused
     | HeadAdvertised
     | Inventory
     | Wanted
@@ -207,6 +218,8 @@ def _fields(message: Message) -> Packable:
                 message.entry_seq,
                 message.entry_leaf,
             )
+        case StudyPaused():
+            return pause_fields(message)
         case HeadAdvertised():
             return (HEAD_ADVERTISED, message.note)
         case Inventory():
@@ -346,6 +359,7 @@ _KINDS: Final[dict[int, tuple[int, Callable[[Reader], Message]]]] = {
     INVENTORY: (2, _read_inventory),
     WANTED: (2, _read_wanted),
     STUDY_STEERED: (6, _read_steered),
+    STUDY_PAUSED: (STUDY_PAUSED_FIELDS, read_paused),
     **READERS,
     **ROSTER_READERS,
 }

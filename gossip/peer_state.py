@@ -15,6 +15,7 @@ from gossip.messages import (
     StudyProposal,
     StudySteered,
 )
+from gossip.pause_messages import STUDY_PAUSED, StudyPaused
 from gossip.rate import TokenBucket
 from gossip.witness_messages import FORK_TOLD, ForkTold
 
@@ -29,7 +30,7 @@ class KindBounds:
 
 
 def kind_bounds(
-    message: StudyProposal | StudyDecision | StudySteered | HeadAdvertised | ForkTold,
+    message: StudyProposal | StudyDecision | StudySteered | StudyPaused | HeadAdvertised | ForkTold,
     limits: DisseminationLimits,
 ) -> KindBounds:
     """The bounds of a message that is for everyone."""
@@ -51,6 +52,12 @@ def kind_bounds(
                 STUDY_STEERED,
                 limits.relayed_steerings_per_origin_max,
                 limits.seen_steerings_per_origin_max,
+            )
+        case StudyPaused():
+            return KindBounds(
+                STUDY_PAUSED,
+                limits.relayed_pauses_per_origin_max,
+                limits.seen_pauses_per_origin_max,
             )
         case HeadAdvertised():
             return KindBounds(

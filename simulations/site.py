@@ -19,7 +19,7 @@ from ledger.provenance.peers import TOLERANCE_US
 from p2pfl.averaging import average
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.history import History
+from p2pfl.core.history import DECIDING, History
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import ModelHash
 from p2pfl.core.node import NodeCore
@@ -38,12 +38,6 @@ AVERAGE_S = 0.002
 COMMIT_S = 0.004
 FETCH_S = 0.02
 UNPROTECTED = ev.Spending("none", "0", "0", 0, "0")
-DECIDING = (
-    kinds.StudyApproved.KIND,
-    kinds.StudyRefused.KIND,
-    kinds.StudyRevoked.KIND,
-    kinds.StudyClosed.KIND,
-)
 ENVIRONMENT = hashlib.sha256(b"simulated").digest()
 
 

@@ -50,9 +50,13 @@ from ledger.provenance.records_study import (
     DatasetRevoked,
     ModelAdopted,
     StudyApproved,
+    StudyAway,
+    StudyBack,
     StudyClosed,
+    StudyPaused,
     StudyProposed,
     StudyRefused,
+    StudyResumed,
     StudyRevoked,
     StudySteered,
 )
@@ -102,9 +106,13 @@ __all__ = [
     "SpendingAccepted",
     "SpendingUnknown",
     "StudyApproved",
+    "StudyAway",
+    "StudyBack",
     "StudyClosed",
+    "StudyPaused",
     "StudyProposed",
     "StudyRefused",
+    "StudyResumed",
     "StudyRevoked",
     "StudySteered",
     "TrainDone",
@@ -129,6 +137,10 @@ Record = (
     | StudyRevoked
     | StudyClosed
     | StudySteered
+    | StudyPaused
+    | StudyResumed
+    | StudyAway
+    | StudyBack
     | TrainDone
     | PrivacySpent
     | UpdatePublished

@@ -153,6 +153,49 @@ class StudyClosed(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class StudyPaused(Kind):
+    """The proposer paused the study: no training of this round or a later one, until it resumes.
+
+    from_seq: the proposer's entry that says so, −1 where this is that entry."""
+
+    KIND: ClassVar[str] = "study.paused"
+    study: Digest
+    round: Round
+    reason: Code
+    from_seq: SeqOrNone
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResumed(Kind):
+    """The proposer lets the study go on. round: the one that this site was in.
+
+    from_seq: the proposer's entry that says so, −1 where this is that entry."""
+
+    KIND: ClassVar[str] = "study.resumed"
+    study: Digest
+    round: Round
+    reason: Code
+    from_seq: SeqOrNone
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAway(Kind):
+    """This site takes no part for a while; its approval stays. Nothing leaves until it is back."""
+
+    KIND: ClassVar[str] = "study.away"
+    study: Digest
+    reason: Code
+
+
+@dataclass(frozen=True, slots=True)
+class StudyBack(Kind):
+    """This site takes part again, under the approval it had."""
+
+    KIND: ClassVar[str] = "study.back"
+    study: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class StudySteered(Kind):
     """The proposer changed training arguments inside the approved ranges, from a round on.
 

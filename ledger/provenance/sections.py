@@ -32,9 +32,13 @@ from ledger.provenance.kinds import (
     RosterClosed,
     RoundSkipped,
     StudyApproved,
+    StudyAway,
+    StudyBack,
     StudyClosed,
+    StudyPaused,
     StudyProposed,
     StudyRefused,
+    StudyResumed,
     StudyRevoked,
     StudySteered,
     TrainDone,
@@ -195,6 +199,20 @@ def _decision(record: Record, context: AuditContext) -> str:
             return f"{context.study_name(study)} steered from round {round_} on: {values}"
         case PolicyChanged(hash=digest):
             return f"the site's policy changed (file {digest.hex()[:12]})"
+        case _:
+            return _pause(record, context)
+
+
+def _pause(record: Record, context: AuditContext) -> str:
+    match record:
+        case StudyPaused(study=study, round=round_, reason=reason):
+            return f"{context.study_name(study)} paused from round {round_} on{_because(reason)}"
+        case StudyResumed(study=study, round=round_, reason=reason):
+            return f"{context.study_name(study)} resumed at round {round_}{_because(reason)}"
+        case StudyAway(study=study, reason=reason):
+            return f"{context.study_name(study)}: this site is away{_because(reason)}"
+        case StudyBack(study=study):
+            return f"{context.study_name(study)}: this site is back"
         case _:
             return ""
 

@@ -27,6 +27,10 @@ SIGNS = {
     "study.revoked": ("×", "bad", "revoked"),
     "study.closed": ("■", "plain", "closed"),
     "study.steered": ("~", "plain", "steered"),
+    "study.paused": ("‖", "plain", "paused"),
+    "study.resumed": ("▸", "good", "resumed"),
+    "study.away": ("‖", "plain", "away"),
+    "study.back": ("▸", "good", "back"),
     "policy.changed": ("p", "plain", "policy changed"),
 }
 LEGEND = (
@@ -36,6 +40,8 @@ LEGEND = (
     ("c", "good", "code approved with it"),
     ("×", "bad", "refused or revoked"),
     ("~", "", "steered"),
+    ("‖", "", "paused, or away"),
+    ("▸", "good", "resumed, or back"),
     ("■", "", "closed"),
     ("p", "", "policy changed"),
 )

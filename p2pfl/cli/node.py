@@ -100,19 +100,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
                 for one in told["transfers"]
             ],
             ("memory", f"{told['memory_peak_kib'] / 1024:.0f} MB at most so far"),
-            *[
-                (
-                    study["name"],
-                    f"round {study['round']} of {study['rounds']}, {study['phase']}, "
-                    f"{study['sites']} sites ({study['study'][:12]})",
-                )
-                for study in told["studies"]
-            ],
-            *[
-                ("waits for", f"{site['name']}, at most {site['seconds_at_most']:.0f} s more")
-                for study in told["studies"]
-                for site in study["waits_for"]
-            ],
+            *_study_lines(told),
             *([("repeats", f"{told['harmless']}, harmless")] if told["harmless"] else []),
             *[
                 (f"refused {what}", str(count))
@@ -142,6 +130,29 @@ def stop(context: typer.Context) -> None:
         fix=f"Look at {home.node_log}; `kill -9 {pid}` loses nothing that is on record.",
         exit_code=EXIT_UNAVAILABLE,
     )
+
+
+def _study_lines(told: Any) -> list[tuple[str, str]]:
+    """How each study stands here, and for whom it waits."""
+    running = [
+        (
+            study["name"],
+            f"round {study['round']} of {study['rounds']}, {study['phase']}, "
+            f"{study['sites']} sites ({study['study'][:12]})"
+            + (f"; {study['paused']}" if study["paused"] else ""),
+        )
+        for study in told["studies"]
+    ]
+    away = [
+        (study["name"], f"away; `p2pfl study back {study['study'][:12]}` takes part again")
+        for study in told["away"]
+    ]
+    waits = [
+        ("waits for", f"{site['name']}, at most {site['seconds_at_most']:.0f} s more")
+        for study in told["studies"]
+        for site in study["waits_for"]
+    ]
+    return [*running, *away, *waits]
 
 
 def _line_text(line: Any) -> str:

@@ -1,4 +1,4 @@
-"""`p2pfl study`: validate, propose, import, list, show, approve, refuse, revoke, steer, `new`."""
+"""`p2pfl study`: validate, propose, list, show, decide, steer, pause, and what is beside them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli import study_bundle, study_code, study_new, study_plans, study_watch
+from p2pfl.cli import (
+    study_bundle,
+    study_code,
+    study_new,
+    study_pausing,
+    study_plans,
+    study_watch,
+)
 from p2pfl.cli.context import (
     JsonOption,
     as_typed,
@@ -135,7 +142,7 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
                     short(line.study),
                     line.name,
                     line.proposer,
-                    line.standing,
+                    "paused" if line.is_paused else line.standing,
                     f"{line.rounds_done}/{line.rounds}",
                     day(line.expires_s),
                 )
@@ -258,6 +265,12 @@ def steer(
     say("Every site that takes part follows from its next round on, and records it.")
 
 
+app.command("pause")(study_pausing.pause)
+app.command("resume")(study_pausing.resume)
+app.command("away")(study_pausing.away)
+app.command("back")(study_pausing.back)
+
+
 def _tell(seen: StudySummary, home: Home, *, as_json: bool) -> None:
     if as_json:
         say_json(seen)
@@ -283,6 +296,7 @@ def _tell(seen: StudySummary, home: Home, *, as_json: bool) -> None:
             ("averaging", seen.averaging),
             ("robustness", seen.robustness),
             *([("apart", seen.apart)] if seen.apart else []),
+            *([("paused", seen.paused)] if seen.paused else []),
         ]
     )
     if seen.code is not None:

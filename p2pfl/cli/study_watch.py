@@ -97,6 +97,8 @@ def _tell_results(found: ResultsSeen) -> None:
     fields = [("privacy", spent if found.epsilon else "no ε spent: trained without, or not at all")]
     if found.steered:
         fields.append(("steered", "; ".join(found.steered)))
+    if found.paused:
+        fields.append(("paused", found.paused))
     if found.kept_round is not None:
         best = f"round {found.kept_round + 1}, by the own hold-out"
         fields.append(("best model", f"{best}; on record as model.kept"))
@@ -168,6 +170,8 @@ def _next(found: ResultsSeen) -> list[tuple[str, str]]:
     match found.standing:
         case "approved":
             return [(f"p2pfl study watch {study}", "to follow it")]
+        case "away":
+            return [(f"p2pfl study back {study}", "to take part again")]
         case "undecided":
             return [(f"p2pfl study show {study}", "then approve or refuse it")]
         case _:

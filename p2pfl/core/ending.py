@@ -1,12 +1,14 @@
 """How a study ends at one site: the final model goes on record, then to people, then it is closed.
 
+Or the site leaves before: its training process is killed, and its updates are offered no more.
+
 Each step is durable before the next one starts: a crash at any instant repeats at most the step
 that was under way, and a model that was released on record is never forgotten."""
 
 from enum import Enum
 
 from ledger.provenance import kinds
-from p2pfl.core import drafts
+from p2pfl.core import announcing, drafts
 from p2pfl.core import effects as fx
 from p2pfl.core.choosing import Choosing
 from p2pfl.core.history import COMPLETE, StudyHistory
@@ -14,6 +16,10 @@ from p2pfl.core.manifest import Manifest
 from p2pfl.core.mixing import repeated
 from p2pfl.core.names import ModelHash, Round, StudyId
 from p2pfl.core.watch import Telling
+
+LEFT = "study_left"
+AWAY = "study_away"
+"""How people are told that this site takes part no more, or not until they say so."""
 
 
 class Step(Enum):
@@ -73,6 +79,24 @@ class Ending:
             fx.CloseTraining(self._study, now=False),
             self._tell.happened("study_complete", sentence, **fields),
         ]
+
+    def leave(self, round_: Round, reason: str, sentence: str) -> list[fx.Effect]:
+        """This node ends it before its end, and closes it on record. round_: the one it is in."""
+        return [
+            fx.CloseTraining(self._study, now=True),
+            self._tell.happened(LEFT, sentence, reason=reason),
+            self._mandate.append(drafts.closed_draft(self._study, reason, round_)),
+        ]
+
+    def stop(self, reason: str, told_as: str) -> list[fx.Effect]:
+        """Somebody's decision ends it at once: nothing more is released."""
+        shown = self._tell.happened(told_as, f"left the study: {reason}", reason=reason)
+        return [*self.gone(was_leaving=False), shown]
+
+    def gone(self, *, was_leaving: bool) -> list[fx.Effect]:
+        """Its early end is on record, by this node (then `was_leaving`) or by a command."""
+        kill = [] if was_leaving else [fx.CloseTraining(self._study, now=True)]
+        return [*kill, *announcing.withdrawals(self._study)]
 
     def _record(self, past: StudyHistory, model: ModelHash) -> list[fx.Effect]:
         kept = self._choosing.chosen

@@ -4,17 +4,26 @@ Responsible for proposals and decisions alone; it starts and stops nothing."""
 
 from gossip.identifiers import SiteId
 from gossip.messages import Decision, StudyDecision, StudyProposal, StudySteered
+from gossip.pause_messages import StudyPaused
 from gossip.roster import Roster
 from ledger.provenance import kinds
-from p2pfl.core import drafts, steering
+from p2pfl.core import drafts, pausing, steering
 from p2pfl.core import effects as fx
 from p2pfl.core.conduct import name_of
+from p2pfl.core.ending import AWAY, LEFT
 from p2pfl.core.errors import ManifestError
 from p2pfl.core.history import DatasetHistory, History, Standing, StudyHistory
 from p2pfl.core.manifest import Manifest, parse_manifest
 from p2pfl.core.names import DatasetId, StudyId
 from p2pfl.core.participants import Decisions, Proposal
-from p2pfl.core.refusals import BadManifest, ExpiredProposal, NotInvited, TooManyProposals
+from p2pfl.core.proposers import NewestWords
+from p2pfl.core.refusals import (
+    BadManifest,
+    ExpiredProposal,
+    NotInvited,
+    TooManyProposals,
+    TooManyWords,
+)
 
 PROPOSALS_PER_SITE_MAX = 64
 """Proposals of one site that wait for a decision here; deciding makes room."""
@@ -22,6 +31,7 @@ ONE_DAY_S = 86_400.0
 
 _DECISION_OF = {
     Standing.APPROVED: Decision.APPROVED,
+    Standing.AWAY: Decision.AWAY,
     Standing.REFUSED: Decision.REFUSED,
     Standing.REVOKED: Decision.REVOKED,
     Standing.CLOSED: Decision.CLOSED,
@@ -35,7 +45,8 @@ class Governance:
         self.me = me
         self.proposals: dict[StudyId, Proposal] = {}
         self.decisions = Decisions()
-        self.steerings = steering.Steerings()
+        self.steerings = NewestWords[StudySteered](steering.check_steering)
+        self.pauses = NewestWords[StudyPaused](pausing.check_pause)
         self._history = history
 
     # -- proposals -------------------------------------------------------------------------------
@@ -51,7 +62,8 @@ class Governance:
             message = StudyProposal(manifest=manifest.raw, initial=b"")
             expires_s = float(manifest.study.expires_s)
             effects.append(fx.Offer(study, f"proposal/{study.hex()}", message, None, expires_s))
-        return [*effects, *self.offer_steering(study), *self.offer_decision(study)]
+        steered, paused = self.offer_steering(study), self.offer_pause(study)
+        return [*effects, *steered, *paused, *self.offer_decision(study)]
 
     def propose(
         self, now_s: float, roster: Roster, sender: SiteId, message: StudyProposal
@@ -124,6 +136,29 @@ class Governance:
         message = steering.own_message(study, past)
         expires_s = float(proposal.manifest.study.expires_s)
         return [fx.Offer(study, f"steering/{study.hex()}", message, None, expires_s)]
+
+    def pause(self, roster: Roster, sender: SiteId, message: StudyPaused) -> list[fx.Effect]:
+        """A study's proposer pauses or resumes it. Nothing if that is older than what is known.
+
+        Raises NotTheProposer, OutsideRange, Equivocation, TooManyWords."""
+        study = StudyId(message.study)
+        if not self.pauses.take(self.proposals, sender, message):
+            return []
+        past = self._history.studies.get(study)  # of a study that nobody proposed there is none
+        if past is not None and past.pause_words >= pausing.WORDS_MAX:
+            raise TooManyWords("pauses and resumptions on record", expected=pausing.WORDS_MAX)
+        sentence = f"{name_of(roster, sender)} {pausing.said_words(message)}"
+        fields = (("site", sender.hex()), ("study", study.hex()))
+        return [fx.Show(study, fx.Happened("study_pausing", sentence, fields))]
+
+    def offer_pause(self, study: StudyId) -> list[fx.Effect]:
+        """Tell everyone whether this site lets its own study go on."""
+        proposal = self.proposals.get(study)
+        message = pausing.own_word(study, self._history.study(study))
+        if proposal is None or proposal.proposer != self.me or message is None:
+            return []
+        expires_s = float(proposal.manifest.study.expires_s)
+        return [fx.Offer(study, f"pause/{study.hex()}", message, None, expires_s)]
 
     def members_changed(self, before: Roster, after: Roster) -> None:
         """Forget what sites decided in a log that they do not go on with."""
@@ -202,7 +237,7 @@ class Governance:
             if model in manifest.named_models and is_ours:
                 return True
             dataset = self.dataset(past)
-            is_released = past.standing is Standing.APPROVED or past.is_complete
+            is_released = past.is_reserved or past.is_complete
             if dataset is None or dataset.revoked or not is_released:
                 continue
             if any(p.model == model for p in past.published.values()):
@@ -213,3 +248,14 @@ class Governance:
 def _proposed(study: StudyId, proposer: SiteId) -> fx.Effect:
     draft = kinds.StudyProposed(study, proposer).draft(drafts.NODE_ACTOR)
     return fx.Append(study, (draft,))
+
+
+def reason_to_stop(study: StudyId, standing: Standing) -> tuple[str, str]:
+    """Why a study that runs here is stopped after an own decision, and as what people are told."""
+    match standing:
+        case Standing.APPROVED:
+            return "approved anew", LEFT
+        case Standing.AWAY:
+            return f"this site is away until `p2pfl study back {study.hex()[:12]}`", AWAY
+        case _:
+            return standing.value, LEFT

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
+from gossip.pause_messages import Pause
 from ledger.log import Entry
 from ledger.provenance import kinds
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
@@ -18,6 +19,13 @@ PACES_KEPT = 17
 """Newest rounds of a study whose times are remembered: one more than are learnt from."""
 COMPLETE = "complete"
 """The reason of a close after the last round; every other one is a site leaving early."""
+STARTING = frozenset((kinds.StudyApproved.KIND, kinds.StudyBack.KIND))
+"""Entries by which this site takes part in a study, and in whose name the study writes then."""
+DECIDING = STARTING.union(
+    kind.KIND
+    for kind in (kinds.StudyAway, kinds.StudyRefused, kinds.StudyRevoked, kinds.StudyClosed)
+)
+"""Entries that change whether it does."""
 
 
 class Standing(Enum):
@@ -25,6 +33,8 @@ class Standing(Enum):
 
     UNDECIDED = "undecided"
     APPROVED = "approved"
+    AWAY = "away"
+    """Approved, but people here take this site out of it for a while."""
     REFUSED = "refused"
     REVOKED = "revoked"
     CLOSED = "closed"
@@ -59,6 +69,20 @@ class RoundPace:
     heard: tuple[bytes, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class PauseWord:
+    """What the proposer said last of a pause, as it stands on record here.
+
+    seq: its entry in the proposer's log. leaf: the own entry's, made at since_us."""
+
+    state: Pause
+    round: Round
+    reason: str
+    seq: int
+    leaf: bytes
+    since_us: int
+
+
 @dataclass(slots=True)
 class StudyHistory:
     """One study, as recorded here."""
@@ -70,6 +94,7 @@ class StudyHistory:
     """Beside the approval, where the study runs a researcher's own code."""
     approved_seq: int = -1
     approved_leaf: bytes = b""
+    """The entry by which this site takes part: its approval, or its return."""
     decision_seq: int = -1
     decision_leaf: bytes = b""
     decided_us: int = 0
@@ -96,6 +121,28 @@ class StudyHistory:
     """The newest steering's entry in the proposer's log."""
     steered_leaf: bytes = b""
     """The newest own entry about it."""
+    pause: PauseWord | None = None
+    pause_words: int = 0
+    """How often it was paused or resumed, on record here."""
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether the approval holds, though this site may be away."""
+        return self.standing in (Standing.APPROVED, Standing.AWAY)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the proposer's last word is a pause, perhaps from a later round on."""
+        return self.pause is not None and self.pause.state is Pause.PAUSED
+
+    def is_paused_at(self, round_: int) -> bool:
+        """Whether the proposer paused the study from this round, or an earlier one, on."""
+        return self.pause is not None and self.is_paused and self.pause.round <= round_
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the study is paused, and not over at this site for another reason."""
+        return self.is_paused and self.standing in (Standing.UNDECIDED, Standing.APPROVED)
 
     def steering_at(self, round_: int) -> tuple[tuple[str, str], ...]:
         """The arguments that differ from the manifest when this round is trained here."""
@@ -170,6 +217,8 @@ class History:
                 | kinds.StudyClosed()
             ):
                 self._decide(record, entry)
+            case kinds.StudyAway(study=study) | kinds.StudyBack(study=study):
+                self._turn(self.study(StudyId(study)), isinstance(record, kinds.StudyBack), entry)
             case _:
                 self._advance(record, entry)
 
@@ -191,6 +240,8 @@ class History:
                 self._average(record, entry)
             case kinds.StudySteered():
                 self._steer(record, entry)
+            case kinds.StudyPaused() | kinds.StudyResumed():
+                self._pause(record, entry)
             case kinds.RoundSkipped(study=study, round=round_):
                 self.study(StudyId(study)).skipped.add(Round(round_))
                 self.study(StudyId(study)).paces.append(RoundPace(Round(round_), entry.time_us))
@@ -253,6 +304,17 @@ class History:
             case _:  # pragma: no cover -- the union is closed
                 assert_never(record)
 
+    def _turn(self, study: StudyHistory, is_back: bool, entry: Entry) -> None:
+        """This site steps aside, or takes part again; neither without an approval."""
+        if study.standing is not (Standing.AWAY if is_back else Standing.APPROVED):
+            return
+        study.decision_seq, study.decision_leaf = entry.seq, entry.leaf
+        study.decided_us = entry.time_us
+        study.standing = Standing.AWAY
+        if is_back:
+            study.standing, study.approved_us = Standing.APPROVED, entry.time_us
+            study.approved_seq, study.approved_leaf = entry.seq, entry.leaf
+
     def _train(self, record: kinds.TrainDone) -> None:
         study = self.study(StudyId(record.study))
         study.trained[Round(record.round)] = record
@@ -288,6 +350,14 @@ class History:
         study.steered_seq = record.from_seq if record.from_seq >= 0 else entry.seq
         study.steered_leaf = entry.leaf
 
+    def _pause(self, record: kinds.StudyPaused | kinds.StudyResumed, entry: Entry) -> None:
+        state = Pause.PAUSED if isinstance(record, kinds.StudyPaused) else Pause.RESUMED
+        # The proposer's own entry cannot name itself.
+        seq = record.from_seq if record.from_seq >= 0 else entry.seq
+        study, round_ = self.study(StudyId(record.study)), Round(record.round)
+        study.pause = PauseWord(state, round_, record.reason, seq, entry.leaf, entry.time_us)
+        study.pause_words += 1
+
     def _average(self, record: kinds.AggDone, entry: Entry) -> None:
         study, round_ = self.study(StudyId(record.study)), Round(record.round)
         study.averaged[round_] = ModelHash(record.out_hash)
@@ -310,7 +380,7 @@ class History:
         reserved = self.datasets[dataset].spent_u
         for study in self.studies.values():
             approval = study.approval
-            if approval is None or study.standing is not Standing.APPROVED:
+            if approval is None or not study.is_reserved:
                 continue
             if approval.ds == dataset and approval.eps_table_u:
                 reserved = max(reserved, approval.eps_table_u[-1])

@@ -17,6 +17,7 @@ from gossip.messages import (
     StudySteered,
     UpdateAnnounced,
 )
+from gossip.pause_messages import StudyPaused
 from gossip.roster import Roster
 from ledger.log import Entry
 from ledger.provenance import kinds
@@ -24,18 +25,18 @@ from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
 from p2pfl.core.conduct import Conduct, name_of
-from p2pfl.core.governance import Governance
+from p2pfl.core.governance import Governance, reason_to_stop
 from p2pfl.core.heads import HeadCheck, OwnHead, PeerHeads, check_head
 from p2pfl.core.hearing import heard_of
-from p2pfl.core.history import History, Standing
+from p2pfl.core.history import DECIDING, History, Standing
 from p2pfl.core.inbox import Heard
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.core.participants import Decisions, Proposal
 from p2pfl.core.phases import Phase
+from p2pfl.core.proposers import NewestWords
 from p2pfl.core.refusals import ForkedHead, ForkedLog, NotTakingPart, ReusedEntry, UnknownStudy
 from p2pfl.core.rounds import StudyRun
-from p2pfl.core.steering import Steerings
 from p2pfl.core.study_events import lept, react
 from p2pfl.core.witnessing_reactions import LogWatch, WitnessEvent
 
@@ -100,7 +101,7 @@ class NodeCore:
         return self._governance.decisions
 
     @property
-    def steerings(self) -> Steerings:
+    def steerings(self) -> NewestWords[StudySteered]:
         """What proposers said of their studies."""
         return self._governance.steerings
 
@@ -243,15 +244,16 @@ class NodeCore:
             return self._dataset_revoked(DatasetId(_digest(entry, "ds")))
         if entry.kind == kinds.StudySteered.KIND:
             return self._governance.offer_steering(StudyId(_digest(entry, "study")))
-        if entry.kind not in _DECIDING:
+        if entry.kind in (kinds.StudyPaused.KIND, kinds.StudyResumed.KIND):
+            return self._governance.offer_pause(StudyId(_digest(entry, "study")))
+        if entry.kind not in DECIDING:
             return []
         study = StudyId(_digest(entry, "study"))
         effects = self._governance.offer_decision(study)
         standing = self.history.study(study).standing
         if standing is not Standing.CLOSED and study in self.runs:
             # Also on a second approval: it may name other data, and the process reads the old.
-            reason = "approved anew" if standing is Standing.APPROVED else standing.value
-            effects = self.runs.pop(study).stop(reason) + effects
+            effects = self.runs.pop(study).stop(*reason_to_stop(study, standing)) + effects
         return effects + self._run_if_approved(now_s, study)
 
     def _dataset_revoked(self, dataset: DatasetId) -> list[fx.Effect]:
@@ -285,7 +287,7 @@ class NodeCore:
             return []
         bucket = max(1, dataset.terms.patients_bucket)
         run = self.runs[study] = StudyRun(self.me, manifest, self.history, bucket, self._models)
-        run.steering.heard = self.steerings.of(proposal)
+        self._follow()
         run.gathering.connected = self.connected
         run.waits.name_of = lambda site: name_of(self._roster, site)
         run.gathering.sites_changed(run.round, self._approving(study), self._roster.dial_only)
@@ -307,8 +309,8 @@ class NodeCore:
                     return effects
                 case StudyDecision():
                     return self._decision(sender, message)
-                case StudySteered():
-                    return self._steering(sender, message)
+                case StudySteered() | StudyPaused():
+                    return self._said_by_proposer(sender, message)
                 case HeadAdvertised(note=note):
                     return self._peer_heads.take(self.roster, sender, note, 0)
                 case _:
@@ -325,15 +327,23 @@ class NodeCore:
             return effects
         return effects + self._sites_changed(run)
 
-    def _steering(self, sender: SiteId, message: StudySteered) -> list[fx.Effect]:
-        effects = self._governance.steer(self.roster, sender, message)
+    def _said_by_proposer(
+        self, sender: SiteId, message: StudySteered | StudyPaused
+    ) -> list[fx.Effect]:
+        told, roster = self._governance, self.roster
+        if isinstance(message, StudyPaused):
+            effects = told.pause(roster, sender, message)
+        else:
+            effects = told.steer(roster, sender, message)
         self._follow()
         return effects
 
     def _follow(self) -> None:
         """Running studies look at what their proposers said last before each training."""
         for study, run in self.runs.items():
-            run.steering.heard = self.steerings.of(self.proposals[study])
+            proposal = self.proposals[study]
+            run.steering.heard = self.steerings.of(proposal)
+            run.pausing.heard = self._governance.pauses.of(proposal)
 
     def _update_announced(
         self, now_s: float, sender: SiteId, message: UpdateAnnounced
@@ -372,14 +382,3 @@ def _digest(entry: Entry, field: str) -> bytes:
     value = entry.body[field]
     assert isinstance(value, bytes), "the fold has parsed this entry before"
     return value
-
-
-_DECIDING = frozenset(
-    kind.KIND
-    for kind in (
-        kinds.StudyApproved,
-        kinds.StudyRefused,
-        kinds.StudyRevoked,
-        kinds.StudyClosed,
-    )
-)

@@ -85,11 +85,16 @@ class TooManyProposals(UpdateRefused):
 
 
 class NotTheProposer(UpdateRefused):
-    """Somebody else than its proposer tries to steer a study."""
+    """Somebody else than its proposer tries to steer or pause a study."""
 
 
 class OutsideRange(UpdateRefused):
-    """A steering of what the manifest lets nobody steer, or to a value outside its range."""
+    """A steering of what the manifest lets nobody steer, or to a value outside its range; a pause
+    from a round on that the study does not have."""
+
+
+class TooManyWords(UpdateRefused):
+    """A proposer pauses and resumes one study more often than a site puts on record."""
 
 
 class NotInvited(UpdateRefused):

@@ -10,7 +10,7 @@ from p2pfl.core import events as ev
 from p2pfl.core.base_model import BaseModel
 from p2pfl.core.boxed import Boxed
 from p2pfl.core.choosing import Choosing
-from p2pfl.core.ending import Ending
+from p2pfl.core.ending import LEFT, Ending
 from p2pfl.core.gathering import Gathering
 from p2pfl.core.hearing import Hearing
 from p2pfl.core.history import DatasetHistory, History, Standing
@@ -19,6 +19,7 @@ from p2pfl.core.manifest import Manifest
 from p2pfl.core.mixers import Mixer
 from p2pfl.core.mixing import Mixing
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
+from p2pfl.core.pausing import Pausing
 from p2pfl.core.phases import MAY_EXPIRE, OVER, Phase, hindrance
 from p2pfl.core.steering import Following
 from p2pfl.core.stopping import Stopping
@@ -52,6 +53,7 @@ class StudyRun:
         self._tell = Telling(self.id)
         self.hearing = Hearing(self.id, self.gathering, self.past, self._tell)
         self.waits = Waits(self.id, self.gathering, self._tell)
+        self.pausing = Pausing(self.past, self._mandate, self.waits, self._tell)
         self.boxed = Boxed(manifest, self._tell)
         self._mixer = Mixer(me, manifest, self.gathering, self.waits, self._tell)
         self.choosing = Choosing(manifest, self.past, self._mandate, self._tell)
@@ -88,16 +90,12 @@ class StudyRun:
             *self.hearing.enter(self.round),
         ]
 
-    def stop(self, reason: str) -> list[fx.Effect]:
+    def stop(self, reason: str, told_as: str = LEFT) -> list[fx.Effect]:
         """Leave at once: the training process is killed and nothing more is released."""
         if self.phase is Phase.ENDED:
             return announcing.withdrawals(self.id)
         self.phase = Phase.ENDED
-        return [
-            fx.CloseTraining(self.id, now=True),
-            *announcing.withdrawals(self.id),
-            self._tell.happened("study_left", f"left the study: {reason}", reason=reason),
-        ]
+        return self._ending.stop(reason, told_as)
 
     def advance(self, now_s: float) -> list[fx.Effect]:
         """Do whatever has become possible. Safe to call after any event."""
@@ -169,6 +167,8 @@ class StudyRun:
         self.waits.begin(self.round, now_s)
 
     def _wait_before_round(self) -> list[fx.Effect] | None:
+        if (paused := self.pausing.before_round(self.round)) is not None:
+            return paused
         present, process = len(self.gathering.buckets), self._training.process
         found = hindrance(self.manifest, self.past, self.round, self._base, present, process)
         return None if found is None else self._tell.waits(*found)
@@ -308,18 +308,20 @@ class StudyRun:
         if self.phase not in (Phase.WAITING, Phase.GATHERING) or round_ != self.round:
             return []
         is_gathering = self.phase is Phase.GATHERING
-        return self.waits.look(round_, now_s) if is_gathering else self.waits.end(round_, now_s)
+        return self.pausing.look(round_, now_s) if is_gathering else self.waits.end(round_, now_s)
 
     # -- averaging -------------------------------------------------------------------------------
 
     def _gather(self, now_s: float) -> list[fx.Effect]:
         if self.gathering.ahead(self.round):
             return self._catch_up(now_s)
-        if not self.gathering.is_settled(self.round):
-            return []
-        own = self.past.published[self.round].model
-        found = self._mixer.of_round(self.round, self._base.hash, own)
-        return self._average(now_s, found) if isinstance(found, Mixing) else found
+        found: Mixing | list[fx.Effect] = []
+        if self.gathering.is_settled(self.round):
+            own = self.past.published[self.round].model
+            found = self._mixer.of_round(self.round, self._base.hash, own)
+        if isinstance(found, Mixing):
+            return self._average(now_s, found)
+        return self.pausing.gathering(self.round, now_s, found)
 
     def _catch_up(self, now_s: float) -> list[fx.Effect]:
         """Adopt the robust average of neighbours that went on without us."""
@@ -378,17 +380,11 @@ class StudyRun:
         was_leaving, self.phase = self.phase is Phase.LEAVING, Phase.ENDED
         if self.past.is_complete:
             return self._ending.farewell()
-        kill = [] if was_leaving else [fx.CloseTraining(self.id, now=True)]
-        return [*kill, *announcing.withdrawals(self.id)]
+        return self._ending.gone(was_leaving=was_leaving)
 
     def _leave(self, reason: str, sentence: str) -> list[fx.Effect]:
         self.phase = Phase.LEAVING
-        draft = drafts.closed_draft(self.id, reason, self.round)
-        return [
-            fx.CloseTraining(self.id, now=True),
-            self._tell.happened("study_left", sentence, reason=reason),
-            self._mandate.append(draft),
-        ]
+        return self._ending.leave(self.round, reason, sentence)
 
     def scored(self, event: ev.Scored) -> list[fx.Effect]:
         """The line of a round that is complete, once its model has a score here."""

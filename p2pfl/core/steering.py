@@ -1,14 +1,12 @@
 """Steering: the proposer changes training arguments while a study runs, inside approved ranges.
 
-Responsible for what may be steered and by whom, for the newest steering of each study, and for the
-entry that each site writes before it trains with it. What is in force at a round is a fold over the
+Responsible for what may be steered, and for the entry that each site writes before it trains with
+it; `proposers` knows who said what last. What is in force at a round is a fold over the
 own ledger (`StudyHistory.steering_at`)."""
 
 import hashlib
-from collections.abc import Mapping
 from decimal import Decimal
 
-from gossip.identifiers import SiteId
 from gossip.messages import STEERED_DECIMAL, StudySteered
 from gossip.wire import pack
 from ledger.log import Draft
@@ -17,73 +15,14 @@ from p2pfl.core import effects as fx
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import Round, StudyId
-from p2pfl.core.participants import Proposal
-from p2pfl.core.refusals import Equivocation, NotTheProposer, OutsideRange
+from p2pfl.core.refusals import OutsideRange
 from p2pfl.core.watch import Telling
 
 Changes = tuple[tuple[str, str], ...]
 """(argument, number as text), names ascending."""
 
 OWN_ENTRY = -1
-UNKNOWN_STUDIES_MAX = 32
-"""Steerings kept per site of studies whose manifest has not arrived yet."""
 _NODE_ACTOR = "node"
-
-
-class Steerings:
-    """The newest steering of every study, by whoever says so until its proposer is known."""
-
-    def __init__(self) -> None:
-        self._newest: dict[tuple[StudyId, SiteId], StudySteered] = {}
-
-    def __len__(self) -> int:
-        """How many are kept, of all studies and sites."""
-        return len(self._newest)
-
-    def take(
-        self, proposals: Mapping[StudyId, Proposal], sender: SiteId, message: StudySteered
-    ) -> bool:
-        """Note a steering; False if it is no newer than what is known.
-
-        Raises NotTheProposer, OutsideRange, Equivocation."""
-        place = (StudyId(message.study), sender)
-        proposal = proposals.get(place[0])
-        if proposal is not None and proposal.proposer:
-            check_sender(proposal, sender)
-            check_changes(proposal.manifest, message.changes)
-        known = self._newest.get(place)
-        if known is not None and message.entry_seq <= known.entry_seq:
-            if message.entry_seq == known.entry_seq and message != known:
-                raise Equivocation(f"entry {known.entry_seq} stands for two steerings")
-            return False
-        self._newest.pop(place, None)
-        self._newest[place] = message
-        self._forget_unknown(sender, proposals)
-        return True
-
-    def of(self, proposal: Proposal) -> StudySteered | None:
-        """What the proposer said last, if it may say so.
-
-        One that came before its proposal could not be judged then, and is now."""
-        found = self._newest.get((StudyId(proposal.manifest.study_id), proposal.proposer))
-        if found is None:
-            return None
-        try:
-            check_changes(proposal.manifest, found.changes)
-        except OutsideRange:
-            return None
-        return found
-
-    def _forget_unknown(self, sender: SiteId, proposals: Mapping[StudyId, Proposal]) -> None:
-        """The newest stay: a proposal follows the steering that overtook it closely, or never."""
-        others = [
-            place
-            for place in self._newest
-            if place[1] == sender
-            and (place[0] not in proposals or proposals[place[0]].proposer != sender)
-        ]
-        for place in others[:-UNKNOWN_STUDIES_MAX]:
-            del self._newest[place]
 
 
 class Following:
@@ -114,14 +53,9 @@ class Following:
         return [mandate.append(draft), shown]
 
 
-def check_sender(proposal: Proposal, sender: SiteId) -> None:
-    """Raises NotTheProposer."""
-    if sender != proposal.proposer:
-        raise NotTheProposer(
-            "only the study's proposer steers it",
-            expected=proposal.proposer.hex()[:16],
-            actual=sender.hex()[:16],
-        )
+def check_steering(manifest: Manifest, message: StudySteered) -> None:
+    """Raises OutsideRange."""
+    check_changes(manifest, message.changes)
 
 
 def check_changes(manifest: Manifest, changes: Changes) -> None:

@@ -70,6 +70,10 @@ class Waits:
         """Wait for a whole deadline, whoever may come."""
         return self._look_again(round_, now_s + self._patience.deadline_s)
 
+    def is_left_behind(self, round_: Round) -> bool:
+        """Whether enough neighbours went on without this site."""
+        return bool(self._gathering.ahead(round_))
+
     def look(self, round_: Round, now_s: float) -> list[fx.Effect]:
         """The timer fired while the round gathers: whoever is late is not waited for any longer."""
         now_s = max(now_s, self._next_s)

@@ -18,7 +18,7 @@ from typing import Final
 
 from p2pfl.core import effects as fx
 from p2pfl.core.encoding import blob_size_bytes
-from p2pfl.core.history import History, Standing, StudyHistory
+from p2pfl.core.history import History, StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import ModelHash, StudyId
 from p2pfl.core.node import NodeCore
@@ -214,7 +214,7 @@ class Keeper:
         """Half-fetched models that no running study will ask for again."""
         proposals, wanted = self.core.proposals, dict[StudyId, frozenset[bytes] | None]()
         for study, past in self.core.history.studies.items():
-            if past.standing is Standing.APPROVED:
+            if past.is_reserved:
                 # Not running yet, after a start: everything may be resumed.
                 wanted[study] = None
                 if study in held and study in proposals:

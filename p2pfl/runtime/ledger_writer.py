@@ -16,17 +16,13 @@ from ledger.log.errors import LedgerError, LogStopped, StoreError
 from ledger.provenance import kinds
 from ledger.provenance.kinds import ClockAnomaly
 from p2pfl.core.effects import SeqLink
-from p2pfl.core.history import History, Standing
+from p2pfl.core.history import DECIDING, STARTING, History, Standing
 from p2pfl.core.names import StudyId
 from p2pfl.runtime.node_clock import JUMP_US, NodeClock
 
 BATCH_ENTRIES_MAX: Final = 512
 CLOCK_S: Final = 10.0
 """How often the clock is looked at while nothing is written."""
-_DECISIONS: Final = frozenset(
-    kind.KIND
-    for kind in (kinds.StudyApproved, kinds.StudyRefused, kinds.StudyRevoked, kinds.StudyClosed)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,18 +324,23 @@ def _drop(batch: list[_Request]) -> None:
             request.done.set_result(None)
 
 
+def decides_on(kind: str, body: Mapping[str, Value], study: StudyId) -> bool:
+    """Whether an entry changes if this site takes part in a study."""
+    return kind in DECIDING and body["study"] == study
+
+
 def _after(in_force: InForce, drafts: Sequence[Draft], first_seq: int) -> InForce:
     """What is in force once these drafts are written from this number on."""
-    deciding = [d for d in drafts if d.kind in _DECISIONS or d.kind == kinds.DatasetRevoked.KIND]
+    deciding = [d for d in drafts if d.kind in DECIDING or d.kind == kinds.DatasetRevoked.KIND]
     if not deciding:
         return in_force
     approved, withdrawn = dict(in_force.approved), set(in_force.withdrawn)
     for seq, draft in enumerate(drafts, first_seq):
         if draft.kind == kinds.DatasetRevoked.KIND:
             withdrawn.add(_digest(draft, "ds"))
-        elif draft.kind == kinds.StudyApproved.KIND:
+        elif draft.kind in STARTING:
             approved[StudyId(_digest(draft, "study"))] = seq
-        elif draft.kind in _DECISIONS:
+        elif draft.kind in DECIDING:
             approved.pop(StudyId(_digest(draft, "study")), None)
     return InForce(approved, frozenset(withdrawn))
 

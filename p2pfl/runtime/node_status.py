@@ -8,6 +8,9 @@ from typing import Final
 from gossip.identifiers import SiteId
 from gossip.transport import Link
 from p2pfl.core.conduct import EXCUSED, name_of
+from p2pfl.core.history import Standing
+from p2pfl.core.names import StudyId
+from p2pfl.core.node import NodeCore
 from p2pfl.core.phases import Phase
 from p2pfl.core.rounds import StudyRun
 from p2pfl.runtime.driver import Driver
@@ -50,18 +53,8 @@ def status(
         ],
         "members": len(core.roster.members),
         "is_member": core.me in core.roster,
-        "studies": [
-            {
-                "study": study.hex(),
-                "name": run.manifest.study.name,
-                "phase": run.phase.value,
-                "round": int(run.round),
-                "rounds": run.manifest.study.rounds_total,
-                "sites": len(run.gathering.buckets),
-                "waits_for": _waits_for(run, driver, now_s),
-            }
-            for study, run in sorted(core.runs.items())
-        ],
+        "studies": [_study(study, run, driver, now_s) for study, run in sorted(core.runs.items())],
+        "away": _away(core),
         "transfers": _transfers(driver),
         "models": keeper.status(),
         "training_processes": list(driver.jobs.training_pids()),
@@ -98,6 +91,29 @@ def status(
     }
 
 
+def _study(study: StudyId, run: StudyRun, driver: Driver, now_s: float) -> Json:
+    roster = driver.core.roster
+    return {
+        "study": study.hex(),
+        "name": run.manifest.study.name,
+        "phase": run.phase.value,
+        "round": int(run.round),
+        "rounds": run.manifest.study.rounds_total,
+        "paused": run.pausing.sentence(lambda site: name_of(roster, site)),
+        "sites": len(run.gathering.buckets),
+        "waits_for": _waits_for(run, driver, now_s),
+    }
+
+
+def _away(core: NodeCore) -> list[Json]:
+    """Studies that run elsewhere, and not here until people say so."""
+    return [
+        {"study": study.hex(), "name": core.proposals[study].manifest.study.name}
+        for study, past in sorted(core.history.studies.items())
+        if past.standing is Standing.AWAY and study in core.proposals
+    ]
+
+
 def _transfers(driver: Driver) -> list[Json]:
     """Models that are being fetched, and how far they are."""
     return [
@@ -113,7 +129,7 @@ def _transfers(driver: Driver) -> list[Json]:
 
 def _waits_for(run: StudyRun, driver: Driver, now_s: float) -> list[Json]:
     """Neighbours whose update the round waits for, and for how long at most."""
-    if run.phase is not Phase.GATHERING:
+    if run.phase is not Phase.GATHERING or run.past.is_paused_at(run.round):
         return []
     return [
         {

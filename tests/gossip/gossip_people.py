@@ -17,6 +17,7 @@ from gossip.messages import (
     StudySteered,
     UpdateAnnounced,
 )
+from gossip.pause_messages import Pause, StudyPaused
 from gossip.roster import Roster, draft_roster, sign_roster
 from gossip.witness_messages import (
     PLAIN,
@@ -123,6 +124,10 @@ def steering(label: str = "steering") -> StudySteered:
         entry_seq=23,
         entry_leaf=bytes_of(label),
     )
+
+
+def paused(label: str = "pause", state: Pause = Pause.PAUSED) -> StudyPaused:
+    return StudyPaused(bytes_of("study"), state, "scanner-replaced", 4, 24, bytes_of(label))
 
 
 def head(label: str = "head") -> HeadAdvertised:

@@ -9,6 +9,7 @@ from gossip_people import (
     bytes_of,
     decision,
     head,
+    paused,
     people,
     person,
     proposal,
@@ -63,6 +64,7 @@ from gossip.messages import (
     decode_message,
     encode_message,
 )
+from gossip.pause_messages import Pause
 from gossip.roster import decode_roster, draft_roster
 from gossip.wire import Packable, pack
 
@@ -108,6 +110,8 @@ MESSAGES: list[Message] = [
     decision(),
     steering(),
     largest_steering(),
+    paused(),
+    paused(state=Pause.RESUMED),
     head(),
     HeadAdvertised(b"n" * NOTE_BYTES_MAX),
     Inventory(many_ids(1)),
@@ -153,6 +157,9 @@ def test_a_sealed_message_is_opened_by_every_member(message: Message) -> None:
         ([7, bytes(32), [["a", "1e999"]], 0, 0, bytes(32)], Garbled),
         ([7, bytes(32), [["a", "١"]], 0, 0, bytes(32)], Garbled),
         ([7, bytes(32), [["a", b"1"]], 0, 0, bytes(32)], Garbled),
+        ([21, bytes(32), 3, "", 0, 0, bytes(32)], Garbled),
+        ([21, bytes(32), 1, "two words", 0, 0, bytes(32)], Garbled),
+        ([21, bytes(32), 1, "a" * 97, 0, 0, bytes(32)], TooLarge),
         ([7, bytes(32), [["a", "1"]], ROUND_MAX + 1, 0, bytes(32)], Garbled),
         ([7, bytes(32), [["a", "1"]], 0, -1, bytes(32)], Garbled),
         ([7, bytes(32), [["a", "1"]] * (STEERED_ARGUMENTS_MAX + 1), 0, 0, bytes(32)], TooLarge),
@@ -167,7 +174,7 @@ def test_a_sealed_message_is_opened_by_every_member(message: Message) -> None:
         ([2, b"m" * (MANIFEST_BYTES_MAX + 1), b""], TooLarge),
         ([2, b"m", b"i" * (INLINE_BYTES_MAX + 1)], TooLarge),
         ([3, bytes(32), 0, 0, 0, bytes(32), 0], Garbled),
-        ([3, bytes(32), 5, 0, 0, bytes(32), 0], Garbled),
+        ([3, bytes(32), 6, 0, 0, bytes(32), 0], Garbled),
         ([3, bytes(31), 1, 0, 0, bytes(32), 0], Garbled),
         ([3, bytes(32), 1, -1, 0, bytes(32), 0], Garbled),
         ([5, []], Garbled),

@@ -20,6 +20,7 @@ from gossip_people import (
     bytes_of,
     decision,
     head,
+    paused,
     proposal,
     steering,
     update,
@@ -125,7 +126,8 @@ def test_memory_stays_bounded_under_a_long_flood_and_others_keep_their_items() -
             StudyProposal(label.encode() * 12_000, b"i" * INLINE_BYTES_MAX),
             update(label),
             steering(label),
-        ][number % 5]
+            paused(label),
+        ][number % 6]
         site.handle(NOW_S + number, Received(ALICE.site, ALICE.seal(message)))
         site.handle(NOW_S + number, Received(ALICE.site, ALICE.seal(inventory_of(b"%d" % number))))
     assert site.stored_bytes <= LIMITS.relayed_bytes_per_origin_max + len(kept)
@@ -133,12 +135,14 @@ def test_memory_stays_bounded_under_a_long_flood_and_others_keep_their_items() -
         LIMITS.relayed_heads_per_origin_max
         + LIMITS.relayed_decisions_per_origin_max
         + LIMITS.relayed_steerings_per_origin_max
+        + LIMITS.relayed_pauses_per_origin_max
         + LIMITS.relayed_proposals_per_origin_max
     )
     assert site.seen_digests <= 1 + (
         LIMITS.seen_heads_per_origin_max
         + LIMITS.seen_decisions_per_origin_max
         + LIMITS.seen_steerings_per_origin_max
+        + LIMITS.seen_pauses_per_origin_max
         + LIMITS.seen_proposals_per_origin_max
         + LIMITS.seen_updates_per_origin_max
     )

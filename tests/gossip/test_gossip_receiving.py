@@ -20,6 +20,7 @@ from gossip_people import (
     CONSORTIUM,
     decision,
     head,
+    paused,
     proposal,
     steering,
     update,
@@ -55,15 +56,15 @@ from gossip.messages import Inventory, Message, Wanted
 
 def test_each_message_is_delivered_once() -> None:
     site = machine()
-    for message in (update(), proposal(), decision(), steering(), head()):
+    for message in (update(), proposal(), decision(), steering(), paused(), head()):
         raw = ALICE.seal(message)
         [delivered] = site.handle(NOW_S, Received(ALICE.site, raw))
         assert isinstance(delivered, Deliver)
         assert delivered.envelope.message == message
         assert delivered.source == ALICE.site
         assert site.handle(NOW_S, Received(ALICE.site, raw)) == []
-    assert site.counts.delivered == 5
-    assert site.counts.duplicates == 5
+    assert site.counts.delivered == 6
+    assert site.counts.duplicates == 6
 
 
 def test_what_is_for_everyone_may_come_from_anyone_and_is_passed_on() -> None:

@@ -229,6 +229,20 @@ async def test_an_append_under_an_approval_comes_to_nothing_after_a_revocation(l
     assert len(desk.recorded) == 3
 
 
+async def test_nothing_is_written_while_a_site_is_away_and_under_its_return_alone_afterwards(
+    log: Log,
+) -> None:
+    study = APPROVED.study
+    async with writing(log) as desk:
+        away = [kinds.StudyAway(study, "maintenance").draft("operator")]
+        assert isinstance(await desk.writer.append(away), Recorded)
+        assert await desk.writer.append_under(APPROVED, [DRAFT]) is None
+        recorded = await desk.writer.append([kinds.StudyBack(study).draft("operator")])
+        assert await desk.writer.append_under(APPROVED, [DRAFT]) is None
+        returned = Approval(study, recorded.entries[-1].seq)
+        assert isinstance(await desk.writer.append_under(returned, [DRAFT]), Recorded)
+
+
 async def test_training_under_way_comes_to_nothing_once_its_data_is_withdrawn(log: Log) -> None:
     """Its data was withdrawn in the commit before, or a moment earlier in the same one."""
     ds, other = b"\x07" * 32, b"\x08" * 32

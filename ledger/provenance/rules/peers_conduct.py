@@ -10,7 +10,15 @@ from dataclasses import replace
 from ledger.log import ExitCode, Verification
 from ledger.provenance.findings import AuditContext, AuditFinding, Check, Looked, Tools
 from ledger.provenance.peers import PeerLog
-from ledger.provenance.rules import approvals, averaging, budget, datasets, steering, training
+from ledger.provenance.rules import (
+    approvals,
+    averaging,
+    budget,
+    datasets,
+    pausing,
+    steering,
+    training,
+)
 from ledger.provenance.timeline import Timeline
 
 OF_A_STUDY: tuple[Check, ...] = (
@@ -18,6 +26,7 @@ OF_A_STUDY: tuple[Check, ...] = (
     *(check for check in approvals.CHECKS if check.id != "roles"),
     *training.CHECKS,
     *steering.CHECKS,
+    *pausing.CHECKS,
     *averaging.CHECKS,
 )
 """What the entries of studies answer, which every member of a study may read."""

@@ -6,8 +6,16 @@ What the sender's log shows there now must be that publication."""
 from collections.abc import Iterator
 
 from ledger.provenance.findings import AuditContext, AuditFinding, Check, Looked, Rule, Tools
-from ledger.provenance.kinds import StudyProposed, StudySteered, UpdatePublished, UpdateReceived
+from ledger.provenance.kinds import (
+    StudyPaused,
+    StudyProposed,
+    StudyResumed,
+    StudySteered,
+    UpdatePublished,
+    UpdateReceived,
+)
 from ledger.provenance.peers import PeerEvidence, PeerLog
+from ledger.provenance.rules.pausing import Word, words_on_pausing
 from ledger.provenance.timeline import Logged, Timeline
 
 _LEAVE_OUT = (
@@ -21,6 +29,11 @@ STEERING_DENIED = Rule(
     "steering.denied",
     "Ask the study's proposer for the entry that is named, and compare the arguments of this "
     "site's training with the approved manifest.",
+)
+PAUSE_DENIED = Rule(
+    "pause.denied",
+    "Ask the study's proposer for the entry that is named: this site waited, or went on, by a word "
+    "that does not stand in the proposer's log.",
 )
 
 
@@ -39,6 +52,7 @@ def _look_at_receipts(timeline: Timeline, context: AuditContext, tools: Tools) -
         is_same = log.leaves[received.record.from_seq] == received.record.from_leaf
         unread += is_same and not log.can_read(received.record.from_seq)
     findings += _find_steering(timeline, context, peers)
+    findings += _find_pauses(timeline, context, peers)
     total = len(timeline.of(UpdateReceived))
     notes = []
     if compared < total:
@@ -130,6 +144,37 @@ def _says(said: StudySteered, followed: StudySteered) -> bool:
         followed.message,
         followed.changes,
     ) and said.round <= followed.round
+
+
+def _find_pauses(
+    timeline: Timeline, context: AuditContext, peers: PeerEvidence
+) -> Iterator[AuditFinding]:
+    """Every pause and resumption that was followed stands in its proposer's log."""
+    proposers = {x.record.study: x.record.proposer for x in timeline.of(StudyProposed)}
+    for followed in words_on_pausing(timeline):
+        record = followed.record
+        log = peers.log_of(proposers.get(record.study, b""))
+        if log is None or not log.can_read(record.from_seq):
+            continue  # the proposer's own word, or one that cannot be looked up
+        at = log.timeline.at
+        said: list[Word | None] = [
+            at(record.from_seq, StudyPaused),
+            at(record.from_seq, StudyResumed),
+        ]
+        if not any(word and _is_same_word(word.record, record) for word in said):
+            verb = "paused" if isinstance(record, StudyPaused) else "resumed"
+            yield PAUSE_DENIED.broken(
+                followed.seq,
+                f"{context.study_name(record.study)} was {verb} here by entry {record.from_seq} of "
+                f"{context.site_name(log.site)}, which says no such thing.",
+            )
+
+
+def _is_same_word(said: StudyPaused | StudyResumed, followed: StudyPaused | StudyResumed) -> bool:
+    """A site may hear of it later than the round that is named, but stops at none before it."""
+    is_early = isinstance(said, StudyPaused) and followed.round < said.round
+    same = (said.KIND, said.study, said.reason) == (followed.KIND, followed.study, followed.reason)
+    return same and not is_early
 
 
 CHECKS = (Check("sent", "Senders recorded what this site received from them", _look_at_receipts),)

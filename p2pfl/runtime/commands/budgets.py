@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from ledger.log import Entry
 from ledger.provenance import kinds
-from p2pfl.core.history import History, Standing, StudyHistory
+from p2pfl.core.history import History, StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.privacy import budget as folds
 from p2pfl.runtime.children import run_module
@@ -130,7 +130,7 @@ def reserved(history: History, ds: bytes, *, besides: bytes) -> list[Releases]:
 
 
 def _open_rounds(past: StudyHistory) -> int:
-    if past.standing is not Standing.APPROVED or past.approval is None:
+    if not past.is_reserved or past.approval is None:
         return 0
     return max(0, len(past.approval.eps_table_u) - 1 - past.trainings)
 

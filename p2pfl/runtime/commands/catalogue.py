@@ -17,6 +17,7 @@ from p2pfl.runtime.commands import (
     founding,
     inviting,
     ledger_changing,
+    pausing,
     roster_installing,
     roster_seen,
     roster_voting,
@@ -121,7 +122,11 @@ STUDY_REFUSE = Command(
 STUDY_REVOKE = Command(
     "study revoke", decisions.StudyDecide, decisions.Decided, decisions.study_revoke
 )
+STUDY_AWAY = Command("study away", decisions.StudyDecide, decisions.Decided, decisions.study_away)
+STUDY_BACK = Command("study back", decisions.StudyDecide, decisions.Decided, decisions.study_back)
 STUDY_STEER = Command("study steer", steering.StudySteer, steering.Steered, steering.study_steer)
+STUDY_PAUSE = Command("study pause", pausing.StudyPause, pausing.PauseSeen, pausing.study_pause)
+STUDY_RESUME = Command("study resume", pausing.StudyPause, pausing.PauseSeen, pausing.study_resume)
 LEDGER_ACCEPT_CLOCK = Command(
     "ledger accept-clock", clock.ClockAccept, clock.ClockAccepted, clock.accept_clock
 )
@@ -158,7 +163,11 @@ _ALL = (
     STUDY_APPROVE,
     STUDY_REFUSE,
     STUDY_REVOKE,
+    STUDY_AWAY,
+    STUDY_BACK,
     STUDY_STEER,
+    STUDY_PAUSE,
+    STUDY_RESUME,
 )
 COMMANDS: Mapping[str, Command[object, object]] = {
     command.name: cast(Command[object, object], command) for command in _ALL

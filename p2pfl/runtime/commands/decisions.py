@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ledger.log import Entry, commitment_of
+from ledger.log import Draft, Entry, commitment_of
 from ledger.provenance import kinds
-from p2pfl.core.history import Standing
+from p2pfl.core.history import History, Standing
 from p2pfl.core.manifest import Manifest
-from p2pfl.core.names import DatasetId
+from p2pfl.core.names import DatasetId, StudyId
 from p2pfl.privacy.budget import check_reservation
 from p2pfl.privacy.errors import BudgetExhausted
 from p2pfl.runtime.commands.budgets import (
@@ -31,10 +31,11 @@ from p2pfl.runtime.commands.spending import require_known
 from p2pfl.runtime.commands.studies import require_standing
 from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
 from p2pfl.runtime.commands.study_materials import adoptions, check_materials
-from p2pfl.runtime.datasets import check_unchanged
-from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
+from p2pfl.runtime.datasets import check_unchanged, dataset_of
+from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.keeping import require_room
 from p2pfl.runtime.keeping_terms import keep_of
+from p2pfl.runtime.ledger_writer import Unless, decides_on
 from p2pfl.runtime.policy import objections
 
 APPROVER_FIELD = "approver"
@@ -55,7 +56,7 @@ class StudyApprove:
 
 @dataclass(frozen=True, slots=True)
 class StudyDecide:
-    """Refuse a study, or take an approval back. reason: a code, it stays on record."""
+    """Refuse a study, take an approval back, or be away. reason: a code, it stays on record."""
 
     study: str
     reason: str
@@ -151,11 +152,49 @@ def study_refuse(site: Site, request: StudyDecide) -> Decided:
     return Decided(study, name, "refused", site.record(draft)[-1].seq)
 
 
+def study_away(site: Site, request: StudyDecide) -> Decided:
+    """Record study.away: training stops at once, the others go on without this site.
+
+    The approval and its reservation of ε stay. Raises OperatorError unless it is approved."""
+    history = site.history()
+    study = find_study(site.home, history, request.study)
+    require_standing(history, study, Standing.APPROVED)
+    draft = kinds.StudyAway(study, checked_code(request.reason)).draft(site.policy.roles[0])
+    return _turned(site, history, study, "away", draft)
+
+
+def study_back(site: Site, request: StudyDecide) -> Decided:
+    """Record study.back: this site takes part again, under the approval it had.
+
+    Raises OperatorError unless it is away, the study is open, and its data are unchanged."""
+    history = site.history()
+    study = find_study(site.home, history, request.study)
+    require_standing(history, study, Standing.AWAY)
+    _check_open(site, read_manifest(site.home, study))
+    approval = history.study(study).approval
+    assert approval is not None, "who is away had approved"
+    check_unchanged(site.home, dataset_of(site.home, approval.ds))
+    return _turned(site, history, study, "back", kinds.StudyBack(study).draft(site.policy.roles[0]))
+
+
+def _turned(site: Site, history: History, study: StudyId, done: str, draft: Draft) -> Decided:
+    """Record it, unless the study was decided on or closed meanwhile."""
+    unless = Unless(history.size, lambda kind, body: decides_on(kind, body, study))
+    entries = site.record_unless(unless, draft)
+    if entries is None:
+        raise OperatorError(
+            f"Study {study.hex()[:12]} was decided on, or ended, at the same moment.",
+            fix="Nothing was changed. `p2pfl study list` says how it stands here.",
+            exit_code=EXIT_UNAVAILABLE,
+        )
+    return Decided(study, read_manifest(site.home, study).study.name, done, entries[-1].seq)
+
+
 def study_revoke(site: Site, request: StudyDecide) -> Decided:
     """Record study.revoked: training stops at once, nothing more is released."""
     history = site.history()
     study = find_study(site.home, history, request.study)
-    require_standing(history, study, Standing.APPROVED)
+    require_standing(history, study, Standing.APPROVED, Standing.AWAY)
     draft = kinds.StudyRevoked(study, checked_code(request.reason)).draft(site.policy.roles[0])
     name = read_manifest(site.home, study).study.name
     return Decided(study, name, "revoked", site.record(draft)[-1].seq)

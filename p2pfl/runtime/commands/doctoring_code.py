@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger.log import LogReader, OnDamage
-from p2pfl.core.history import History, Standing
+from p2pfl.core.history import History
 from p2pfl.runtime.commands.doctoring import Checks, failed, ok, warn
 from p2pfl.runtime.commands.study_lookup import read_manifest
 from p2pfl.runtime.errors import OperatorError
@@ -21,7 +21,7 @@ def check_code(home: Home) -> Checks:
     finally:
         reader.close()
     for study, past in sorted(history.studies.items()):
-        if past.code is None or past.standing is not Standing.APPROVED:
+        if past.code is None or not past.is_reserved:
             continue
         try:
             manifest = read_manifest(home, study)

@@ -19,7 +19,7 @@ from gossip.keys import read_keys
 from gossip.roster import Roster
 from ledger.log import LogReader
 from ledger.provenance import kinds
-from p2pfl.core.history import History, Standing
+from p2pfl.core.history import DECIDING, History, Standing
 from p2pfl.runtime.commands.backups import require_not_restored
 from p2pfl.runtime.commands.clock import check_clock
 from p2pfl.runtime.commands.doctoring_machine import required_version as pinned_version
@@ -45,17 +45,7 @@ _LISTEN = {
     errno.EADDRNOTAVAIL: "it is not an address of this machine",
     errno.EACCES: "this user may not use that port",
 }
-_DECIDING = frozenset(
-    kind.KIND
-    for kind in (
-        kinds.DatasetRegistered,
-        kinds.DatasetRevoked,
-        kinds.StudyApproved,
-        kinds.StudyRefused,
-        kinds.StudyRevoked,
-        kinds.StudyClosed,
-    )
-)
+_DECIDING = DECIDING.union((kinds.DatasetRegistered.KIND, kinds.DatasetRevoked.KIND))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from ledger.log import Value
 from ledger.provenance import kinds
 from p2pfl.core.history import Standing, StudyHistory
 from p2pfl.core.manifest import Manifest
-from p2pfl.core.names import StudyId
+from p2pfl.core.names import Round, StudyId
 from p2pfl.core.refusals import OutsideRange
 from p2pfl.core.steering import Changes, check_changes, own_draft
 from p2pfl.runtime.commands.clock import moment
@@ -72,10 +72,11 @@ def _steer_from(site: Site, request: StudySteer, ahead: int) -> Steered | None:
     history = site.history()
     study = find_study(site.home, history, request.study)
     manifest, past = read_manifest(site.home, study), history.study(study)
-    _check_proposer(site, study, past)
-    from_round = _first_round(site, manifest, past, ahead)
+    check_proposer(site, study, past, "steers")
+    rounds = manifest.study.rounds
+    from_round = first_round(site, manifest, past, ahead, rounds, "steered")
     changes = _merged(manifest, past, _parsed(manifest, request.changes))
-    unless = Unless(history.size, lambda kind, body: _has_begun(kind, body, study, from_round))
+    unless = Unless(history.size, lambda kind, body: has_begun(kind, body, study, from_round))
     entries = site.record_unless(unless, own_draft(study, changes, from_round, "operator"))
     if entries is None:
         return None
@@ -83,42 +84,50 @@ def _steer_from(site: Site, request: StudySteer, ahead: int) -> Steered | None:
     return Steered(study, manifest.study.name, steered, from_round, entries[-1].seq)
 
 
-def _has_begun(kind: str, body: Mapping[str, Value], study: StudyId, round_: int) -> bool:
-    """Whether an entry ends the round before this one, or a later one."""
+def has_begun(kind: str, body: Mapping[str, Value], study: StudyId, round_: int) -> bool:
+    """Whether an entry ends the round before this one, or a later one, or lets a paused study go
+    on, so that this round may have begun."""
+    if kind == kinds.StudyResumed.KIND and body["study"] == study:
+        return True
     ends = kind in (kinds.AggDone.KIND, kinds.RoundSkipped.KIND) and body["study"] == study
     ended = body["round"] if ends else -1
     assert isinstance(ended, int), "the ledger holds what its kinds wrote"
     return ended >= round_ - 1
 
 
-def _check_proposer(site: Site, study: StudyId, past: StudyHistory) -> None:
+def check_proposer(site: Site, study: StudyId, past: StudyHistory, does: str) -> None:
+    """does: what only a proposer does to its study. Raises OperatorError."""
     if past.proposer == site.keys.site:
         return
     roster = installed_roster(site.home)
     names = {bytes(card.site): card.name for card in roster.members} if roster else {}
     proposer = names.get(past.proposer, past.proposer.hex()[:12])
     raise OperatorError(
-        f"Only the site that proposed a study steers it; {study.hex()[:12]} came from {proposer}.",
+        f"Only the site that proposed a study {does} it; {study.hex()[:12]} came from {proposer}.",
         fix=f"Ask {proposer}, or take this site out with `p2pfl study revoke {study.hex()[:12]}`.",
         exit_code=EXIT_REFUSED,
     )
 
 
-def _first_round(site: Site, manifest: Manifest, past: StudyHistory, ahead: int) -> int:
+def first_round(
+    site: Site, manifest: Manifest, past: StudyHistory, ahead: int, rounds: int, done: str
+) -> int:
     """The round after the present one, which may be in training, and `ahead` more if there are.
 
-    0 if none is trained here."""
+    0 if none is trained here; the present one if a pause keeps it from beginning. rounds: how many
+    can be meant. done: what is to be done to the study. Raises OperatorError if none is left."""
     behind = max(past.averaged.keys() | past.skipped, default=-1)
-    first = behind + 2 if past.standing is Standing.APPROVED else 0
-    if past.is_complete or first >= manifest.study.rounds:
-        why = "no training round is left to steer"
+    is_kept = past.is_paused_at(behind + 1) and Round(behind + 1) not in past.trained
+    first = behind + (1 if is_kept else 2) if past.standing is Standing.APPROVED else 0
+    if past.is_complete or first >= rounds:
+        why = f"no {'training ' if rounds == manifest.study.rounds else ''}round is left"
     elif site.now_us() >= manifest.study.expires_us:
         why = f"the study expired at {moment(manifest.study.expires_us)}"
     else:
-        return min(first + ahead, manifest.study.rounds - 1) if first else 0
+        return min(first + ahead, rounds - 1) if first else 0
     raise OperatorError(
-        f"{manifest.study.name} cannot be steered any more: {why}.",
-        fix="Propose a new study with the values you want.",
+        f"{manifest.study.name} cannot be {done} any more: {why}.",
+        fix="Where more is to be done, propose a new study.",
         exit_code=EXIT_REFUSED,
     )
 

@@ -37,6 +37,7 @@ from p2pfl.runtime.policy import PLANS
 _NEXT = {
     Standing.UNDECIDED: "There is no approval to take back: `p2pfl study refuse {study}` refuses.",
     Standing.APPROVED: "Nothing is to be done; `p2pfl study revoke {study}` takes it back.",
+    Standing.AWAY: "`p2pfl study back {study}` takes part again; `p2pfl study revoke` ends it.",
     Standing.REFUSED: "Nothing is to be done; `p2pfl study approve {study}` changes your mind.",
     Standing.REVOKED: "Nothing is to be done; `p2pfl study approve {study}` lets it go on.",
     Standing.CLOSED: "It is over here; ask the proposer for a new study.",
@@ -83,6 +84,8 @@ class StudyLine:
     rounds_done: int
     rounds: int
     expires_s: int
+    is_paused: bool
+    """Whether it would go on here but for its proposer's pause."""
 
 
 def study_validate(home: Home, request: StudyFile) -> StudySummary:
@@ -294,6 +297,7 @@ def _line(manifest: Manifest, history: History, roster: Roster | None) -> StudyL
         rounds_done=len(past.averaged),
         rounds=manifest.study.rounds_total,
         expires_s=manifest.study.expires_s,
+        is_paused=past.is_held_up,
     )
 
 

@@ -7,7 +7,6 @@ not exist and makes the initial model. What that child says is hearsay and check
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,20 +15,17 @@ from gossip.identifiers import Digest
 from p2pfl.core.manifest import Manifest, PlanTerms
 from p2pfl.core.manifest_bundle import BUNDLE_PLAN, BundleTerms
 from p2pfl.core.manifest_code import METRICS_MAX
-from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.bundles import bundle_with, find_bundle
 from p2pfl.runtime.children import output_of
 from p2pfl.runtime.commands.bundles import report_of_bundle
+from p2pfl.runtime.commands.initial_models import keep_initial
 from p2pfl.runtime.commands.plan_texts import answer_of, confined_folders
 from p2pfl.runtime.commands.study_rendering import rendered
 from p2pfl.runtime.confined_child import run_confined
-from p2pfl.runtime.encoding import Rounding
-from p2pfl.runtime.errors import EXIT_DATA, EXIT_UNAVAILABLE, BlobError, OperatorError
+from p2pfl.runtime.errors import EXIT_DATA, EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.plan_code import versions_here
 from p2pfl.runtime.policy import allowance_of
-from p2pfl.runtime.training_jobs import opened_update
-from p2pfl.runtime.vector_files import Layout
 
 TRIED_S: Final = 300.0
 PARAMETERS_MAX: Final = 500_000_000
@@ -116,19 +112,8 @@ def try_bundle(home: Home, manifest: Manifest) -> BundleTried:
         )
         answer = answer_of(output_of(finished, _PURPOSE), _PURPOSE)
         parameters, metrics, unit = _told(answer)
-        try:
-            with opened_update(out, parameters) as model:
-                layout = Layout("float32", parameters)
-                digest, _ = BlobStore(home.blobs).write_blocks(
-                    model.again, layout, Rounding(os.urandom)
-                )
-        except BlobError as error:
-            raise OperatorError(
-                f"The bundle's initial model is unusable: {error}.",
-                fix="Its parameters have to be finite float32 numbers as the network is made.",
-                exit_code=EXIT_DATA,
-            ) from error
-    return BundleTried(parameters, Digest(digest), metrics, unit)
+        digest = keep_initial(home, out, parameters, "bundle")
+    return BundleTried(parameters, digest, metrics, unit)
 
 
 def check_bundle(home: Home, manifest: Manifest) -> None:

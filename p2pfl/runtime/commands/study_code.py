@@ -6,7 +6,6 @@ declares. The text is run only confined, by `plan_texts`.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
@@ -14,8 +13,8 @@ from typing import Final, cast
 from gossip.identifiers import Digest
 from p2pfl.core.manifest import Manifest, PlanTerms, Scalar
 from p2pfl.core.manifest_code import CODE_PLAN, CodeTerms, Gradients, text_digest
-from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.children import output_of
+from p2pfl.runtime.commands.initial_models import keep_initial
 from p2pfl.runtime.commands.plan_texts import (
     answer_of,
     confined_folders,
@@ -25,13 +24,10 @@ from p2pfl.runtime.commands.plan_texts import (
 )
 from p2pfl.runtime.commands.study_rendering import rendered
 from p2pfl.runtime.confined_child import run_confined
-from p2pfl.runtime.encoding import Rounding
-from p2pfl.runtime.errors import EXIT_DATA, EXIT_UNAVAILABLE, BlobError, OperatorError
+from p2pfl.runtime.errors import EXIT_DATA, EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.plan_code import versions_here
 from p2pfl.runtime.policy import allowance_of
-from p2pfl.runtime.training_jobs import opened_update
-from p2pfl.runtime.vector_files import Layout
 
 INITIAL_S: Final = 180.0
 STEERED_BY: Final = 4.0
@@ -108,16 +104,5 @@ def make_coded_model(home: Home, manifest: Manifest) -> tuple[Digest, int]:
                 fix="Leave out what the plan writes to standard output.",
                 exit_code=EXIT_DATA,
             )
-        try:
-            with opened_update(out, parameters) as model:
-                layout = Layout("float32", parameters)
-                digest, _ = BlobStore(home.blobs).write_blocks(
-                    model.again, layout, Rounding(os.urandom)
-                )
-        except BlobError as error:
-            raise OperatorError(
-                f"The plan's initial model is unusable: {error}.",
-                fix="Its parameters have to be finite float32 numbers as the model is made.",
-                exit_code=EXIT_DATA,
-            ) from error
-    return Digest(digest), parameters
+        digest = keep_initial(home, out, parameters, "plan")
+    return digest, parameters

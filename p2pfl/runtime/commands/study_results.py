@@ -17,6 +17,7 @@ from ledger.provenance import kinds
 from p2pfl.core.drafts import GUARD_STEP
 from p2pfl.core.history import History
 from p2pfl.core.names import StudyId
+from p2pfl.core.pausing import paused_words
 from p2pfl.runtime.commands.models import ModelSeen, models_on_record
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
@@ -72,6 +73,8 @@ class ResultsSeen:
     model: ModelSeen | None
     folder: Path | None
     """Where model and hold-out lie."""
+    paused: str = ""
+    """By whom, since when and why; empty if it is not paused."""
     kept_round: int | None = None
     """Whose average is the best on the own hold-out so far, where the study keeps that one."""
 
@@ -115,6 +118,7 @@ def study_results(home: Home, prefix: str) -> ResultsSeen:
         epsilon=past.eps_u / MICRO,
         delta=past.approval.dp.delta if past.approval is not None else "0",
         steered=steered_words(past),
+        paused=paused_words(past, study, lambda site: names.get(bytes(site), site.hex()[:12])),
         rounds_seen=rounds,
         neighbours=neighbours_of(study, entries, names),
         model=model,

@@ -13,7 +13,9 @@ from p2pfl.averaging.hiding import noise_distance
 from p2pfl.core.encoding import Encoding
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest, PrivacyTerms, StudyTerms, Target
+from p2pfl.core.names import StudyId
 from p2pfl.core.participants import study_graph
+from p2pfl.core.pausing import paused_words
 from p2pfl.core.watch import noise_deviation
 from p2pfl.runtime.commands.bundles import BundleSeen
 from p2pfl.runtime.commands.code_seen import CodeSeen
@@ -56,6 +58,8 @@ class StudySummary:
     """A researcher's own text, where the plan is one."""
     bundle: BundleSeen | None = None
     """The bundle, where the study runs one."""
+    paused: str = ""
+    """By whom, since when and why; empty if it is not paused."""
 
 
 def summary(
@@ -99,6 +103,7 @@ def summary(
         apart="" if roster is None else apart_words(manifest, roster),
         code=code,
         bundle=bundle,
+        paused="" if past is None else paused_words(past, StudyId(manifest.study_id), name_of),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from prov_choices import CHOICES, kept
+from prov_pauses import PAUSES
 from prov_stories import DAY_US, PEERS, START_US, Story, audited, codes, is_clean
 from prov_teller import NO_PRIVACY, plain_story
 from prov_wrongs import (
@@ -50,7 +51,7 @@ def test_the_plain_story_is_clean(tmp_path: Path) -> None:
     assert all(check.verdict.value in ("passed", "not checked") for check in report.checks)
 
 
-ALL = WRONG | CHOICES
+ALL = PAUSES | WRONG | CHOICES
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -153,6 +154,7 @@ def test_every_rule_has_a_wrong_history() -> None:
         "log.key_replaced",
         "log.replaced",
         "log.rewritten",
+        "pause.denied",
         "peer.damaged",
         "peer.rewritten",
         "peer.stale",

@@ -1,0 +1,154 @@
+"""A paused study: its proposer stops it for everybody at a round's boundary, and lets it go on.
+
+Whether a study is paused is a fold over the own ledger (`StudyHistory.pause`): what the proposer
+said is put on record before anything follows from it, so a restart changes nothing. The round
+under way is finished and released; no later one is trained, so no ε is spent, and a neighbour that
+stopped earlier is waited for without a deadline. The study's expiry stays where it was approved."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from gossip.identifiers import SiteId
+from gossip.pause_messages import Pause, StudyPaused
+from ledger.log import Draft
+from ledger.provenance import kinds
+from p2pfl.core import effects as fx
+from p2pfl.core.history import StudyHistory
+from p2pfl.core.manifest import Manifest
+from p2pfl.core.names import Round, StudyId
+from p2pfl.core.refusals import OutsideRange
+from p2pfl.core.waits import Waits
+from p2pfl.core.watch import Telling
+
+OWN_ENTRY = -1
+WORDS_MAX = 256
+"""Pauses and resumptions of one study that a site puts on record: its log must not grow by more."""
+_NODE_ACTOR = "node"
+
+
+class Pausing:
+    """How one running study heeds its proposer's pause. `heard`: what the proposer said last."""
+
+    def __init__(
+        self, past: StudyHistory, mandate: fx.Mandate, waits: Waits, tell: Telling
+    ) -> None:
+        self.heard: StudyPaused | None = None
+        self._study = mandate.study
+        self._past = past
+        self._mandate = mandate
+        self._waits = waits
+        self._tell = tell
+        self._asked_seq = -1
+        self._has_no_deadline = False
+
+    def before_round(self, round_: Round) -> list[fx.Effect] | None:
+        """What is done instead of starting a round; None if nothing keeps it."""
+        recorded = self._record(round_)
+        if recorded is not None:
+            return recorded
+        return self._told() if self._past.is_paused_at(round_) else None
+
+    def gathering(self, round_: Round, now_s: float, otherwise: list[fx.Effect]) -> list[fx.Effect]:
+        """What is done about a round that is out and lacks neighbours, who may have stopped
+        before it. After the pause its wait begins anew."""
+        recorded = self._record(round_)
+        if recorded is not None:
+            return recorded
+        if self._past.is_paused_at(round_):
+            self._has_no_deadline = True
+            return self._told()
+        if not self._has_no_deadline:
+            return otherwise
+        self._has_no_deadline = False
+        self._waits.begin(round_, now_s)
+        return [self._waits.gather(round_, now_s)]
+
+    def look(self, round_: Round, now_s: float) -> list[fx.Effect]:
+        """The timer of a round that gathers fired: nobody is late while the study is paused.
+
+        Unless neighbours went on: then this site catches up, for which it waits as ever."""
+        if self._past.is_paused_at(round_) and not self._waits.is_left_behind(round_):
+            return [self._waits.once_more(round_, now_s)]
+        return self._waits.look(round_, now_s)
+
+    def sentence(self, name_of: Callable[[SiteId], str]) -> str:
+        """Who paused the study, since when and why; empty if it is not paused."""
+        return paused_words(self._past, self._study, name_of)
+
+    def _told(self) -> list[fx.Effect]:
+        return self._tell.waits("paused", self.sentence(self._waits.name_of))
+
+    def _record(self, round_: Round) -> list[fx.Effect] | None:
+        """The entry about the newest word; nothing while one is on its way, None if there is none
+        to write. A resumption is recorded also where no pause was: an older word may come again."""
+        heard = self.heard
+        known_seq = -1 if self._past.pause is None else self._past.pause.seq
+        if self._asked_seq > known_seq:
+            return []  # words that come meanwhile: the newest of them is recorded after it
+        if heard is None or heard.entry_seq <= known_seq or self._past.pause_words >= WORDS_MAX:
+            return None
+        self._asked_seq = heard.entry_seq
+        from_round, study = Round(max(round_, heard.from_round)), self._study
+        if heard.state is Pause.PAUSED:
+            sentence = f"paused by its proposer from round {from_round + 1} on"
+            name, draft = "study_paused", paused_draft
+        else:
+            sentence = "resumed by its proposer"
+            from_round, name, draft = round_, "study_resumed", resumed_draft
+        entry = draft(study, from_round, heard.reason, heard.entry_seq, _NODE_ACTOR)
+        shown = self._tell.happened(name, f"{sentence}{_because(heard.reason)}", round=str(round_))
+        self._tell.goes_on()
+        return [self._mandate.append(entry), shown]
+
+
+def paused_words(past: StudyHistory, study: StudyId, name_of: Callable[[SiteId], str]) -> str:
+    """Who paused a study, since when and why, and what ends it; empty if nothing waits for that."""
+    word = past.pause
+    if word is None or not past.is_held_up:
+        return ""
+    since = datetime.fromtimestamp(word.since_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    proposer = name_of(SiteId(past.proposer))
+    reason = f": {word.reason}" if word.reason else ""
+    return (
+        f"paused by {proposer} since {since}{reason}; goes on when {proposer} says "
+        f"`p2pfl study resume {study.hex()[:12]}`"
+    )
+
+
+def check_pause(manifest: Manifest, message: StudyPaused) -> None:
+    """Raises OutsideRange for a round that the study does not have."""
+    rounds = manifest.study.rounds_total
+    if message.from_round >= rounds:
+        raise OutsideRange("a pause's round", expected=f"below {rounds}", actual=message.from_round)
+
+
+def paused_draft(
+    study: StudyId, round_: int, reason: str, from_seq: int = OWN_ENTRY, actor: str = "operator"
+) -> Draft:
+    """The entry that a study is paused from a round on."""
+    return kinds.StudyPaused(study, round_, reason, from_seq).draft(actor)
+
+
+def resumed_draft(
+    study: StudyId, round_: int, reason: str, from_seq: int = OWN_ENTRY, actor: str = "operator"
+) -> Draft:
+    """The entry that a study goes on."""
+    return kinds.StudyResumed(study, round_, reason, from_seq).draft(actor)
+
+
+def own_word(study: StudyId, past: StudyHistory) -> StudyPaused | None:
+    """What a proposer that paused or resumed its study tells everyone."""
+    word = past.pause
+    if word is None:
+        return None
+    return StudyPaused(study, word.state, word.reason, word.round, word.seq, word.leaf)
+
+
+def said_words(message: StudyPaused) -> str:
+    """What a proposer does by its word."""
+    verb = "pauses" if message.state is Pause.PAUSED else "resumes"
+    return f"{verb} study {message.study.hex()[:12]}{_because(message.reason)}"
+
+
+def _because(reason: str) -> str:
+    return f" ({reason})" if reason else ""

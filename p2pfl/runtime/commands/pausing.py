@@ -1,0 +1,116 @@
+"""The proposer's commands to pause a study for everybody and to let it go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gossip.pause_messages import PAUSE_REASON
+from p2pfl.core.history import StudyHistory
+from p2pfl.core.pausing import WORDS_MAX, paused_draft, resumed_draft
+from p2pfl.runtime.commands.opening import Site
+from p2pfl.runtime.commands.steering import (
+    ATTEMPTS_MAX,
+    check_proposer,
+    first_round,
+    has_begun,
+)
+from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
+from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, EXIT_USAGE, OperatorError
+from p2pfl.runtime.ledger_writer import Unless
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPause:
+    """Pause or resume a study. reason: a code without spaces, or nothing."""
+
+    study: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseSeen:
+    """A pause or a resumption on record. state: paused or resumed."""
+
+    study: bytes
+    name: str
+    state: str
+    from_round: int
+    """The first round that is not begun, or with which it goes on; rounds count from 0."""
+    seq: int
+
+
+def study_pause(site: Site, request: StudyPause) -> PauseSeen:
+    """Record study.paused; every site that takes part stops at that round's beginning.
+
+    Raises OperatorError unless this site proposed the study, it is not paused, and a round is
+    left that has not begun."""
+    _check_reason(request.reason)
+    for ahead in range(ATTEMPTS_MAX):
+        seen = _pause_from(site, request, ahead**2)
+        if seen is not None:
+            return seen
+    raise OperatorError(
+        "The study's rounds went by faster than the pause could be recorded.",
+        fix="Nothing was changed. Run the command again.",
+        exit_code=EXIT_UNAVAILABLE,
+    )
+
+
+def study_resume(site: Site, request: StudyPause) -> PauseSeen:
+    """Record study.resumed; every site that takes part goes on.
+
+    Raises OperatorError unless this site proposed the study, and it is paused."""
+    _check_reason(request.reason)
+    history = site.history()
+    study = find_study(site.home, history, request.study)
+    manifest, past = read_manifest(site.home, study), history.study(study)
+    check_proposer(site, study, past, "resumes")
+    if past.pause is None or not past.is_paused:
+        raise OperatorError(
+            f"{manifest.study.name} is not paused.",
+            fix=f"`p2pfl study show {study.hex()[:12]}` says how it stands here.",
+            exit_code=EXIT_REFUSED,
+        )
+    round_ = past.pause.round
+    entries = site.record(resumed_draft(study, round_, request.reason))
+    return PauseSeen(study, manifest.study.name, "resumed", round_, entries[-1].seq)
+
+
+def _pause_from(site: Site, request: StudyPause, ahead: int) -> PauseSeen | None:
+    """Record a pause `ahead` rounds later than possible; None if its first round has begun."""
+    history = site.history()
+    study = find_study(site.home, history, request.study)
+    manifest, past = read_manifest(site.home, study), history.study(study)
+    check_proposer(site, study, past, "pauses")
+    _check_may_pause(manifest.study.name, past)
+    from_round = first_round(site, manifest, past, ahead, manifest.study.rounds_total, "paused")
+    unless = Unless(history.size, lambda kind, body: has_begun(kind, body, study, from_round))
+    entries = site.record_unless(unless, paused_draft(study, from_round, request.reason))
+    if entries is None:
+        return None
+    return PauseSeen(study, manifest.study.name, "paused", from_round, entries[-1].seq)
+
+
+def _check_may_pause(name: str, past: StudyHistory) -> None:
+    if past.is_paused:
+        raise OperatorError(
+            f"{name} is paused already.",
+            fix="`p2pfl study resume` lets it go on.",
+            exit_code=EXIT_REFUSED,
+        )
+    if past.pause_words + 2 > WORDS_MAX:  # every pause leaves room for its end
+        raise OperatorError(
+            f"{name} was paused and resumed {past.pause_words} times; sites heed {WORDS_MAX}.",
+            fix="Let it run to its end, or propose a new study.",
+            exit_code=EXIT_REFUSED,
+        )
+
+
+def _check_reason(reason: str) -> None:
+    if reason and not PAUSE_REASON.fullmatch(reason):
+        raise OperatorError(
+            f'"{reason[:40]}" is not a code without spaces of up to 96 signs.',
+            fix="For example: --reason scanner-replaced. Sentences could hold personal data, and "
+            "what is on record stays.",
+            exit_code=EXIT_USAGE,
+        )
