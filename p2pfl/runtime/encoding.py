@@ -43,14 +43,20 @@ class Rounding:
         """uint32[count] below 2¹⁶."""
         import numpy as np
 
-        words = self._generator.bit_generator.random_raw(-(-count // 4))
-        return words.view("<u2")[:count].astype(np.uint32)
+        return self._drawn(count).astype(np.uint32)
 
     def fractions(self, count: int) -> Values:
         """float32[count] in [0, 1)."""
         import numpy as np
 
-        return self.halves(count).astype(np.float32) / np.float32(65536)
+        found = self._drawn(count).astype(np.float32)
+        found *= np.float32(1 / 65536)
+        return found
+
+    def _drawn(self, count: int) -> NDArray[np.uint16]:
+        words = self._generator.bit_generator.random_raw(-(-count // 4))
+        drawn: NDArray[np.uint16] = words.view("<u2")[:count]
+        return drawn
 
 
 def require_finite(block: Values) -> None:
@@ -106,7 +112,15 @@ def to_int8(block: Values, scales: Values, rounding: Rounding) -> NDArray[np.int
 
     # A scale of 0 stands for zeros, and for what is too small to have a scale.
     divisors = np.where(scales > 0, scales, np.float32(np.inf))
-    raised = block / np.repeat(divisors, SCALED_TOGETHER)[: len(block)]
+    raised = np.empty(len(block), dtype=np.float32)
+    rows, rest = len(block) // SCALED_TOGETHER, len(block) % SCALED_TOGETHER
+    even, shape = len(block) - rest, (rows, SCALED_TOGETHER)
+    # Row by row: writing out the divisor of each value took as long as the rest.
+    np.divide(
+        block[:even].reshape(shape), divisors[:rows, np.newaxis], out=raised[:even].reshape(shape)
+    )
+    if rest:
+        np.divide(block[even:], divisors[-1], out=raised[even:])
     raised += rounding.fractions(len(block))
     np.floor(raised, out=raised)
     np.clip(raised, -LARGEST, LARGEST, out=raised)

@@ -5,6 +5,7 @@ job never decides what its failure means: it says what happened, and the core de
 refuses our own models ends the node: after a restart the study goes on where the ledger ends."""
 
 import asyncio
+import gc
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -63,6 +64,7 @@ class StudyJobs:
         self._fail = fail
         self._tasks: dict[asyncio.Task[None], StudyId] = {}
         self._environment = averaging_environment()
+        self._has_averaged = False
         self._own: dict[StudyId, ModelHash] = {}
         keep_compiled_code(home.path, os.environ)
         self._models = ModelJobs(
@@ -207,6 +209,9 @@ class StudyJobs:
                 spread.median,
             )
         )
+        if not self._has_averaged:
+            self._has_averaged = True
+            gc.freeze()  # the compiled rules came with much that stays: see `node`
         await asyncio.to_thread(self._let_go, effect)
 
     def _let_go(self, effect: fx.Average) -> None:
