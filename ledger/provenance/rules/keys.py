@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ledger.provenance.findings import AuditContext, AuditFinding, Check, Looked, Rule, Tools
 from ledger.provenance.kinds import KeyCompromised, KeyRotated
+from ledger.provenance.moments import moment_of
 from ledger.provenance.timeline import Timeline
 
 _ASK = (
@@ -26,6 +27,11 @@ def _look(timeline: Timeline, context: AuditContext, tools: Tools) -> Looked:
     findings = [*_find_disorder(timeline), *_find_still_used(timeline)]
     notes = []
     for lost in timeline.of(KeyCompromised):
+        if lost.record.key == "witness":
+            notes.append(
+                f"What the witness key {lost.record.public_key.hex()[:16]}… cosigned from "
+                f"{moment_of(lost.record.since_us)} on does not count: others may have had it."
+            )
         count = sum(
             lost.record.since_us <= time_us
             for seq, time_us in timeline.times.items()

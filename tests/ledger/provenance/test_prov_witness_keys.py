@@ -187,3 +187,12 @@ def test_of_two_copies_of_a_log_the_earlier_end_of_a_key_counts(homes: Path) -> 
     old = SiteSigners.of(OTHER).witness.public_key
     assert gathering.vouchers[old] == Voucher(site_id(OTHER), STOLEN_US, is_disowned=True)
     assert gathering.vouchers[NEXT.public_key].until_us == FOREVER_US
+
+
+def test_the_audit_of_the_robbed_site_says_what_its_old_key_is_worth(homes: Path) -> None:
+    replaced(homes / ME, ME, NEXT, stolen_us=STOLEN_US)
+    report = audit_home(homes, peers=[OTHER])
+    assert is_clean(report)
+    (check,) = [check for check in report.checks if check.id == "keys"]
+    old = SiteSigners.of(ME).witness.public_key.hex()[:16]
+    assert [note for note in check.notes if old in note and "does not count" in note]
