@@ -54,6 +54,7 @@ def test_a_pause_stands_in_its_proposers_log(said: Word, followed: Word, is_said
         site.tell(StudyProposed(STUDY, proposer.id))
     seq = proposer.tell(said)
     follower.tell(replace(followed, from_seq=seq))
+    assert is_clean(world.audit(proposer)), "its own word needs nobody else's"
     report = world.audit(follower)
     if is_said:
         assert is_clean(report)
