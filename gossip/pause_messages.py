@@ -1,4 +1,4 @@
-"""What a study's proposer says to everyone about its pause."""
+"""What a study's proposer says to everyone about its pause, and about its early end."""
 
 import re
 from dataclasses import dataclass
@@ -17,18 +17,20 @@ PAUSE_REASON: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/+()=-]{0,95}")
 
 
 class Pause(Enum):
-    """Whether a study is paused; the values are the wire's."""
+    """Whether a study is paused, or ends early; the values are the wire's."""
 
     PAUSED = 1
     RESUMED = 2
+    STOPPED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class StudyPaused:
-    """The study's proposer pauses it from a round on, or lets it go on.
+    """The study's proposer pauses it from a round on, lets it go on, or ends it with a round.
 
-    reason: a code without spaces, or nothing. entry_seq, entry_leaf: the sender's `study.paused`
-    or `study.resumed` entry; the larger number is the newer, and takes the older one's place.
+    reason: a code without spaces, or nothing. entry_seq, entry_leaf: the sender's `study.paused`,
+    `study.resumed` or `study.stopped` entry; the larger number is the newer, and takes the older
+    one's place. Nothing takes that of a stop.
     """
 
     study: bytes

@@ -59,6 +59,7 @@ from ledger.provenance.records_study import (
     StudyResumed,
     StudyRevoked,
     StudySteered,
+    StudyStopped,
 )
 from ledger.provenance.terms import (
     AggInput,
@@ -115,6 +116,7 @@ __all__ = [
     "StudyResumed",
     "StudyRevoked",
     "StudySteered",
+    "StudyStopped",
     "TrainDone",
     "UnknownKind",
     "UpdatePublished",
@@ -139,6 +141,7 @@ Record = (
     | StudySteered
     | StudyPaused
     | StudyResumed
+    | StudyStopped
     | StudyAway
     | StudyBack
     | TrainDone

@@ -179,6 +179,19 @@ class StudyResumed(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class StudyStopped(Kind):
+    """The proposer ended the study early: no training of this round or a later one, for good.
+
+    from_seq: the proposer's entry that says so, −1 where this is that entry."""
+
+    KIND: ClassVar[str] = "study.stopped"
+    study: Digest
+    round: Round
+    reason: Code
+    from_seq: SeqOrNone
+
+
+@dataclass(frozen=True, slots=True)
 class StudyAway(Kind):
     """This site takes no part for a while; its approval stays. Nothing leaves until it is back."""
 

@@ -41,6 +41,7 @@ from ledger.provenance.kinds import (
     StudyResumed,
     StudyRevoked,
     StudySteered,
+    StudyStopped,
     TrainDone,
     UpdatePublished,
     UpdateReceived,
@@ -209,6 +210,8 @@ def _pause(record: Record, context: AuditContext) -> str:
             return f"{context.study_name(study)} paused from round {round_} on{_because(reason)}"
         case StudyResumed(study=study, round=round_, reason=reason):
             return f"{context.study_name(study)} resumed at round {round_}{_because(reason)}"
+        case StudyStopped(study=study, round=round_, reason=reason):
+            return f"{context.study_name(study)} stopped before round {round_}{_because(reason)}"
         case StudyAway(study=study, reason=reason):
             return f"{context.study_name(study)}: this site is away{_because(reason)}"
         case StudyBack(study=study):

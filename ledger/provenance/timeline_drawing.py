@@ -29,6 +29,7 @@ SIGNS = {
     "study.steered": ("~", "plain", "steered"),
     "study.paused": ("‖", "plain", "paused"),
     "study.resumed": ("▸", "good", "resumed"),
+    "study.stopped": ("■", "plain", "stopped"),
     "study.away": ("‖", "plain", "away"),
     "study.back": ("▸", "good", "back"),
     "policy.changed": ("p", "plain", "policy changed"),
@@ -42,7 +43,7 @@ LEGEND = (
     ("~", "", "steered"),
     ("‖", "", "paused, or away"),
     ("▸", "good", "resumed, or back"),
-    ("■", "", "closed"),
+    ("■", "", "stopped, or closed"),
     ("p", "", "policy changed"),
 )
 _ENDS = ("study.refused", "study.revoked", "study.closed")

@@ -142,13 +142,20 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
                     short(line.study),
                     line.name,
                     line.proposer,
-                    "paused" if line.is_paused else line.standing,
+                    _standing(line.standing, is_paused=line.is_paused, is_stopped=line.is_stopped),
                     f"{line.rounds_done}/{line.rounds}",
                     day(line.expires_s),
                 )
                 for line in found
             ],
         )
+
+
+def _standing(standing: str, *, is_paused: bool, is_stopped: bool) -> str:
+    """How a study stands here, in a word: its proposer's say before the own approval."""
+    if standing not in ("approved", "undecided"):
+        return standing
+    return "paused" if is_paused else "stopped" if is_stopped else standing
 
 
 @app.command()
@@ -267,6 +274,7 @@ def steer(
 
 app.command("pause")(study_pausing.pause)
 app.command("resume")(study_pausing.resume)
+app.command("stop")(study_pausing.stop)
 app.command("away")(study_pausing.away)
 app.command("back")(study_pausing.back)
 
@@ -297,6 +305,7 @@ def _tell(seen: StudySummary, home: Home, *, as_json: bool) -> None:
             ("robustness", seen.robustness),
             *([("apart", seen.apart)] if seen.apart else []),
             *([("paused", seen.paused)] if seen.paused else []),
+            *([("stopped", seen.stopped)] if seen.stopped else []),
         ]
     )
     if seen.code is not None:

@@ -1,4 +1,4 @@
-"""`p2pfl study pause`, `resume`: for everybody, by the proposer; `away`, `back`: for this site."""
+"""`p2pfl study pause`, `resume`, `stop`: by the proposer, for all; `away`, `back`: this site."""
 
 from __future__ import annotations
 
@@ -42,6 +42,34 @@ def pause(
     say_wrapped(f"{said} no site begins round {seen.from_round + 1} or a later one.")
     say("What is under way is finished. The study's expiry stays where it is.")
     say(f"Next: p2pfl study resume {short(seen.study)}")
+
+
+def stop(
+    context: typer.Context,
+    study: _IdArgument,
+    reason: _ReasonOption,
+    json: JsonOption = False,
+) -> None:
+    """End a study you proposed before its time, for every site.
+
+    Nothing more is trained; each site keeps the model that was reached. There is no way back."""
+    from p2pfl.runtime.commands import catalogue, pausing
+
+    seen = catalogue.perform(
+        opened_home(context),
+        catalogue.STUDY_STOP,
+        pausing.StudyPause(study, reason),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
+    if json:
+        say_json(seen)
+        return
+    said = f"{seen.name} ({short(seen.study)}) is stopped, entry {seen.seq}:"
+    say_wrapped(f"{said} no site trains round {seen.from_round + 1} or a later one.")
+    say("The rounds without training follow; then each site releases its model.")
+    say("Sites that had not begun leave; ε that was reserved and not spent is free again.")
+    say(f"Next: p2pfl study watch {short(seen.study)}")
 
 
 def resume(

@@ -99,6 +99,8 @@ def _tell_results(found: ResultsSeen) -> None:
         fields.append(("steered", "; ".join(found.steered)))
     if found.paused:
         fields.append(("paused", found.paused))
+    if found.stopped:
+        fields.append(("stopped", found.stopped))
     if found.kept_round is not None:
         best = f"round {found.kept_round + 1}, by the own hold-out"
         fields.append(("best model", f"{best}; on record as model.kept"))

@@ -15,6 +15,7 @@ from p2pfl.core.history import COMPLETE, StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.mixing import repeated
 from p2pfl.core.names import ModelHash, Round, StudyId
+from p2pfl.core.planned import Planned, rounds_planned
 from p2pfl.core.watch import Telling
 
 LEFT = "study_left"
@@ -35,9 +36,15 @@ class Ending:
     """The last steps of one study."""
 
     def __init__(
-        self, manifest: Manifest, mandate: fx.Mandate, tell: Telling, choosing: Choosing
+        self,
+        manifest: Manifest,
+        past: StudyHistory,
+        mandate: fx.Mandate,
+        tell: Telling,
+        choosing: Choosing,
     ) -> None:
         self._manifest = manifest
+        self._past = past
         self._study = StudyId(manifest.study_id)
         self._mandate = mandate
         self._tell = tell
@@ -49,26 +56,28 @@ class Ending:
         """How far the neighbours' models were from the own one in the newest averaging."""
         self._distance = distance
 
-    def advance(self, past: StudyHistory, model: ModelHash, is_settled: bool) -> list[fx.Effect]:
+    def advance(self, model: ModelHash, is_settled: bool) -> list[fx.Effect]:
         """The next step. is_settled: the training process, which names the tensors, is open or
         will not be."""
-        if past.released is None:
+        if self._past.released is None:
             if self._choosing.waits(is_settled):
                 return self._tell.waits("score", "waits for the last model's score on the hold-out")
-            return self._record(past, model)
+            return self._record(model)
         if not is_settled:
             return self._tell.waits("training", "waits for its training process to name the model")
-        return self._once(Step.RELEASE, fx.ReleaseModel(self._study, past.released))
+        return self._once(Step.RELEASE, fx.ReleaseModel(self._study, self._past.released))
 
     def released(self) -> list[fx.Effect]:
         """The model lies where people find it: close the study."""
-        draft = drafts.closed_draft(self._study, COMPLETE, self._manifest.study.rounds_total)
+        draft = drafts.closed_draft(self._study, COMPLETE, self.planned.total)
         return self._once(Step.CLOSE, self._mandate.append(draft))
 
     def farewell(self) -> list[fx.Effect]:
         """The close is on record."""
         distance = drafts.DISTANCE_MAX if self._distance is None else self._distance
-        sentence = f"study {self._manifest.study.name} is complete, its model released"
+        so_far = f" after {self.planned.total} rounds, stopped early by its proposer"
+        done = f"complete{so_far if self._past.is_stopped else ''}"
+        sentence = f"study {self._manifest.study.name} is {done}, its model released"
         kept = self._choosing.chosen
         if kept is not None:
             sentence += f": that of round {kept.round + 1}, the best on the own hold-out"
@@ -98,20 +107,25 @@ class Ending:
         kill = [] if was_leaving else [fx.CloseTraining(self._study, now=True)]
         return [*kill, *announcing.withdrawals(self._study)]
 
-    def _record(self, past: StudyHistory, model: ModelHash) -> list[fx.Effect]:
+    @property
+    def planned(self) -> Planned:
+        """How many rounds the study has, as things stand here."""
+        return rounds_planned(self._manifest, self._past)
+
+    def _record(self, model: ModelHash) -> list[fx.Effect]:
         kept = self._choosing.chosen
         if kept is not None:  # released as it was kept; the last round's distance is another thing
             released = kinds.ModelReleased(
                 kept.study, kept.round, kept.hash, kept.distance, kept.inputs
             )
             return self._once(Step.RECORD, self._mandate.append(released.draft(drafts.NODE_ACTOR)))
-        done = past.newest_average
+        done = self._past.newest_average
         is_known = done is not None and done.out_hash == model
         if self._distance is None and is_known and done is not None:
             # A restart forgot the distance: the averaging on record gives it again.
             return self._once(Step.MEASURE, repeated(done, self._manifest.study.parameters))
         distance = drafts.DISTANCE_MAX if self._distance is None else self._distance
-        last = Round(self._manifest.study.rounds_total - 1)
+        last = Round(self.planned.total - 1)
         inputs = 0 if done is None else len(done.inputs)
         draft = drafts.released_draft(self._study, last, model, distance, inputs)
         return self._once(Step.RECORD, self._mandate.append(draft))

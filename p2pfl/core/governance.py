@@ -4,7 +4,7 @@ Responsible for proposals and decisions alone; it starts and stops nothing."""
 
 from gossip.identifiers import SiteId
 from gossip.messages import Decision, StudyDecision, StudyProposal, StudySteered
-from gossip.pause_messages import StudyPaused
+from gossip.pause_messages import Pause, StudyPaused
 from gossip.roster import Roster
 from ledger.provenance import kinds
 from p2pfl.core import drafts, pausing, steering
@@ -138,14 +138,15 @@ class Governance:
         return [fx.Offer(study, f"steering/{study.hex()}", message, None, expires_s)]
 
     def pause(self, roster: Roster, sender: SiteId, message: StudyPaused) -> list[fx.Effect]:
-        """A study's proposer pauses or resumes it. Nothing if that is older than what is known.
+        """A study's proposer pauses, resumes or stops it. Nothing if that is older than the last.
 
         Raises NotTheProposer, OutsideRange, Equivocation, TooManyWords."""
         study = StudyId(message.study)
         if not self.pauses.take(self.proposals, sender, message):
             return []
         past = self._history.studies.get(study)  # of a study that nobody proposed there is none
-        if past is not None and past.pause_words >= pausing.WORDS_MAX:
+        is_one_more = message.state is not Pause.STOPPED
+        if past is not None and is_one_more and past.pause_words >= pausing.WORDS_MAX:
             raise TooManyWords("pauses and resumptions on record", expected=pausing.WORDS_MAX)
         sentence = f"{name_of(roster, sender)} {pausing.said_words(message)}"
         fields = (("site", sender.hex()), ("study", study.hex()))

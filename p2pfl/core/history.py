@@ -14,6 +14,7 @@ from gossip.pause_messages import Pause
 from ledger.log import Entry
 from ledger.provenance import kinds
 from p2pfl.core.names import DatasetId, ModelHash, Round, StudyId
+from p2pfl.core.pause_words import PAUSE_OF, PauseWord
 
 PACES_KEPT = 17
 """Newest rounds of a study whose times are remembered: one more than are learnt from."""
@@ -69,20 +70,6 @@ class RoundPace:
     heard: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PauseWord:
-    """What the proposer said last of a pause, as it stands on record here.
-
-    seq: its entry in the proposer's log. leaf: the own entry's, made at since_us."""
-
-    state: Pause
-    round: Round
-    reason: str
-    seq: int
-    leaf: bytes
-    since_us: int
-
-
 @dataclass(slots=True)
 class StudyHistory:
     """One study, as recorded here."""
@@ -123,7 +110,7 @@ class StudyHistory:
     """The newest own entry about it."""
     pause: PauseWord | None = None
     pause_words: int = 0
-    """How often it was paused or resumed, on record here."""
+    """How often it was paused, resumed or stopped, on record here."""
 
     @property
     def is_reserved(self) -> bool:
@@ -134,6 +121,11 @@ class StudyHistory:
     def is_paused(self) -> bool:
         """Whether the proposer's last word is a pause, perhaps from a later round on."""
         return self.pause is not None and self.pause.state is Pause.PAUSED
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the proposer ended the study early; no later word changes that."""
+        return self.pause is not None and self.pause.state is Pause.STOPPED
 
     def is_paused_at(self, round_: int) -> bool:
         """Whether the proposer paused the study from this round, or an earlier one, on."""
@@ -240,7 +232,7 @@ class History:
                 self._average(record, entry)
             case kinds.StudySteered():
                 self._steer(record, entry)
-            case kinds.StudyPaused() | kinds.StudyResumed():
+            case kinds.StudyPaused() | kinds.StudyResumed() | kinds.StudyStopped():
                 self._pause(record, entry)
             case kinds.RoundSkipped(study=study, round=round_):
                 self.study(StudyId(study)).skipped.add(Round(round_))
@@ -350,11 +342,15 @@ class History:
         study.steered_seq = record.from_seq if record.from_seq >= 0 else entry.seq
         study.steered_leaf = entry.leaf
 
-    def _pause(self, record: kinds.StudyPaused | kinds.StudyResumed, entry: Entry) -> None:
-        state = Pause.PAUSED if isinstance(record, kinds.StudyPaused) else Pause.RESUMED
+    def _pause(
+        self, record: kinds.StudyPaused | kinds.StudyResumed | kinds.StudyStopped, entry: Entry
+    ) -> None:
+        state = PAUSE_OF[type(record)]
         # The proposer's own entry cannot name itself.
         seq = record.from_seq if record.from_seq >= 0 else entry.seq
         study, round_ = self.study(StudyId(record.study)), Round(record.round)
+        if study.is_stopped:
+            return
         study.pause = PauseWord(state, round_, record.reason, seq, entry.leaf, entry.time_us)
         study.pause_words += 1
 

@@ -33,6 +33,7 @@ from p2pfl.core.inbox import Heard
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import DatasetId, ModelHash, StudyId
 from p2pfl.core.participants import Decisions, Proposal
+from p2pfl.core.pause_words import PAUSING
 from p2pfl.core.phases import Phase
 from p2pfl.core.proposers import NewestWords
 from p2pfl.core.refusals import ForkedHead, ForkedLog, NotTakingPart, ReusedEntry, UnknownStudy
@@ -244,7 +245,7 @@ class NodeCore:
             return self._dataset_revoked(DatasetId(_digest(entry, "ds")))
         if entry.kind == kinds.StudySteered.KIND:
             return self._governance.offer_steering(StudyId(_digest(entry, "study")))
-        if entry.kind in (kinds.StudyPaused.KIND, kinds.StudyResumed.KIND):
+        if entry.kind in PAUSING:
             return self._governance.offer_pause(StudyId(_digest(entry, "study")))
         if entry.kind not in DECIDING:
             return []

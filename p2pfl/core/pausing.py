@@ -1,4 +1,5 @@
-"""A paused study: its proposer stops it for everybody at a round's boundary, and lets it go on.
+"""A paused study: its proposer halts it for everybody at a round's boundary, and lets it go on; or
+ends it there before its time.
 
 Whether a study is paused is a fold over the own ledger (`StudyHistory.pause`): what the proposer
 said is put on record before anything follows from it, so a restart changes nothing. The round
@@ -27,7 +28,7 @@ _NODE_ACTOR = "node"
 
 
 class Pausing:
-    """How one running study heeds its proposer's pause. `heard`: what the proposer said last."""
+    """How one running study heeds its proposer's word. `heard`: what the proposer said last."""
 
     def __init__(
         self, past: StudyHistory, mandate: fx.Mandate, waits: Waits, tell: Telling
@@ -51,7 +52,7 @@ class Pausing:
     def gathering(self, round_: Round, now_s: float, otherwise: list[fx.Effect]) -> list[fx.Effect]:
         """What is done about a round that is out and lacks neighbours, who may have stopped
         before it. After the pause its wait begins anew."""
-        recorded = self._record(round_)
+        recorded = self._record(round_, is_out=True)
         if recorded is not None:
             return recorded
         if self._past.is_paused_at(round_):
@@ -78,20 +79,29 @@ class Pausing:
     def _told(self) -> list[fx.Effect]:
         return self._tell.waits("paused", self.sentence(self._waits.name_of))
 
-    def _record(self, round_: Round) -> list[fx.Effect] | None:
+    def _record(self, round_: Round, *, is_out: bool = False) -> list[fx.Effect] | None:
         """The entry about the newest word; nothing while one is on its way, None if there is none
-        to write. A resumption is recorded also where no pause was: an older word may come again."""
+        to write. A resumption is recorded also where no pause was: an older word may come again.
+        Nothing follows a stop. is_out: this round is trained already."""
         heard = self.heard
         known_seq = -1 if self._past.pause is None else self._past.pause.seq
         if self._asked_seq > known_seq:
             return []  # words that come meanwhile: the newest of them is recorded after it
-        if heard is None or heard.entry_seq <= known_seq or self._past.pause_words >= WORDS_MAX:
+        if heard is None or heard.entry_seq <= known_seq or self._past.is_stopped:
+            return None
+        is_stop = heard.state is Pause.STOPPED
+        if self._past.pause_words >= WORDS_MAX and not is_stop:
             return None
         self._asked_seq = heard.entry_seq
         from_round, study = Round(max(round_, heard.from_round)), self._study
         if heard.state is Pause.PAUSED:
             sentence = f"paused by its proposer from round {from_round + 1} on"
             name, draft = "study_paused", paused_draft
+        elif is_stop:
+            # Whom the proposer names no round, for it takes no part, goes by its own.
+            from_round = Round(heard.from_round or round_ + int(is_out))
+            sentence = f"stopped by its proposer: {from_round} rounds are trained, and no more"
+            name, draft = "study_stopped", stopped_draft
         else:
             sentence = "resumed by its proposer"
             from_round, name, draft = round_, "study_resumed", resumed_draft
@@ -106,13 +116,23 @@ def paused_words(past: StudyHistory, study: StudyId, name_of: Callable[[SiteId],
     word = past.pause
     if word is None or not past.is_held_up:
         return ""
-    since = datetime.fromtimestamp(word.since_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    since = _moment(word.since_us)
     proposer = name_of(SiteId(past.proposer))
     reason = f": {word.reason}" if word.reason else ""
     return (
         f"paused by {proposer} since {since}{reason}; goes on when {proposer} says "
         f"`p2pfl study resume {study.hex()[:12]}`"
     )
+
+
+def stopped_words(past: StudyHistory, name_of: Callable[[SiteId], str]) -> str:
+    """Who ended the study early, when and why; empty if nobody did."""
+    word = past.pause
+    if word is None or not past.is_stopped:
+        return ""
+    reason = f": {word.reason}" if word.reason else ""
+    proposer = name_of(SiteId(past.proposer))
+    return f"by {proposer}, {_moment(word.since_us)}, before round {word.round + 1}{reason}"
 
 
 def check_pause(manifest: Manifest, message: StudyPaused) -> None:
@@ -136,8 +156,15 @@ def resumed_draft(
     return kinds.StudyResumed(study, round_, reason, from_seq).draft(actor)
 
 
+def stopped_draft(
+    study: StudyId, round_: int, reason: str, from_seq: int = OWN_ENTRY, actor: str = "operator"
+) -> Draft:
+    """The entry that a study ends early: round_ is the first that is not trained."""
+    return kinds.StudyStopped(study, round_, reason, from_seq).draft(actor)
+
+
 def own_word(study: StudyId, past: StudyHistory) -> StudyPaused | None:
-    """What a proposer that paused or resumed its study tells everyone."""
+    """What a proposer that paused, resumed or stopped its study tells everyone."""
     word = past.pause
     if word is None:
         return None
@@ -146,8 +173,12 @@ def own_word(study: StudyId, past: StudyHistory) -> StudyPaused | None:
 
 def said_words(message: StudyPaused) -> str:
     """What a proposer does by its word."""
-    verb = "pauses" if message.state is Pause.PAUSED else "resumes"
-    return f"{verb} study {message.study.hex()[:12]}{_because(message.reason)}"
+    verb = {Pause.PAUSED: "pauses", Pause.RESUMED: "resumes", Pause.STOPPED: "stops"}
+    return f"{verb[message.state]} study {message.study.hex()[:12]}{_because(message.reason)}"
+
+
+def _moment(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _because(reason: str) -> str:

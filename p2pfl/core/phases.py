@@ -6,6 +6,7 @@ from p2pfl.core.base_model import BaseModel
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import Round
+from p2pfl.core.planned import rounds_planned
 from p2pfl.core.training import Process
 
 
@@ -45,8 +46,9 @@ def hindrance(
     if present < terms.sites_min and not past.published:
         sentence = f"waits for approvals: {present} of {terms.sites_min} sites approve so far"
         return "approvals", sentence
-    if round_ < terms.rounds and not base.has_materials:
+    is_trained = round_ < rounds_planned(manifest, past).trained
+    if is_trained and not base.has_materials:
         return "material", "waits for a released model that the study builds on, from a neighbour"
-    if round_ < terms.rounds and process is not Process.OPEN:
+    if is_trained and process is not Process.OPEN:
         return "training", "waits for its training process to load plan and data"
     return None

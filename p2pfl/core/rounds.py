@@ -57,8 +57,8 @@ class StudyRun:
         self.boxed = Boxed(manifest, self._tell)
         self._mixer = Mixer(me, manifest, self.gathering, self.waits, self._tell)
         self.choosing = Choosing(manifest, self.past, self._mandate, self._tell)
-        self._ending = Ending(manifest, self._mandate, self._tell, self.choosing)
-        self.watch = RoundWatch(manifest, bucket)
+        self._ending = Ending(manifest, self.past, self._mandate, self._tell, self.choosing)
+        self.watch = RoundWatch(manifest, self.past, bucket)
         self._stopping = Stopping(manifest, self.past, self._tell)
         self._note = b""
 
@@ -115,19 +115,18 @@ class StudyRun:
             case Phase.GATHERING:
                 return self._gather(now_s)
             case Phase.FINISHING:
-                return self._ending.advance(self.past, self._base.hash, self._training.is_settled)
+                return self._ending.advance(self._base.hash, self._training.is_settled)
             case _:
                 return []  # waits for the end of something it asked for, or is over
 
     @property
     def _is_through(self) -> bool:
         """Whether every round lies behind this site."""
-        return self.round >= self.manifest.study.rounds_total
+        return self.round >= self._ending.planned.total
 
     # -- starting a round ------------------------------------------------------------------------
 
     def _start_round(self, now_s: float) -> list[fx.Effect]:
-        terms = self.manifest.study
         if self._is_through:
             self.phase = Phase.FINISHING
             return []
@@ -135,10 +134,12 @@ class StudyRun:
             return self._catch_up(now_s)
         if self.round in self.past.published:
             return self._resume_round(now_s)
+        if self.round == 0 and self.past.is_stopped:
+            return self._leave("withdrawn", "its proposer withdrew it before it began")
         if (waiting := self._wait_before_round()) is not None:
             return waiting
         self._start_watch(now_s)
-        if self.round >= terms.rounds or self._stopping.has_stopped:
+        if self.round >= self._ending.planned.trained or self._stopping.has_stopped:
             return self._publish_without_training()
         refusal = refusal_by_budget(self.past, self.dataset)
         if refusal:
@@ -146,7 +147,7 @@ class StudyRun:
         self.phase = Phase.TRAINING
         self._tell.goes_on()
         steering = self.steering.begin(self._tell, self._mandate, self.round)
-        arguments, d = self.steering.arguments, terms.parameters
+        arguments, d = self.steering.arguments, self.manifest.study.parameters
         return [*steering, fx.Train(self.id, self.round, self._base.hash, d, arguments)]
 
     def _resume_round(self, now_s: float) -> list[fx.Effect]:
@@ -154,13 +155,13 @@ class StudyRun:
         self._start_watch(now_s)
         if self.past.published[self.round].model in self._base.here:
             return self._enter_gathering(now_s)
-        self.phase = Phase.CLOSING
         sentence = f"the own update of round {self.round} is lost: the round goes by without it"
-        draft = drafts.skipped_draft(self.id, self.round, "update-lost")
-        return [
-            self._tell.happened("update_lost", sentence, round=str(self.round)),
-            self._mandate.append(draft),
-        ]
+        return self._skip("update-lost", sentence)
+
+    def _skip(self, code: str, sentence: str) -> list[fx.Effect]:
+        self.phase = Phase.CLOSING
+        told = self._tell.happened(code.replace("-", "_"), sentence, round=str(self.round))
+        return [told, self._mandate.append(drafts.skipped_draft(self.id, self.round, code))]
 
     def _start_watch(self, now_s: float) -> None:
         self.watch.start(now_s)
@@ -176,8 +177,9 @@ class StudyRun:
     def _publish_without_training(self) -> list[fx.Effect]:
         self.phase = Phase.RECORDING
         self._tell.goes_on()
-        draft = drafts.consensus_draft(self.manifest, self.round, self._base.hash)
-        return [self._mandate.append(draft)]
+        return [
+            self._mandate.append(drafts.consensus_draft(self.manifest, self.round, self._base.hash))
+        ]
 
     # -- training --------------------------------------------------------------------------------
 
@@ -213,8 +215,7 @@ class StudyRun:
             self.phase = Phase.WAITING
         shown = self._tell.happened("training_failed", event.message, code=event.code)
         again = self._training.failed(now_s, event.code)
-        is_needed = self.round < self.manifest.study.rounds
-        if self._training.process is Process.GIVEN_UP and is_needed:
+        if self._training.process is Process.GIVEN_UP and self.round < self._ending.planned.trained:
             reason = event.code if event.code in LIMITS else "training-failed"
             return [shown, *self._leave(reason, event.message)]
         return [shown, *again]
@@ -321,6 +322,8 @@ class StudyRun:
             found = self._mixer.of_round(self.round, self._base.hash, own)
         if isinstance(found, Mixing):
             return self._average(now_s, found)
+        if self.past.is_stopped and self.gathering.is_overdue:
+            return self._skip("others-ended", f"round {self.round + 1} goes by: the others ended")
         return self.pausing.gathering(self.round, now_s, found)
 
     def _catch_up(self, now_s: float) -> list[fx.Effect]:

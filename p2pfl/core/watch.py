@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from p2pfl.averaging.hiding import noise_share, noise_share_words, update_deviation
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
-from p2pfl.core.history import DatasetHistory
+from p2pfl.core.history import DatasetHistory, StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import StudyId
+from p2pfl.core.planned import rounds_planned
 
 
 class Telling:
@@ -82,8 +83,9 @@ class Stopwatch:
 class RoundWatch:
     """Measures the round under way; remembers the one before it until its score is known."""
 
-    def __init__(self, manifest: Manifest, bucket: int) -> None:
+    def __init__(self, manifest: Manifest, past: StudyHistory, bucket: int) -> None:
         """bucket: this site's patients, rounded as others know them."""
+        self._past = past
         self.now = Stopwatch()
         self._manifest = manifest
         self._bucket = bucket
@@ -114,10 +116,11 @@ class RoundWatch:
         """The progress of the newest complete round. `expected` counts its neighbours."""
         if self._last is None:
             return []
+        planned = rounds_planned(self._manifest, self._past)
         done = fx.RoundDone(
             round=scored.round,
-            rounds=self._manifest.study.rounds_total,
-            phase="training" if scored.round < self._manifest.study.rounds else "consensus",
+            rounds=planned.total,
+            phase="training" if scored.round < planned.trained else "consensus",
             loss=self._last.loss,
             auc=scored.auc,
             accuracy=scored.accuracy,

@@ -21,6 +21,7 @@ from p2pfl.core import effects as fx
 from p2pfl.core.conduct import name_of
 from p2pfl.core.names import StudyId
 from p2pfl.core.phases import Phase
+from p2pfl.core.planned import rounds_planned
 from p2pfl.runtime.driver import Driver, Observer
 from p2pfl.runtime.node_status import queues
 
@@ -190,7 +191,7 @@ class NodeMetrics:
         for study, run in self._driver.core.runs.items():
             names = [study.hex(), run.manifest.study.name]
             rounds.add_metric(names, int(run.round))
-            planned.add_metric(names, run.manifest.study.rounds_total)
+            planned.add_metric(names, rounds_planned(run.manifest, run.past).total)
             sites.add_metric(names, len(run.gathering.buckets))
             for phase in Phase:
                 phases.add_metric([study.hex(), phase.value], int(phase is run.phase))

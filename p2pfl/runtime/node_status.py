@@ -12,6 +12,7 @@ from p2pfl.core.history import Standing
 from p2pfl.core.names import StudyId
 from p2pfl.core.node import NodeCore
 from p2pfl.core.phases import Phase
+from p2pfl.core.planned import rounds_planned
 from p2pfl.core.rounds import StudyRun
 from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.jsonable import Json
@@ -98,7 +99,7 @@ def _study(study: StudyId, run: StudyRun, driver: Driver, now_s: float) -> Json:
         "name": run.manifest.study.name,
         "phase": run.phase.value,
         "round": int(run.round),
-        "rounds": run.manifest.study.rounds_total,
+        "rounds": rounds_planned(run.manifest, run.past).total,
         "paused": run.pausing.sentence(lambda site: name_of(roster, site)),
         "sites": len(run.gathering.buckets),
         "waits_for": _waits_for(run, driver, now_s),

@@ -81,3 +81,31 @@ def test_a_site_that_is_away_keeps_its_approval_and_comes_back(
     [line] = done("study", "list", "--home", home, "--json").json
     assert line["standing"] == "approved"
     assert done("ledger", "audit", "--home", home).code == 0
+
+
+def test_the_proposer_stops_a_study_for_good_and_everybody_can_read_it(
+    consortium: Path, proposed: str
+) -> None:
+    home = consortium / "site0"
+    other = p2pfl("study", "stop", proposed, "--reason", "no", "--home", consortium / "site1")
+    assert (other.code, "came from site0" in " ".join(other.err.split())) == (EXIT_REFUSED, True)
+    done("study", "approve", proposed, "--data", "patients", "--home", home)
+    done("study", "pause", proposed, "--reason", "scanner-replaced", "--home", home)
+    stop = ("study", "stop", proposed, "--reason", "converged", "--home", home)
+    said = " ".join(done(*stop).out.split())
+    assert "no site trains round 2 or a later one" in said
+    assert "each site releases its model" in said
+    shown = " ".join(done("study", "show", proposed, "--home", home).out.split())
+    assert "by site0, 20" in shown
+    assert "before round 2: converged" in shown
+    assert "paused" not in shown
+    [line] = done("study", "list", "--home", home, "--json").json
+    assert (line["is_stopped"], line["is_paused"]) == (True, False)
+    assert "stopped" in done("study", "list", "--home", home).out
+    results = done("study", "results", proposed, "--home", home).out
+    assert "before round 2: converged" in " ".join(results.split())
+    for again in (stop, ("study", "pause", proposed, "--reason", "again", "--home", home)):
+        refused = p2pfl(*again)
+        assert (refused.code, "was stopped already" in refused.err) == (EXIT_REFUSED, True)
+    assert p2pfl("study", "resume", proposed, "--home", home).code == EXIT_REFUSED
+    assert done("ledger", "audit", "--home", home).code == 0

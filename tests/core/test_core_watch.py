@@ -9,6 +9,7 @@ from ops_manifests import PLAN, PRIVACY, rendered
 
 from p2pfl.core import effects as fx
 from p2pfl.core import events as ev
+from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import NO_PRIVACY, parse_manifest
 from p2pfl.core.names import ModelHash, Round, StudyId
 from p2pfl.core.watch import RoundWatch, Telling, noise_deviation
@@ -22,7 +23,7 @@ def averaged(round_: int, median_distance: float) -> ev.Averaged:
 
 
 def test_the_share_of_noise_is_told_once_with_its_meaning() -> None:
-    watch, tell = RoundWatch(parse_manifest(rendered()), 50), Telling(STUDY)
+    watch, tell = RoundWatch(parse_manifest(rendered()), StudyHistory(), 50), Telling(STUDY)
     (shown,) = watch.averaged(1.0, tell, averaged(0, 1.1))
     assert isinstance(shown, fx.Show)
     assert isinstance(shown.notice, fx.Happened)
@@ -35,14 +36,17 @@ def test_the_share_of_noise_is_told_once_with_its_meaning() -> None:
 
 @pytest.mark.parametrize("round_", [30, 32])
 def test_rounds_without_training_carry_no_new_noise(round_: int) -> None:
-    watch = RoundWatch(parse_manifest(rendered()), 50)
+    watch = RoundWatch(parse_manifest(rendered()), StudyHistory(), 50)
     assert watch.averaged(1.0, Telling(STUDY), averaged(round_, 1.1)) == []
 
 
 def test_without_privacy_or_a_learning_rate_nothing_is_said_of_noise() -> None:
     open_study = parse_manifest(rendered(privacy=NO_PRIVACY))
     assert noise_deviation(open_study, 50) == 0.0
-    assert RoundWatch(open_study, 50).averaged(1.0, Telling(STUDY), averaged(0, 1.1)) == []
+    assert (
+        RoundWatch(open_study, StudyHistory(), 50).averaged(1.0, Telling(STUDY), averaged(0, 1.1))
+        == []
+    )
     quiet = replace(PLAN, arguments={"local_steps": 10}, ranges={})
     assert noise_deviation(parse_manifest(rendered(plan=quiet)), 50) == 0.0
 

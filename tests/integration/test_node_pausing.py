@@ -52,3 +52,28 @@ def test_a_study_is_paused_everywhere_across_a_restart_and_a_site_is_away_from_i
     for home in made.homes:
         assert len(entries(home, "study.paused")) == len(entries(home, "study.resumed")) == 1
         assert audit_code(home) == 0
+
+
+@pytest.mark.nodes
+def test_a_stopped_study_ends_everywhere_with_the_model_that_was_reached(
+    founded: Consortium, tmp_path: Path
+) -> None:
+    terms = ("--rounds", "900", "--consensus-rounds", "1", "--epsilon", "4")
+    made = with_study(founded.copied(tmp_path / "c"), *terms)
+    proposer = made.home(0)
+    with running(made.homes) as nodes:
+        for node in nodes:
+            node.wait("round_done")
+        stopped = p2pfl_json(proposer, "study", "stop", made.study, "--reason", "converged")
+        for node in nodes:
+            node.wait("study_complete")
+            assert node.stop(signal.SIGTERM)[0] == 0
+    first = stopped["from_round"]
+    for home in made.homes:
+        trained = [entry.body["round"] for entry in entries(home, "train.done")]
+        assert trained == list(range(first))
+        (closed,) = entries(home, "study.closed")
+        assert (closed.body["reason"], closed.body["rounds"]) == ("complete", first + 1)
+        assert (home.study_models(bytes.fromhex(made.study)) / "model.safetensors").is_file()
+        assert audit_code(home) == 0
+    assert "before round" in p2pfl(made.home(1), "study", "results", made.study)

@@ -1,4 +1,4 @@
-"""Was a study paused by its proposer alone, and did nothing happen while it was, or we were away?
+"""Was a study paused or stopped by its proposer alone, and did nothing happen after, or while away?
 
 What a training began before the pause came to its end under the round it belonged to; no later
 one may start. That the proposer said so is compared with its log where that is at hand."""
@@ -13,6 +13,7 @@ from ledger.provenance.kinds import (
     StudyPaused,
     StudyProposed,
     StudyResumed,
+    StudyStopped,
     TrainDone,
     UpdatePublished,
 )
@@ -24,18 +25,22 @@ _ASK_PROPOSER = (
 _FIND_CAUSE = "Find out in the node's log why: a node of this project waits "
 FOREIGN = Rule(
     "pause.foreign",
-    "Find out who at this site recorded it: only the study's proposer pauses and resumes a study.",
+    "Find out who at this site recorded it: only its proposer pauses, resumes and stops a study.",
 )
 ORDER = Rule("pause.order", _ASK_PROPOSER)
 TRAINED = Rule("pause.trained", f"{_FIND_CAUSE}for the proposer.")
 AWAY = Rule("away.acted", f"{_FIND_CAUSE}until people here say that it is back.")
 
-Word = Logged[StudyPaused] | Logged[StudyResumed]
+Word = Logged[StudyPaused] | Logged[StudyResumed] | Logged[StudyStopped]
 
 
 def words_on_pausing(timeline: Timeline) -> list[Word]:
-    """Every pause and resumption, in the log's order."""
-    words: list[Word] = [*timeline.of(StudyPaused), *timeline.of(StudyResumed)]
+    """Every pause, resumption and stop, in the log's order."""
+    words: list[Word] = [
+        *timeline.of(StudyPaused),
+        *timeline.of(StudyResumed),
+        *timeline.of(StudyStopped),
+    ]
     return sorted(words, key=lambda word: word.seq)
 
 
@@ -49,37 +54,46 @@ def _find_wrong_words(timeline: Timeline, context: AuditContext) -> Iterator[Aud
             if proposers.get(study, context.site) != context.site:
                 yield FOREIGN.broken(
                     word.seq,
-                    f"{name} was paused or resumed by a site that did not propose it.",
+                    f"{name} was paused, resumed or stopped by a site that did not propose it.",
                 )
             continue
         if from_seq <= newest.get(study, -1):
             yield ORDER.broken(
                 word.seq,
-                f"{name} was paused or resumed by entry {from_seq} of the proposer's log after its "
-                f"entry {newest[study]} had been followed.",
+                f"{name} was paused, resumed or stopped by entry {from_seq} of the proposer's log "
+                f"after its entry {newest[study]} had been followed.",
             )
         newest[study] = max(from_seq, newest.get(study, -1))
 
 
 def _find_trained(timeline: Timeline, context: AuditContext) -> Iterator[AuditFinding]:
-    """No training of the paused round or a later one stands between a pause and its end."""
+    """No training of the paused round or a later one stands between a pause and its end, none
+    after a stop."""
     paused: dict[bytes, tuple[int, int]] = {}
+    stopped: dict[bytes, tuple[int, int]] = {}
     for logged in timeline.logged:
         match logged.record:
             case StudyPaused(study=study, round=round_):
                 paused[study] = logged.seq, round_
             case StudyResumed(study=study):
                 paused.pop(study, None)
-            case TrainDone(study=study, round=round_) if study in paused:
-                since, first = paused[study]
+            case StudyStopped(study=study, round=round_):
+                stopped.setdefault(study, (logged.seq, round_))
+            case TrainDone(study=study, round=round_):
+                since, first = stopped.get(study) or paused.get(study) or (0, round_ + 1)
+                state = "over" if study in stopped else "paused"
                 if round_ >= first:
                     yield TRAINED.broken(
                         logged.seq,
                         f"Round {round_} of {context.study_name(study)} was trained although "
-                        f"entry {since} says that it is paused.",
+                        f"entry {since} says that it is {state}.",
                     )
             case _:
                 pass  # other kinds neither pause nor train
+
+
+def _count(timeline: Timeline) -> int:
+    return len(timeline.of(StudyPaused)) + len(timeline.of(StudyStopped))
 
 
 def _find_wrong_pauses(timeline: Timeline, context: AuditContext) -> Iterator[AuditFinding]:
@@ -109,8 +123,8 @@ def _find_acts_while_away(timeline: Timeline, context: AuditContext) -> Iterator
 CHECKS = (
     Check(
         "pauses",
-        "Paused and resumed by the proposer alone, nothing trained in between",
-        look_with("pauses", lambda timeline: len(timeline.of(StudyPaused)), _find_wrong_pauses),
+        "Paused and stopped by the proposer alone, nothing trained in between",
+        look_with("pauses or stops", _count, _find_wrong_pauses),
     ),
     Check(
         "away",

@@ -11,6 +11,7 @@ from ledger.provenance.kinds import (
     StudyProposed,
     StudyResumed,
     StudySteered,
+    StudyStopped,
     UpdatePublished,
     UpdateReceived,
 )
@@ -32,8 +33,8 @@ STEERING_DENIED = Rule(
 )
 PAUSE_DENIED = Rule(
     "pause.denied",
-    "Ask the study's proposer for the entry that is named: this site waited, or went on, by a word "
-    "that does not stand in the proposer's log.",
+    "Ask the study's proposer for the entry that is named: this site waited, went on or ended by "
+    "a word that does not stand in the proposer's log.",
 )
 
 
@@ -149,7 +150,7 @@ def _says(said: StudySteered, followed: StudySteered) -> bool:
 def _find_pauses(
     timeline: Timeline, context: AuditContext, peers: PeerEvidence
 ) -> Iterator[AuditFinding]:
-    """Every pause and resumption that was followed stands in its proposer's log."""
+    """Every pause, resumption and stop that was followed stands in its proposer's log."""
     proposers = {x.record.study: x.record.proposer for x in timeline.of(StudyProposed)}
     for followed in words_on_pausing(timeline):
         record = followed.record
@@ -160,9 +161,10 @@ def _find_pauses(
         said: list[Word | None] = [
             at(record.from_seq, StudyPaused),
             at(record.from_seq, StudyResumed),
+            at(record.from_seq, StudyStopped),
         ]
         if not any(word and _is_same_word(word.record, record) for word in said):
-            verb = "paused" if isinstance(record, StudyPaused) else "resumed"
+            verb = record.KIND.removeprefix("study.")
             yield PAUSE_DENIED.broken(
                 followed.seq,
                 f"{context.study_name(record.study)} was {verb} here by entry {record.from_seq} of "
@@ -170,9 +172,12 @@ def _find_pauses(
             )
 
 
-def _is_same_word(said: StudyPaused | StudyResumed, followed: StudyPaused | StudyResumed) -> bool:
+def _is_same_word(
+    said: StudyPaused | StudyResumed | StudyStopped,
+    followed: StudyPaused | StudyResumed | StudyStopped,
+) -> bool:
     """A site may hear of it later than the round that is named, but stops at none before it."""
-    is_early = isinstance(said, StudyPaused) and followed.round < said.round
+    is_early = not isinstance(said, StudyResumed) and followed.round < said.round
     same = (said.KIND, said.study, said.reason) == (followed.KIND, followed.study, followed.reason)
     return same and not is_early
 

@@ -126,6 +126,7 @@ STUDY_AWAY = Command("study away", decisions.StudyDecide, decisions.Decided, dec
 STUDY_BACK = Command("study back", decisions.StudyDecide, decisions.Decided, decisions.study_back)
 STUDY_STEER = Command("study steer", steering.StudySteer, steering.Steered, steering.study_steer)
 STUDY_PAUSE = Command("study pause", pausing.StudyPause, pausing.PauseSeen, pausing.study_pause)
+STUDY_STOP = Command("study stop", pausing.StudyPause, pausing.PauseSeen, pausing.study_stop)
 STUDY_RESUME = Command("study resume", pausing.StudyPause, pausing.PauseSeen, pausing.study_resume)
 LEDGER_ACCEPT_CLOCK = Command(
     "ledger accept-clock", clock.ClockAccept, clock.ClockAccepted, clock.accept_clock
@@ -167,6 +168,7 @@ _ALL = (
     STUDY_BACK,
     STUDY_STEER,
     STUDY_PAUSE,
+    STUDY_STOP,
     STUDY_RESUME,
 )
 COMMANDS: Mapping[str, Command[object, object]] = {

@@ -16,6 +16,7 @@ from ledger.provenance import kinds
 from p2pfl.core.drafts import DISTANCE_MAX
 from p2pfl.core.manifest import CategoryColumn, Column, DataTerms, Manifest, Target
 from p2pfl.core.manifest_terms import ImageTerms
+from p2pfl.core.planned import Planned, rounds_planned
 from p2pfl.runtime.commands.models import Released
 
 WIDTH = 78
@@ -33,6 +34,8 @@ class CardFacts:
     """Whose updates were averaged into it here, this site's included."""
     rounds: int
     rounds_skipped: int
+    planned: Planned
+    """Fewer than were approved where the proposer stopped the study early."""
     epsilon: float
     """Spent by this study on this site's patients."""
     delta: str
@@ -59,6 +62,7 @@ def card_facts(
         sites=tuple(sorted({site, *_neighbours(model, roster)})),
         rounds=len(model.past.averaged),
         rounds_skipped=len(model.past.skipped),
+        planned=rounds_planned(model.manifest, model.past),
         epsilon=model.past.eps_u / 1e6,
         delta=approval.dp.delta if approval is not None else "0",
         vector_sha256=model.seen.hash,
@@ -215,11 +219,14 @@ def _preparation(column: Column) -> str:
 
 def _training(facts: CardFacts, manifest: Manifest) -> str:
     arguments = ", ".join(f"{name} = {value}" for name, value in manifest.plan.arguments.items())
+    is_early = facts.planned.trained < manifest.study.rounds
+    early = f" ({manifest.study.rounds} were planned: stopped early)" if is_early else ""
     skipped = f" ({facts.rounds_skipped} skipped here)" if facts.rounds_skipped else ""
     return _section(
         "Training",
-        f"{manifest.study.rounds} rounds with training and {manifest.study.consensus_rounds} "
-        f"without, {facts.rounds} of them averaged at {facts.site}{skipped}. Each hospital trains "
+        f"{facts.planned.trained} rounds with training and "
+        f"{facts.planned.total - facts.planned.trained} without{early}, {facts.rounds} of them "
+        f"averaged at {facts.site}{skipped}. Each hospital trains "
         f"on its own patients ({arguments}) and averages with its neighbours: rule "
         f"`{manifest.averaging.rule}`, topology `{manifest.averaging.topology}`, weighting "
         f"`{manifest.averaging.weighting}`. There is no central computer.",

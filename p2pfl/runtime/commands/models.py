@@ -18,6 +18,7 @@ from p2pfl.core.errors import ManifestError
 from p2pfl.core.history import History, StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import StudyId
+from p2pfl.core.planned import rounds_planned
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.children import output_of, run_module
 from p2pfl.runtime.commands.datasets import usable_dataset
@@ -109,8 +110,8 @@ def released_model(home: Home, prefix: str) -> Released:
         past = history.study(study)
         raise OperatorError(
             f"{manifest.study.name} ({study.hex()[:12]}) has released no model here: it is "
-            f"{past.standing.value}, {len(past.averaged)} of {manifest.study.rounds_total} rounds "
-            "are done.",
+            f"{past.standing.value}, {len(past.averaged)} of "
+            f"{rounds_planned(manifest, past).total} rounds are done.",
             fix="Wait until it is complete: `p2pfl study watch` shows how far it is.",
             exit_code=EXIT_NO_INPUT,
         )

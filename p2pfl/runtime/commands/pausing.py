@@ -1,12 +1,16 @@
-"""The proposer's commands to pause a study for everybody and to let it go on."""
+"""The proposer's commands to pause a study for everybody, to let it go on and to end it early."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from gossip.pause_messages import PAUSE_REASON
+from ledger.log import Draft
 from p2pfl.core.history import StudyHistory
-from p2pfl.core.pausing import WORDS_MAX, paused_draft, resumed_draft
+from p2pfl.core.names import StudyId
+from p2pfl.core.pausing import WORDS_MAX, paused_draft, resumed_draft, stopped_draft
 from p2pfl.runtime.commands.opening import Site
 from p2pfl.runtime.commands.steering import (
     ATTEMPTS_MAX,
@@ -21,7 +25,7 @@ from p2pfl.runtime.ledger_writer import Unless
 
 @dataclass(frozen=True, slots=True)
 class StudyPause:
-    """Pause or resume a study. reason: a code without spaces, or nothing."""
+    """Pause, resume or stop a study. reason: a code without spaces, or nothing."""
 
     study: str
     reason: str
@@ -29,13 +33,13 @@ class StudyPause:
 
 @dataclass(frozen=True, slots=True)
 class PauseSeen:
-    """A pause or a resumption on record. state: paused or resumed."""
+    """A pause, a resumption or a stop on record. state: paused, resumed or stopped."""
 
     study: bytes
     name: str
     state: str
     from_round: int
-    """The first round that is not begun, or with which it goes on; rounds count from 0."""
+    """The first round that is not trained, or with which it goes on; rounds count from 0."""
     seq: int
 
 
@@ -44,16 +48,16 @@ def study_pause(site: Site, request: StudyPause) -> PauseSeen:
 
     Raises OperatorError unless this site proposed the study, it is not paused, and a round is
     left that has not begun."""
-    _check_reason(request.reason)
-    for ahead in range(ATTEMPTS_MAX):
-        seen = _pause_from(site, request, ahead**2)
-        if seen is not None:
-            return seen
-    raise OperatorError(
-        "The study's rounds went by faster than the pause could be recorded.",
-        fix="Nothing was changed. Run the command again.",
-        exit_code=EXIT_UNAVAILABLE,
-    )
+    return _in_time(site, request, PAUSED)
+
+
+def study_stop(site: Site, request: StudyPause) -> PauseSeen:
+    """Record study.stopped; every site that takes part trains no more, averages as often as
+    approved without training, and releases its model.
+
+    Raises OperatorError unless this site proposed the study, and a round is left that has not
+    begun."""
+    return _in_time(site, request, STOPPED)
 
 
 def study_resume(site: Site, request: StudyPause) -> PauseSeen:
@@ -76,22 +80,47 @@ def study_resume(site: Site, request: StudyPause) -> PauseSeen:
     return PauseSeen(study, manifest.study.name, "resumed", round_, entries[-1].seq)
 
 
-def _pause_from(site: Site, request: StudyPause, ahead: int) -> PauseSeen | None:
-    """Record a pause `ahead` rounds later than possible; None if its first round has begun."""
+def _in_time(site: Site, request: StudyPause, word: _Word) -> PauseSeen:
+    """The node goes on while a person's command is prepared: try until it was early enough."""
+    _check_reason(request.reason)
+    for ahead in range(ATTEMPTS_MAX):
+        seen = _say_from(site, request, word, ahead**2)
+        if seen is not None:
+            return seen
+    raise OperatorError(
+        f"The study's rounds went by faster than it could be recorded that it is {word.state}.",
+        fix="Nothing was changed. Run the command again.",
+        exit_code=EXIT_UNAVAILABLE,
+    )
+
+
+def _say_from(site: Site, request: StudyPause, word: _Word, ahead: int) -> PauseSeen | None:
+    """Record the word `ahead` rounds later than possible; None if its first round has begun."""
     history = site.history()
     study = find_study(site.home, history, request.study)
     manifest, past = read_manifest(site.home, study), history.study(study)
-    check_proposer(site, study, past, "pauses")
-    _check_may_pause(manifest.study.name, past)
-    from_round = first_round(site, manifest, past, ahead, manifest.study.rounds_total, "paused")
+    check_proposer(site, study, past, word.verb)
+    word.check(manifest.study.name, past)
+    rounds = manifest.study.rounds if word is STOPPED else manifest.study.rounds_total
+    from_round = first_round(site, manifest, past, ahead, rounds, word.state)
     unless = Unless(history.size, lambda kind, body: has_begun(kind, body, study, from_round))
-    entries = site.record_unless(unless, paused_draft(study, from_round, request.reason))
+    entries = site.record_unless(unless, word.draft(study, from_round, request.reason))
     if entries is None:
         return None
-    return PauseSeen(study, manifest.study.name, "paused", from_round, entries[-1].seq)
+    return PauseSeen(study, manifest.study.name, word.state, from_round, entries[-1].seq)
+
+
+def _check_may_stop(name: str, past: StudyHistory) -> None:
+    if past.is_stopped:
+        raise OperatorError(
+            f"{name} was stopped already.",
+            fix="Where more is to be done, propose a new study; `--continue` builds on its model.",
+            exit_code=EXIT_REFUSED,
+        )
 
 
 def _check_may_pause(name: str, past: StudyHistory) -> None:
+    _check_may_stop(name, past)
     if past.is_paused:
         raise OperatorError(
             f"{name} is paused already.",
@@ -114,3 +143,19 @@ def _check_reason(reason: str) -> None:
             "what is on record stays.",
             exit_code=EXIT_USAGE,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What a proposer says of its study from a round on. state, verb: to people.
+
+    check: whether it may be said now. Raises OperatorError."""
+
+    state: str
+    verb: str
+    check: Callable[[str, StudyHistory], None]
+    draft: Callable[[StudyId, int, str], Draft]
+
+
+PAUSED: Final = _Word("paused", "pauses", _check_may_pause, paused_draft)
+STOPPED: Final = _Word("stopped", "stops", _check_may_stop, stopped_draft)

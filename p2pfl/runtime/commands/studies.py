@@ -14,6 +14,7 @@ from gossip.roster import Roster
 from ledger.provenance import kinds
 from p2pfl.core.history import History, Standing
 from p2pfl.core.manifest import MANIFEST_BYTES_MAX, Manifest, StudyId, parse_manifest
+from p2pfl.core.planned import rounds_planned
 from p2pfl.runtime.blobs import vector_of
 from p2pfl.runtime.commands.bundles import bundle_seen
 from p2pfl.runtime.commands.clock import moment
@@ -86,6 +87,8 @@ class StudyLine:
     expires_s: int
     is_paused: bool
     """Whether it would go on here but for its proposer's pause."""
+    is_stopped: bool
+    """Whether its proposer ended it early; what is under way here comes to its end."""
 
 
 def study_validate(home: Home, request: StudyFile) -> StudySummary:
@@ -295,9 +298,10 @@ def _line(manifest: Manifest, history: History, roster: Roster | None) -> StudyL
         proposer=roster.member(proposer).name if roster and known else proposer.hex()[:12],
         standing=past.standing.value,
         rounds_done=len(past.averaged),
-        rounds=manifest.study.rounds_total,
+        rounds=rounds_planned(manifest, past).total,
         expires_s=manifest.study.expires_s,
         is_paused=past.is_held_up,
+        is_stopped=past.is_stopped,
     )
 
 

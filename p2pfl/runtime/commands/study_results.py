@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gossip.identifiers import SiteId
 from ledger.log import Entry, LogReader
 from ledger.provenance import kinds
 from p2pfl.core.drafts import GUARD_STEP
 from p2pfl.core.history import History
 from p2pfl.core.names import StudyId
-from p2pfl.core.pausing import paused_words
+from p2pfl.core.pausing import paused_words, stopped_words
+from p2pfl.core.planned import rounds_planned
 from p2pfl.runtime.commands.models import ModelSeen, models_on_record
 from p2pfl.runtime.commands.opening import installed_roster
 from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
@@ -75,6 +77,8 @@ class ResultsSeen:
     """Where model and hold-out lie."""
     paused: str = ""
     """By whom, since when and why; empty if it is not paused."""
+    stopped: str = ""
+    """By whom, when and why it ended early; empty if it did not."""
     kept_round: int | None = None
     """Whose average is the best on the own hold-out so far, where the study keeps that one."""
 
@@ -101,24 +105,29 @@ def study_results(home: Home, prefix: str) -> ResultsSeen:
     history = History(entries)
     study = find_study(home, history, prefix)
     manifest, past = read_manifest(home, study), history.study(study)
-    scores = _scores(study, log_lines(home))
+    scores, planned = _scores(study, log_lines(home)), rounds_planned(manifest, past)
     rounds = tuple(
-        _round(number, tally, manifest.study.rounds, scores.get(number))
+        _round(number, tally, planned.trained, scores.get(number))
         for number, tally in sorted(_tallies(study, entries).items())
     )
     roster = installed_roster(home)
     names = {bytes(card.site): card.name for card in roster.members} if roster else {}
+
+    def name_of(site: SiteId) -> str:
+        return names.get(bytes(site), site.hex()[:12])
+
     model = next((m for m in models_on_record(home, entries) if m.study == study), None)
     return ResultsSeen(
         study=study,
         name=manifest.study.name,
         standing=past.standing.value,
         rounds_done=len(past.averaged),
-        rounds=manifest.study.rounds_total,
+        rounds=planned.total,
         epsilon=past.eps_u / MICRO,
         delta=past.approval.dp.delta if past.approval is not None else "0",
         steered=steered_words(past),
-        paused=paused_words(past, study, lambda site: names.get(bytes(site), site.hex()[:12])),
+        paused=paused_words(past, study, name_of),
+        stopped=stopped_words(past, name_of),
         rounds_seen=rounds,
         neighbours=neighbours_of(study, entries, names),
         model=model,

@@ -15,7 +15,7 @@ from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest, PrivacyTerms, StudyTerms, Target
 from p2pfl.core.names import StudyId
 from p2pfl.core.participants import study_graph
-from p2pfl.core.pausing import paused_words
+from p2pfl.core.pausing import paused_words, stopped_words
 from p2pfl.core.watch import noise_deviation
 from p2pfl.runtime.commands.bundles import BundleSeen
 from p2pfl.runtime.commands.code_seen import CodeSeen
@@ -60,6 +60,8 @@ class StudySummary:
     """The bundle, where the study runs one."""
     paused: str = ""
     """By whom, since when and why; empty if it is not paused."""
+    stopped: str = ""
+    """By whom, when and why it ended early; empty if it did not."""
 
 
 def summary(
@@ -104,6 +106,7 @@ def summary(
         code=code,
         bundle=bundle,
         paused="" if past is None else paused_words(past, StudyId(manifest.study_id), name_of),
+        stopped="" if past is None else stopped_words(past, name_of),
     )
 
 

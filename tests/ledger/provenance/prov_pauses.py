@@ -9,11 +9,18 @@ from ledger.provenance.kinds import (
     StudyPaused,
     StudyProposed,
     StudyResumed,
+    StudyStopped,
 )
 
 PAUSES: dict[str, Wrong] = {
     "trained while the study was paused": Wrong(
         "pause.trained", before_round_1(StudyPaused(STUDY, 1, "why", 5))
+    ),
+    "trained after the study was stopped": Wrong(
+        "pause.trained",
+        lambda s: before_round_1(StudyResumed(STUDY, 1, "", 6))(
+            before_round_1(StudyStopped(STUDY, 1, "why", 5))(s)
+        ),
     ),
     "trained and published while the site was away": Wrong(
         "away.acted", before_round_1(StudyAway(STUDY, "maintenance"))

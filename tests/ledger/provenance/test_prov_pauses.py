@@ -16,11 +16,12 @@ from ledger.provenance.kinds import (
     StudyPaused,
     StudyProposed,
     StudyResumed,
+    StudyStopped,
     TrainDone,
 )
 
 STUDY = digest("study", 0)
-Word = StudyPaused | StudyResumed
+Word = StudyPaused | StudyResumed | StudyStopped
 
 
 def test_a_pause_that_was_kept_is_in_order(tmp_path: Path) -> None:
@@ -43,6 +44,9 @@ def test_a_site_that_was_away_and_is_back_is_in_order(tmp_path: Path) -> None:
         (StudyPaused(STUDY, 1, "why", -1), StudyPaused(STUDY, 7, "other", 0), False),
         (StudyPaused(STUDY, 8, "why", -1), StudyPaused(STUDY, 7, "why", 0), False),
         (StudyResumed(STUDY, 8, "", -1), StudyResumed(STUDY, 7, "", 0), True),
+        (StudyStopped(STUDY, 1, "why", -1), StudyStopped(STUDY, 7, "why", 0), True),
+        (StudyStopped(STUDY, 8, "why", -1), StudyStopped(STUDY, 7, "why", 0), False),
+        (StudyPaused(STUDY, 1, "why", -1), StudyStopped(STUDY, 7, "why", 0), False),
         (StudyPaused(STUDY, 1, "", -1), StudyResumed(STUDY, 7, "", 0), False),
     ],
 )
