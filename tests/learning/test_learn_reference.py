@@ -19,10 +19,11 @@ from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning.convergence import L2_MIN, converged
 from p2pfl.learning.demo_data import heart_sites
 from p2pfl.learning.demo_terms import CANCER_TERMS, HEART_TERMS
-from p2pfl.learning.fingerprints import code_hash, env_hash, environment
+from p2pfl.learning.fingerprints import code_hash
 from p2pfl.learning.initial import initial_model
 from p2pfl.learning.reference import SiteData, alone, compare, load_site, pooled_patients
 from p2pfl.learning.vector import write_vector
+from p2pfl.runtime.environment import env_hash, environment
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 

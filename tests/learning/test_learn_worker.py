@@ -18,10 +18,11 @@ from learn_child import Child
 from learn_manifests import LOGISTIC, MLP, POISSON, PRIVATE, manifest, manifest_bytes
 
 from p2pfl.learning.demo_terms import CANCER_TERMS
-from p2pfl.learning.fingerprints import code_hash, env_hash
+from p2pfl.learning.fingerprints import code_hash
 from p2pfl.learning.initial import initial_model
 from p2pfl.learning.vector import read_vector, write_vector
 from p2pfl.learning.worker import Worker
+from p2pfl.runtime.environment import env_hash
 
 D_MLP = 2114
 RANGES = {"learning_rate": [0.01, 2.0]}
