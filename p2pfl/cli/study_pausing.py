@@ -12,6 +12,7 @@ from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_json, sa
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.catalogue import Command
     from p2pfl.runtime.commands.decisions import Decided, StudyDecide
+    from p2pfl.runtime.commands.pausing import PauseSeen, StudyPause
 
 _IdArgument = Annotated[str, typer.Argument(help="Beginning of the study's id, 6 digits or more.")]
 _ReasonOption = Annotated[str, typer.Option(help="A code without spaces; it stays on record.")]
@@ -26,15 +27,9 @@ def pause(
     """Pause a study you proposed, for every site.
 
     Rounds under way are finished; then everybody waits, and no ε is spent."""
-    from p2pfl.runtime.commands import catalogue, pausing
+    from p2pfl.runtime.commands import catalogue
 
-    seen = catalogue.perform(
-        opened_home(context),
-        catalogue.STUDY_PAUSE,
-        pausing.StudyPause(study, reason),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    seen = _said(context, catalogue.STUDY_PAUSE, study, reason)
     if json:
         say_json(seen)
         return
@@ -53,15 +48,9 @@ def stop(
     """End a study you proposed before its time, for every site.
 
     Nothing more is trained; each site keeps the model that was reached. There is no way back."""
-    from p2pfl.runtime.commands import catalogue, pausing
+    from p2pfl.runtime.commands import catalogue
 
-    seen = catalogue.perform(
-        opened_home(context),
-        catalogue.STUDY_STOP,
-        pausing.StudyPause(study, reason),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    seen = _said(context, catalogue.STUDY_STOP, study, reason)
     if json:
         say_json(seen)
         return
@@ -79,15 +68,9 @@ def resume(
     json: JsonOption = False,
 ) -> None:
     """Let a study go on that you paused."""
-    from p2pfl.runtime.commands import catalogue, pausing
+    from p2pfl.runtime.commands import catalogue
 
-    seen = catalogue.perform(
-        opened_home(context),
-        catalogue.STUDY_RESUME,
-        pausing.StudyPause(study, reason),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    seen = _said(context, catalogue.STUDY_RESUME, study, reason)
     if json:
         say_json(seen)
         return
@@ -127,6 +110,20 @@ def back(context: typer.Context, study: _IdArgument, json: JsonOption = False) -
     said = f"This site is back in {decided.name} ({short(decided.study)}), entry {decided.seq}."
     say_wrapped(f"{said} It takes up the round that the others are in.")
     say(f"Next: p2pfl study watch {short(decided.study)}")
+
+
+def _said(
+    context: typer.Context, command: Command[StudyPause, PauseSeen], study: str, reason: str
+) -> PauseSeen:
+    from p2pfl.runtime.commands import catalogue, pausing
+
+    return catalogue.perform(
+        opened_home(context),
+        command,
+        pausing.StudyPause(study, reason),
+        now_us=now_us,
+        random_bytes=os.urandom,
+    )
 
 
 def _turn(
