@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from p2pfl.runtime.commands.catalogue import Command
     from p2pfl.runtime.commands.decisions import Decided, StudyDecide
     from p2pfl.runtime.commands.pausing import PauseSeen, StudyPause
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 _IdArgument = Annotated[str, typer.Argument(help="Beginning of the study's id, 6 digits or more.")]
 _ReasonOption = Annotated[str, typer.Option(help="A code without spaces; it stays on record.")]
@@ -115,26 +118,22 @@ def back(context: typer.Context, study: _IdArgument, json: JsonOption = False) -
 def _said(
     context: typer.Context, command: Command[StudyPause, PauseSeen], study: str, reason: str
 ) -> PauseSeen:
-    from p2pfl.runtime.commands import catalogue, pausing
+    from p2pfl.runtime.commands.pausing import StudyPause
 
-    return catalogue.perform(
-        opened_home(context),
-        command,
-        pausing.StudyPause(study, reason),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    return _performed(context, command, StudyPause(study, reason))
 
 
 def _turn(
     context: typer.Context, command: Command[StudyDecide, Decided], study: str, reason: str
 ) -> Decided:
-    from p2pfl.runtime.commands import catalogue, decisions
+    from p2pfl.runtime.commands.decisions import StudyDecide
+
+    return _performed(context, command, StudyDecide(study, reason))
+
+
+def _performed(context: typer.Context, command: Command[A, R], request: A) -> R:
+    from p2pfl.runtime.commands import catalogue
 
     return catalogue.perform(
-        opened_home(context),
-        command,
-        decisions.StudyDecide(study, reason),
-        now_us=now_us,
-        random_bytes=os.urandom,
+        opened_home(context), command, request, now_us=now_us, random_bytes=os.urandom
     )

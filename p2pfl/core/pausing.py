@@ -13,18 +13,18 @@ from gossip.identifiers import SiteId
 from gossip.pause_messages import Pause, StudyPaused
 from ledger.log import Draft
 from ledger.provenance import kinds
+from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import Round, StudyId
 from p2pfl.core.refusals import OutsideRange
+from p2pfl.core.steering import OWN_ENTRY
 from p2pfl.core.waits import Waits
 from p2pfl.core.watch import Telling
 
-OWN_ENTRY = -1
 WORDS_MAX = 256
 """Pauses and resumptions of one study that a site puts on record: its log must not grow by more."""
-_NODE_ACTOR = "node"
 
 
 class Pausing:
@@ -105,7 +105,7 @@ class Pausing:
         else:
             sentence = "resumed by its proposer"
             from_round, name, draft = round_, "study_resumed", resumed_draft
-        entry = draft(study, from_round, heard.reason, heard.entry_seq, _NODE_ACTOR)
+        entry = draft(study, from_round, heard.reason, heard.entry_seq, drafts.NODE_ACTOR)
         shown = self._tell.happened(name, f"{sentence}{_because(heard.reason)}", round=str(round_))
         self._tell.goes_on()
         return [self._mandate.append(entry), shown]

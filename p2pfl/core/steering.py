@@ -11,6 +11,7 @@ from gossip.messages import STEERED_DECIMAL, StudySteered
 from gossip.wire import pack
 from ledger.log import Draft
 from ledger.provenance import kinds
+from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest
@@ -22,7 +23,6 @@ Changes = tuple[tuple[str, str], ...]
 """(argument, number as text), names ascending."""
 
 OWN_ENTRY = -1
-_NODE_ACTOR = "node"
 
 
 class Following:
@@ -46,7 +46,7 @@ class Following:
             return []
         self.arguments, self._asked_seq = heard.changes, heard.entry_seq
         study = StudyId(heard.study)
-        draft = _record(study, heard.changes, round_, heard.entry_seq).draft(_NODE_ACTOR)
+        draft = _record(study, heard.changes, round_, heard.entry_seq).draft(drafts.NODE_ACTOR)
         values = ", ".join(f"{name} = {value}" for name, value in heard.changes)
         sentence = f"steered by its proposer: from round {round_ + 1} on {values}"
         shown = tell.happened("study_steered", sentence, round=str(round_))
