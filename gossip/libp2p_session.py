@@ -20,7 +20,11 @@ _TAG_BYTES: Final = 16
 PLAIN_BYTES_MAX: Final = 0xFFFF - _TAG_BYTES
 _QUIET_BYTES: Final = 16 * 1024
 _BUSY_BYTES: Final = 256 * 1024
-"""A session that has seen a large message keeps so much ciphertext at most; others far less."""
+"""A session in which large messages come keeps so much ciphertext at most; others far less."""
+_NOTHING: Final = memoryview(b"")
+"""In place of an empty rest, which would keep its whole message."""
+_QUIET_READS: Final = 64
+"""After so many reads in a row that a small buffer would have held, there is a small one again."""
 
 
 class QuickSession(SecureSession):  # type: ignore[misc] # libp2p is untyped here
@@ -41,7 +45,8 @@ class QuickSession(SecureSession):  # type: ignore[misc] # libp2p is untyped her
         self._receiving: Any = protocol.cipher_state_decrypt
         self._held = bytearray(_QUIET_BYTES)
         self._start = self._end = 0
-        self._plain = memoryview(b"")
+        self._quiet_reads = 0
+        self._plain = _NOTHING
         self.before_read: Callable[[QuickSession], Awaitable[None]] | None = None
         """Called first by every `read`: may take what is not for whoever reads."""
 
@@ -58,7 +63,7 @@ class QuickSession(SecureSession):  # type: ignore[misc] # libp2p is untyped her
     async def take(self, n: int) -> memoryview:
         """`n` bytes, without a copy where they came in one message; valid as long as it is held."""
         if len(self._plain) >= n:
-            taken, self._plain = self._plain[:n], self._plain[n:]
+            taken, self._plain = self._plain[:n], self._plain[n:] or _NOTHING
             return taken
         parts = bytearray()
         while len(parts) < n:
@@ -69,7 +74,7 @@ class QuickSession(SecureSession):  # type: ignore[misc] # libp2p is untyped her
                     raise _ended(n, len(parts) + error.received_bytes) from None
             part = self._plain[: n - len(parts)]
             parts += part
-            self._plain = self._plain[len(part) :]
+            self._plain = self._plain[len(part) :] or _NOTHING
         return memoryview(parts)
 
     def holds(self, n: int) -> bool:
@@ -115,11 +120,14 @@ class QuickSession(SecureSession):  # type: ignore[misc] # libp2p is untyped her
             elif self._start + n > len(self._held) or not present:
                 self._held[:present] = self._held[self._start : self._end]
                 self._start, self._end = 0, present
+                if not present and self._quiet_reads >= _QUIET_READS:
+                    self._held = self._held[:_QUIET_BYTES]
             with memoryview(self._held) as held, held[self._end :] as room:
                 got = await self._raw.stream.read_into(room)
             if not got:
                 raise _ended(n, present)
             self._end += got
+            self._quiet_reads = self._quiet_reads + 1 if present + got <= _QUIET_BYTES else 0
 
     # -- writing ---------------------------------------------------------------------------------
 
