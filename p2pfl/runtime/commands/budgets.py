@@ -23,6 +23,23 @@ from p2pfl.runtime.home import Home
 from p2pfl.runtime.jsonable import Json
 
 MICRO = 1_000_000
+ACCOUNT_KINDS = frozenset(
+    kind.KIND
+    for kind in (
+        kinds.DatasetRegistered,
+        kinds.DatasetRevoked,
+        kinds.StudyApproved,
+        kinds.StudyRefused,
+        kinds.StudyRevoked,
+        kinds.StudyClosed,
+        kinds.TrainDone,
+        kinds.PrivacySpent,
+        kinds.SpendingUnknown,
+        kinds.SpendingAccepted,
+        kinds.ModelReleased,
+    )
+)
+"""What the functions below read, and what says where a study's materials come from."""
 ACCOUNTANT_DEADLINE_S = 300.0
 
 
@@ -55,6 +72,25 @@ def dp_terms(manifest: Manifest, delta: str, accountant: str, version: str) -> k
         acct=accountant,
         acct_ver=version,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A ledger's entries about budgets and releases, without what each round leaves of neighbours,
+    which is nearly all of a ledger. newest_us: when its last entry, of any kind, was written."""
+
+    entries: tuple[Entry, ...]
+    newest_us: int
+
+
+def account(entries: Iterable[Entry]) -> Account:
+    """Read a whole ledger, in one pass, and hold what is said about budgets and releases."""
+    newest_us, held = 0, []
+    for entry in entries:
+        newest_us = entry.time_us
+        if entry.kind in ACCOUNT_KINDS:
+            held.append(entry)
+    return Account(tuple(held), newest_us)
 
 
 def released(entries: Iterable[Entry], ds: bytes, *, study: bytes | None = None) -> list[Releases]:

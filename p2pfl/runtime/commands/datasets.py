@@ -17,6 +17,7 @@ from p2pfl.core.manifest import MANIFEST_BYTES_MAX, DataTerms, checked_delta, pa
 from p2pfl.core.manifest_writing import render_data
 from p2pfl.core.names import DatasetId, StudyId
 from p2pfl.privacy.buckets import PATIENTS_MIN, patients_bucket
+from p2pfl.runtime.commands.budgets import account
 from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.data_images import (
     PATIENT_FOLDER,
@@ -108,7 +109,7 @@ def data_add(site: Site, request: DataAdd) -> DatasetSeen:
     terms = _terms(request.schema) if request.schema else None
     key = data_key(site.home)
     schema = render_data(terms) if terms else b""
-    entries = tuple(site.ledger.entries())
+    entries = account(site.ledger.entries()).entries
     used = used_datasets(entries)
     facts: TableFacts | None = None
     if request.scan is not None:

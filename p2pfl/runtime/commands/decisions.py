@@ -14,6 +14,7 @@ from p2pfl.privacy.errors import BudgetExhausted
 from p2pfl.runtime.commands.budgets import (
     MICRO,
     accepted,
+    account,
     budget_of,
     dp_terms,
     epsilon_tables,
@@ -101,8 +102,9 @@ def study_approve(site: Site, request: StudyApprove) -> Decided:
     check_unchanged(site.home, dataset)
     # The study's own terms may differ from those the data was registered with.
     check_fits(site.home, dataset, manifest.data)
-    entries = tuple(site.ledger.entries())
-    check_clock(site.now_us(), entries[-1].time_us)
+    found = account(site.ledger.entries())
+    entries = found.entries
+    check_clock(site.now_us(), found.newest_us)
     check_materials(site, manifest, entries)
     tables = epsilon_tables(
         manifest,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ledger.provenance import kinds
 from p2pfl.core.history import DatasetHistory
 from p2pfl.core.names import DatasetId
-from p2pfl.runtime.commands.budgets import MICRO, Accepted, accepted, known_u, released
+from p2pfl.runtime.commands.budgets import MICRO, Accepted, accepted, account, known_u, released
 from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.opening import Site
 from p2pfl.runtime.datasets import LocalDataset, read_dataset
@@ -66,7 +66,7 @@ def accept_spending(site: Site, request: AcceptSpending) -> SpendingAccepted:
             fix="Give 0 or more: what may have been spent beyond what is on record.",
             exit_code=EXIT_REFUSED,
         )
-    entries = tuple(site.ledger.entries())
+    entries = account(site.ledger.entries()).entries
     earlier = accepted(entries, dataset.ds) or Accepted(0)
     delta, extra_u = recorded.terms.delta, math.ceil(request.epsilon * MICRO)
     # Never below what is on record, which was computed at the whole δ.
