@@ -102,12 +102,17 @@ class Integer(Plain):
             raise FieldError(field, f"an integer of {self.lowest} to {self.highest}", value)
 
 
+def is_code(text: str) -> bool:
+    """Whether an entry takes this text as a code."""
+    return _CODE.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Text(Plain):
     """A code: no spaces, no sentences, because personal data hides in free text."""
 
     def check(self, field: str, value: Any) -> None:
-        if type(value) is not str or (value and not _CODE.fullmatch(value)):
+        if type(value) is not str or (value and not is_code(value)):
             raise FieldError(field, "a code without spaces (≤96 characters) or nothing", value)
 
 

@@ -55,7 +55,7 @@ def test_what_is_not_paused_nor_ours_and_sentences_are_refused(
     idle = p2pfl("study", "resume", proposed, "--home", home)
     assert (idle.code, "is not paused" in idle.err) == (EXIT_REFUSED, True)
     told = p2pfl("study", "pause", proposed, "--reason", "a new scanner", "--home", home)
-    assert (told.code, "a code without spaces" in told.err) == (EXIT_USAGE, True)
+    assert (told.code, "is not a code" in told.err) == (EXIT_USAGE, True)
 
 
 def test_a_site_that_is_away_keeps_its_approval_and_comes_back(

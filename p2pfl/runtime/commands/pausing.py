@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from gossip.pause_messages import PAUSE_REASON
 from ledger.log import Draft
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.names import StudyId
 from p2pfl.core.pausing import WORDS_MAX, paused_draft, resumed_draft, stopped_draft
+from p2pfl.runtime.commands.codes import check_reason
 from p2pfl.runtime.commands.opening import Site
 from p2pfl.runtime.commands.steering import (
     ATTEMPTS_MAX,
@@ -19,7 +19,7 @@ from p2pfl.runtime.commands.steering import (
     has_begun,
 )
 from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
-from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, EXIT_USAGE, OperatorError
+from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.ledger_writer import Unless
 
 
@@ -64,7 +64,7 @@ def study_resume(site: Site, request: StudyPause) -> PauseSeen:
     """Record study.resumed; every site that takes part goes on.
 
     Raises OperatorError unless this site proposed the study, and it is paused."""
-    _check_reason(request.reason)
+    check_reason(request.reason)
     history = site.history()
     study = find_study(site.home, history, request.study)
     manifest, past = read_manifest(site.home, study), history.study(study)
@@ -82,7 +82,7 @@ def study_resume(site: Site, request: StudyPause) -> PauseSeen:
 
 def _in_time(site: Site, request: StudyPause, word: _Word) -> PauseSeen:
     """The node goes on while a person's command is prepared: try until it was early enough."""
-    _check_reason(request.reason)
+    check_reason(request.reason)
     for ahead in range(ATTEMPTS_MAX):
         seen = _say_from(site, request, word, ahead**2)
         if seen is not None:
@@ -132,16 +132,6 @@ def _check_may_pause(name: str, past: StudyHistory) -> None:
             f"{name} was paused and resumed {past.pause_words} times; sites heed {WORDS_MAX}.",
             fix="Let it run to its end, or propose a new study.",
             exit_code=EXIT_REFUSED,
-        )
-
-
-def _check_reason(reason: str) -> None:
-    if reason and not PAUSE_REASON.fullmatch(reason):
-        raise OperatorError(
-            f'"{reason[:40]}" is not a code without spaces of up to 96 signs.',
-            fix="For example: --reason scanner-replaced. Sentences could hold personal data, and "
-            "what is on record stays.",
-            exit_code=EXIT_USAGE,
         )
 
 
