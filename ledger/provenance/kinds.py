@@ -46,6 +46,7 @@ from ledger.provenance.records_site import (
 )
 from ledger.provenance.records_study import (
     CodeApproved,
+    CourseWord,
     DatasetRegistered,
     DatasetRevoked,
     ModelAdopted,
@@ -79,6 +80,7 @@ __all__ = [
     "CardRenewed",
     "ClockAnomaly",
     "CodeApproved",
+    "CourseWord",
     "DatasetRegistered",
     "DatasetRevoked",
     "DpTerms",

@@ -153,42 +153,36 @@ class StudyClosed(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class StudyPaused(Kind):
-    """The proposer paused the study: no training of this round or a later one, until it resumes.
+class CourseWord(Kind):
+    """What a proposer says of its study's course, from a round on; each kind says what.
 
     from_seq: the proposer's entry that says so, −1 where this is that entry."""
+
+    study: Digest
+    round: Round
+    reason: Code
+    from_seq: SeqOrNone
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPaused(CourseWord):
+    """The proposer paused the study: no training of this round or a later one, until it resumes."""
 
     KIND: ClassVar[str] = "study.paused"
-    study: Digest
-    round: Round
-    reason: Code
-    from_seq: SeqOrNone
 
 
 @dataclass(frozen=True, slots=True)
-class StudyResumed(Kind):
-    """The proposer lets the study go on. round: the one that this site was in.
-
-    from_seq: the proposer's entry that says so, −1 where this is that entry."""
+class StudyResumed(CourseWord):
+    """The proposer lets the study go on. round: the one that this site was in."""
 
     KIND: ClassVar[str] = "study.resumed"
-    study: Digest
-    round: Round
-    reason: Code
-    from_seq: SeqOrNone
 
 
 @dataclass(frozen=True, slots=True)
-class StudyStopped(Kind):
-    """The proposer ended the study early: no training of this round or a later one, for good.
-
-    from_seq: the proposer's entry that says so, −1 where this is that entry."""
+class StudyStopped(CourseWord):
+    """The proposer ended the study early: no training of this round or a later one, for good."""
 
     KIND: ClassVar[str] = "study.stopped"
-    study: Digest
-    round: Round
-    reason: Code
-    from_seq: SeqOrNone
 
 
 @dataclass(frozen=True, slots=True)

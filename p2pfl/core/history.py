@@ -232,7 +232,7 @@ class History:
                 self._average(record, entry)
             case kinds.StudySteered():
                 self._steer(record, entry)
-            case kinds.StudyPaused() | kinds.StudyResumed() | kinds.StudyStopped():
+            case kinds.CourseWord():
                 self._pause(record, entry)
             case kinds.RoundSkipped(study=study, round=round_):
                 self.study(StudyId(study)).skipped.add(Round(round_))
@@ -342,9 +342,7 @@ class History:
         study.steered_seq = record.from_seq if record.from_seq >= 0 else entry.seq
         study.steered_leaf = entry.leaf
 
-    def _pause(
-        self, record: kinds.StudyPaused | kinds.StudyResumed | kinds.StudyStopped, entry: Entry
-    ) -> None:
+    def _pause(self, record: kinds.CourseWord, entry: Entry) -> None:
         state = PAUSE_OF[type(record)]
         # The proposer's own entry cannot name itself.
         seq = record.from_seq if record.from_seq >= 0 else entry.seq

@@ -1,5 +1,6 @@
 """What a proposer may say of its study's course, and the newest word on record."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -7,11 +8,12 @@ from gossip.pause_messages import Pause
 from ledger.provenance import kinds
 from p2pfl.core.names import Round
 
-PAUSE_OF: Final = {
-    kinds.StudyPaused: Pause.PAUSED,
-    kinds.StudyResumed: Pause.RESUMED,
-    kinds.StudyStopped: Pause.STOPPED,
+KIND_OF: Final[Mapping[Pause, type[kinds.CourseWord]]] = {
+    Pause.PAUSED: kinds.StudyPaused,
+    Pause.RESUMED: kinds.StudyResumed,
+    Pause.STOPPED: kinds.StudyStopped,
 }
+PAUSE_OF: Final = {kind: state for state, kind in KIND_OF.items()}
 PAUSING: Final = frozenset(kind.KIND for kind in PAUSE_OF)
 """Kinds by which a proposer pauses its study, lets it go on or ends it."""
 

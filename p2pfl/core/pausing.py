@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from gossip.identifiers import SiteId
 from gossip.pause_messages import Pause, StudyPaused
 from ledger.log import Draft
-from ledger.provenance import kinds
 from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core.history import StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import Round, StudyId
+from p2pfl.core.pause_words import KIND_OF
 from p2pfl.core.refusals import OutsideRange
 from p2pfl.core.steering import OWN_ENTRY
 from p2pfl.core.waits import Waits
@@ -96,16 +96,18 @@ class Pausing:
         from_round, study = Round(max(round_, heard.from_round)), self._study
         if heard.state is Pause.PAUSED:
             sentence = f"paused by its proposer from round {from_round + 1} on"
-            name, draft = "study_paused", paused_draft
+            name = "study_paused"
         elif is_stop:
             # Whom the proposer names no round, for it takes no part, goes by its own.
             from_round = Round(heard.from_round or round_ + int(is_out))
             sentence = f"stopped by its proposer: {from_round} rounds are trained, and no more"
-            name, draft = "study_stopped", stopped_draft
+            name = "study_stopped"
         else:
             sentence = "resumed by its proposer"
-            from_round, name, draft = round_, "study_resumed", resumed_draft
-        entry = draft(study, from_round, heard.reason, heard.entry_seq, drafts.NODE_ACTOR)
+            from_round, name = round_, "study_resumed"
+        entry = word_draft(
+            heard.state, study, from_round, heard.reason, heard.entry_seq, drafts.NODE_ACTOR
+        )
         shown = self._tell.happened(name, f"{sentence}{_because(heard.reason)}", round=str(round_))
         self._tell.goes_on()
         return [self._mandate.append(entry), shown]
@@ -142,25 +144,17 @@ def check_pause(manifest: Manifest, message: StudyPaused) -> None:
         raise OutsideRange("a pause's round", expected=f"below {rounds}", actual=message.from_round)
 
 
-def paused_draft(
-    study: StudyId, round_: int, reason: str, from_seq: int = OWN_ENTRY, actor: str = "operator"
+def word_draft(
+    state: Pause,
+    study: StudyId,
+    round_: int,
+    reason: str,
+    from_seq: int = OWN_ENTRY,
+    actor: str = "operator",
 ) -> Draft:
-    """The entry that a study is paused from a round on."""
-    return kinds.StudyPaused(study, round_, reason, from_seq).draft(actor)
-
-
-def resumed_draft(
-    study: StudyId, round_: int, reason: str, from_seq: int = OWN_ENTRY, actor: str = "operator"
-) -> Draft:
-    """The entry that a study goes on."""
-    return kinds.StudyResumed(study, round_, reason, from_seq).draft(actor)
-
-
-def stopped_draft(
-    study: StudyId, round_: int, reason: str, from_seq: int = OWN_ENTRY, actor: str = "operator"
-) -> Draft:
-    """The entry that a study ends early: round_ is the first that is not trained."""
-    return kinds.StudyStopped(study, round_, reason, from_seq).draft(actor)
+    """The entry that a study is paused from a round on, goes on, or ends early: round_ is then
+    the first that is not trained."""
+    return KIND_OF[state](study, round_, reason, from_seq).draft(actor)
 
 
 def own_word(study: StudyId, past: StudyHistory) -> StudyPaused | None:

@@ -12,7 +12,7 @@ from ledger.provenance import kinds
 from ledger.provenance.fields import FieldError
 from p2pfl.core import effects as fx
 from p2pfl.core import pausing
-from p2pfl.core.pausing import paused_draft, resumed_draft
+from p2pfl.core.pausing import word_draft
 from p2pfl.core.steering import own_draft
 from simulations.site import SimulatedSite
 from simulations.world import NetworkTerms
@@ -30,13 +30,17 @@ def running(seed: int = 1, loss: float = 0.0) -> Story:
 
 
 def pause(story: Story, from_round: int) -> None:
-    story.world.command(story.sites[0], paused_draft(story.study, from_round, "scanner-replaced"))
+    story.world.command(
+        story.sites[0], word_draft(Pause.PAUSED, story.study, from_round, "scanner-replaced")
+    )
 
 
 def resume(story: Story) -> None:
     word = story.past(story.sites[0]).pause
     assert word is not None
-    story.world.command(story.sites[0], resumed_draft(story.study, word.round, "scanner-is-back"))
+    story.world.command(
+        story.sites[0], word_draft(Pause.RESUMED, story.study, word.round, "scanner-is-back")
+    )
 
 
 def trainings(story: Story) -> list[int]:

@@ -10,7 +10,7 @@ from gossip.messages import StudyPaused
 from gossip.pause_messages import Pause
 from ledger.provenance import kinds
 from p2pfl.core import pausing
-from p2pfl.core.pausing import paused_draft, stopped_draft
+from p2pfl.core.pausing import word_draft
 from p2pfl.core.planned import rounds_planned
 from simulations.site import SimulatedSite
 from simulations.world import NetworkTerms
@@ -32,7 +32,9 @@ def next_round(story: Story) -> int:
 
 
 def stop(story: Story, from_round: int) -> None:
-    story.world.command(story.sites[0], stopped_draft(story.study, from_round, "converged"))
+    story.world.command(
+        story.sites[0], word_draft(Pause.STOPPED, story.study, from_round, "converged")
+    )
 
 
 def closings(story: Story, *sites: SimulatedSite) -> list[tuple[str, int]]:
@@ -103,7 +105,9 @@ def test_a_restart_after_the_stop_ends_it_all_the_same(at_s: float) -> None:
 def test_a_paused_study_can_be_stopped_and_nothing_resumes_it() -> None:
     story = running()
     first = next_round(story)
-    story.world.command(story.sites[0], paused_draft(story.study, first, "scanner-replaced"))
+    story.world.command(
+        story.sites[0], word_draft(Pause.PAUSED, story.study, first, "scanner-replaced")
+    )
     assert story.runs_until(lambda: all("paused" in story.waiting(s) for s in story.sites))
     stop(story, first)
     proposer, victim = Attacker(story, story.sites[0]), story.sites[1]

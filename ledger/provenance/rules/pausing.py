@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ledger.provenance.findings import AuditContext, AuditFinding, Check, Rule, look_with
 from ledger.provenance.kinds import (
+    CourseWord,
     StudyApproved,
     StudyAway,
     StudyBack,
@@ -31,16 +32,12 @@ ORDER = Rule("pause.order", _ASK_PROPOSER)
 TRAINED = Rule("pause.trained", f"{_FIND_CAUSE}for the proposer.")
 AWAY = Rule("away.acted", f"{_FIND_CAUSE}until people here say that it is back.")
 
-Word = Logged[StudyPaused] | Logged[StudyResumed] | Logged[StudyStopped]
+_KINDS: tuple[type[CourseWord], ...] = (StudyPaused, StudyResumed, StudyStopped)
 
 
-def words_on_pausing(timeline: Timeline) -> list[Word]:
+def words_on_pausing(timeline: Timeline) -> list[Logged[CourseWord]]:
     """Every pause, resumption and stop, in the log's order."""
-    words: list[Word] = [
-        *timeline.of(StudyPaused),
-        *timeline.of(StudyResumed),
-        *timeline.of(StudyStopped),
-    ]
+    words = [word for kind in _KINDS for word in timeline.of(kind)]
     return sorted(words, key=lambda word: word.seq)
 
 

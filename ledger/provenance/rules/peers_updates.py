@@ -3,21 +3,23 @@
 A receipt names the sender's entry by number and leaf hash, and the sender's head of that moment.
 What the sender's log shows there now must be that publication."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from ledger.provenance.findings import AuditContext, AuditFinding, Check, Looked, Rule, Tools
 from ledger.provenance.kinds import (
-    StudyPaused,
+    CourseWord,
     StudyProposed,
     StudyResumed,
     StudySteered,
-    StudyStopped,
     UpdatePublished,
     UpdateReceived,
 )
 from ledger.provenance.peers import PeerEvidence, PeerLog
-from ledger.provenance.rules.pausing import Word, words_on_pausing
+from ledger.provenance.rules.pausing import words_on_pausing
 from ledger.provenance.timeline import Logged, Timeline
+
+W = TypeVar("W", StudySteered, CourseWord)
 
 _LEAVE_OUT = (
     "Leave this round's model out of any result, and compare both sites' ledgers and signed heads "
@@ -123,12 +125,8 @@ def _find_steering(
     timeline: Timeline, context: AuditContext, peers: PeerEvidence
 ) -> Iterator[AuditFinding]:
     """Every steering that was followed stands in its proposer's log, with the same values."""
-    proposers = {x.record.study: x.record.proposer for x in timeline.of(StudyProposed)}
-    for steered in timeline.of(StudySteered):
+    for steered, log in _followed(timeline.of(StudySteered), timeline, peers):
         record = steered.record
-        log = peers.log_of(proposers.get(record.study, b""))
-        if log is None or not log.can_read(record.from_seq):
-            continue  # the proposer's own word, or one that cannot be looked up
         said = log.timeline.at(record.from_seq, StudySteered)
         if said is None or not _says(said.record, record):
             yield STEERING_DENIED.broken(
@@ -136,6 +134,19 @@ def _find_steering(
                 f"{context.study_name(record.study)} was steered here by entry {record.from_seq} "
                 f"of {context.site_name(log.site)}, which says no such thing.",
             )
+
+
+def _followed(
+    words: Iterable[Logged[W]], timeline: Timeline, peers: PeerEvidence
+) -> Iterator[tuple[Logged[W], PeerLog]]:
+    """What was followed of other sites' words on their studies, with the log that it is from.
+
+    Not the proposer's own words, nor those that cannot be looked up."""
+    proposers = {x.record.study: x.record.proposer for x in timeline.of(StudyProposed)}
+    for word in words:
+        log = peers.log_of(proposers.get(word.record.study, b""))
+        if log is not None and log.can_read(word.record.from_seq):
+            yield word, log
 
 
 def _says(said: StudySteered, followed: StudySteered) -> bool:
@@ -151,35 +162,22 @@ def _find_pauses(
     timeline: Timeline, context: AuditContext, peers: PeerEvidence
 ) -> Iterator[AuditFinding]:
     """Every pause, resumption and stop that was followed stands in its proposer's log."""
-    proposers = {x.record.study: x.record.proposer for x in timeline.of(StudyProposed)}
-    for followed in words_on_pausing(timeline):
-        record = followed.record
-        log = peers.log_of(proposers.get(record.study, b""))
-        if log is None or not log.can_read(record.from_seq):
-            continue  # the proposer's own word, or one that cannot be looked up
-        at = log.timeline.at
-        said: list[Word | None] = [
-            at(record.from_seq, StudyPaused),
-            at(record.from_seq, StudyResumed),
-            at(record.from_seq, StudyStopped),
-        ]
-        if not any(word and _is_same_word(word.record, record) for word in said):
+    for word, log in _followed(words_on_pausing(timeline), timeline, peers):
+        record = word.record
+        said = log.timeline.at(record.from_seq, type(record))
+        if said is None or not _is_same_word(said.record, record):
             verb = record.KIND.removeprefix("study.")
             yield PAUSE_DENIED.broken(
-                followed.seq,
+                word.seq,
                 f"{context.study_name(record.study)} was {verb} here by entry {record.from_seq} of "
                 f"{context.site_name(log.site)}, which says no such thing.",
             )
 
 
-def _is_same_word(
-    said: StudyPaused | StudyResumed | StudyStopped,
-    followed: StudyPaused | StudyResumed | StudyStopped,
-) -> bool:
+def _is_same_word(said: CourseWord, followed: CourseWord) -> bool:
     """A site may hear of it later than the round that is named, but stops at none before it."""
     is_early = not isinstance(said, StudyResumed) and followed.round < said.round
-    same = (said.KIND, said.study, said.reason) == (followed.KIND, followed.study, followed.reason)
-    return same and not is_early
+    return (said.study, said.reason) == (followed.study, followed.reason) and not is_early
 
 
 CHECKS = (Check("sent", "Senders recorded what this site received from them", _look_at_receipts),)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ledger.log import Draft
+from gossip.pause_messages import Pause
 from p2pfl.core.history import StudyHistory
-from p2pfl.core.names import StudyId
-from p2pfl.core.pausing import WORDS_MAX, paused_draft, resumed_draft, stopped_draft
+from p2pfl.core.pausing import WORDS_MAX, word_draft
 from p2pfl.runtime.commands.codes import check_reason
 from p2pfl.runtime.commands.opening import Site
 from p2pfl.runtime.commands.steering import (
@@ -76,7 +75,7 @@ def study_resume(site: Site, request: StudyPause) -> PauseSeen:
             exit_code=EXIT_REFUSED,
         )
     round_ = past.pause.round
-    entries = site.record(resumed_draft(study, round_, request.reason))
+    entries = site.record(word_draft(Pause.RESUMED, study, round_, request.reason))
     return PauseSeen(study, manifest.study.name, "resumed", round_, entries[-1].seq)
 
 
@@ -104,7 +103,8 @@ def _say_from(site: Site, request: StudyPause, word: _Word, ahead: int) -> Pause
     rounds = manifest.study.rounds if word is STOPPED else manifest.study.rounds_total
     from_round = first_round(site, manifest, past, ahead, rounds, word.state)
     unless = Unless(history.size, lambda kind, body: has_begun(kind, body, study, from_round))
-    entries = site.record_unless(unless, word.draft(study, from_round, request.reason))
+    draft = word_draft(word.pause, study, from_round, request.reason)
+    entries = site.record_unless(unless, draft)
     if entries is None:
         return None
     return PauseSeen(study, manifest.study.name, word.state, from_round, entries[-1].seq)
@@ -141,11 +141,11 @@ class _Word:
 
     check: whether it may be said now. Raises OperatorError."""
 
+    pause: Pause
     state: str
     verb: str
     check: Callable[[str, StudyHistory], None]
-    draft: Callable[[StudyId, int, str], Draft]
 
 
-PAUSED: Final = _Word("paused", "pauses", _check_may_pause, paused_draft)
-STOPPED: Final = _Word("stopped", "stops", _check_may_stop, stopped_draft)
+PAUSED: Final = _Word(Pause.PAUSED, "paused", "pauses", _check_may_pause)
+STOPPED: Final = _Word(Pause.STOPPED, "stopped", "stops", _check_may_stop)
