@@ -86,7 +86,7 @@ class World:
         site.crash()
         for other in self.sites.values():
             if other.is_up:
-                self.submit(other, ev.Disconnected(site.id), 0.0)
+                self.submit(other, ev.Lost(site.id), 0.0)
                 self._disseminate(other, dis.Disconnected(site.id))
 
     def restart(self, site: SimulatedSite, delay_s: float) -> None:
@@ -158,7 +158,7 @@ class World:
         self.later(site, delay_s, fire)
 
     def _meet(self, site: SimulatedSite, other: SimulatedSite) -> None:
-        self.submit(site, ev.Connected(other.id), 0.0)
+        self.submit(site, ev.Met(other.id), 0.0)
         self.later(site, 0.0, lambda: self._disseminate(site, dis.Connected(other.id)))
 
     def _tick_later(self, site: SimulatedSite) -> None:

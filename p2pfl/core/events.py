@@ -10,6 +10,8 @@ from gossip.messages import Message, StudyDecision
 from gossip.roster import Roster
 from ledger.log import Entry
 from p2pfl.core.manifest import Manifest
+from p2pfl.core.meetings import Lost as Lost
+from p2pfl.core.meetings import Met as Met
 from p2pfl.core.names import ModelHash, Round, StudyId
 
 
@@ -45,20 +47,6 @@ class KnownDecision:
 
     site: SiteId
     decision: StudyDecision
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """A member of the roster is reachable."""
-
-    site: SiteId
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnected:
-    """The last connection to a member is gone."""
-
-    site: SiteId
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,8 +337,8 @@ StudyEvent = (
 
 Event = (
     Begin
-    | Connected
-    | Disconnected
+    | Met
+    | Lost
     | Delivered
     | PeerRefused
     | Appended

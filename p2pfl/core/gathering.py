@@ -292,12 +292,11 @@ class Gathering:
         return held is not None and held.holding in (Holding.READY, Holding.REJECTED)
 
     def _is_awaited(self, round_: Round, site: SiteId) -> bool:
-        held = self._inbox.held(round_, site)
-        if held is not None and held.holding in (Holding.READY, Holding.REJECTED):
+        if self._is_in(round_, site) or site in self._passed_over:
             return False
-        if site in self._passed_over or self.patience.is_hopeless(site):
+        if self.patience.is_hopeless(site):
             return False
-        if held is not None or not self._inbox.reaches(round_ + 1):
+        if self._inbox.held(round_, site) is not None or not self._inbox.reaches(round_ + 1):
             return True
         # A site tells of its rounds in order: of this one it would have told before.
         newest = self._inbox.newest_of(site)

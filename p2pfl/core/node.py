@@ -130,9 +130,9 @@ class NodeCore:
                 return self._deliver(now_s, event)
             case ev.Begin():
                 return self._begin(now_s, event)
-            case ev.Connected(site=site):
+            case ev.Met(site=site):
                 return self._set_connected(now_s, self.connected | {site})
-            case ev.Disconnected(site=site):
+            case ev.Lost(site=site):
                 return self._set_connected(now_s, self.connected - {site})
             case ev.PeerRefused(site=site, rule=rule):
                 return self.conduct.count(self.roster, site, rule, "")

@@ -148,16 +148,18 @@ class Exchange:
 
     def connected(self, site: SiteId) -> None:
         """See `Inbox`."""
-        self._submit(ev.Connected(site))
-        self._about_logs(terms.Met(site))
-        self._about_members(members.Met(site))
+        met = ev.Met(site)
+        self._submit(met)
+        self._about_logs(met)
+        self._about_members(met)
         self._handle(dis.Connected(site))
 
     def disconnected(self, site: SiteId) -> None:
         """See `Inbox`."""
-        self._submit(ev.Disconnected(site))
-        self._about_logs(terms.Lost(site))
-        self._about_members(members.Lost(site))
+        lost = ev.Lost(site)
+        self._submit(lost)
+        self._about_logs(lost)
+        self._about_members(lost)
         self._handle(dis.Disconnected(site))
 
     def received(self, source: SiteId, raw: bytes) -> None:

@@ -99,9 +99,9 @@ class CountedWorld:
             if not other.is_up:
                 continue
             if site.is_here:
-                self.submit(site, ev.Connected(other.id), 0.0)
+                self.submit(site, ev.Met(other.id), 0.0)
             if other.is_here:
-                self.submit(other, ev.Connected(site.id), 0.0)
+                self.submit(other, ev.Met(site.id), 0.0)
                 for offer in tuple(other.offers.values()):
                     if offer.sites is None or site.id in offer.sites:
                         offer.told.discard(site.id)
@@ -121,7 +121,7 @@ class CountedWorld:
         site.crash()
         for other in neighbours:
             if other.is_up and other.is_here:
-                self.submit(other, ev.Disconnected(site.id), 0.0)
+                self.submit(other, ev.Lost(site.id), 0.0)
 
     def run(self, expected: int, done: Callable[[], int], look: Look, limit_s: float) -> bool:
         """Let time pass until so many sites are complete; False if time or events ran out.

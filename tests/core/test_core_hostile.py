@@ -165,7 +165,7 @@ def test_payloads_that_failed_are_asked_for_again_when_the_sender_is_back() -> N
     failed = ev.ObtainFailed(study, Round(0), site, message.hash, "x", hostile=False)
     assert of(fx.SetTimer, handle(now_s, failed))
     assert not of(fx.Obtain, handle(now_s, ev.TimerFired(ev.Retry(study))))
-    assert of(fx.Obtain, handle(now_s, ev.Connected(site)))
+    assert of(fx.Obtain, handle(now_s, ev.Met(site)))
 
 
 def test_one_entry_cannot_stand_for_two_rounds() -> None:

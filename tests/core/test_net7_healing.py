@@ -36,7 +36,7 @@ def part(story: Story, random: np.random.Generator) -> None:
     for one, other in pairs(story):
         delay_s = float(random.uniform(*NOTICED_S))
         for site, gone in ((one, other), (other, one)):
-            world.submit(site, ev.Disconnected(gone.id), delay_s)
+            world.submit(site, ev.Lost(gone.id), delay_s)
             lost = dis.Disconnected(gone.id)
             world.later(site, delay_s, lambda s=site, e=lost: world._disseminate(s, e))  # type: ignore[misc]
 
