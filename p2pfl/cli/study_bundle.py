@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from p2pfl.cli.context import say, say_fields, say_table, say_wrapped
-from p2pfl.cli.study_code import compared
+from p2pfl.cli.study_code import compared, tell_diff
 
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.bundles import BundleReport, BundleSeen
@@ -35,7 +35,7 @@ def tell_bundle(seen: BundleSeen) -> None:
         [(path[-60:], digest.hex()[:12]) for path, digest in seen.files],
     )
     _tell_report(seen.report)
-    _tell_diff(seen)
+    tell_diff("bundle", seen.compared_with, seen.diff)
 
 
 def _tell_packages(seen: BundleSeen) -> None:
@@ -91,16 +91,3 @@ def _tell_report(report: BundleReport) -> None:
 
 def _short(text: str) -> str:
     return text if len(text) <= CHARACTERS_MAX else text[: CHARACTERS_MAX - 1] + "…"
-
-
-def _tell_diff(seen: BundleSeen) -> None:
-    if seen.compared_with is None:
-        return
-    if not seen.compared_with:
-        say("No bundle was approved at this site before.")
-    elif not seen.diff:
-        say(f"It is the very bundle that was approved here for {seen.compared_with}.")
-    else:
-        say(f"What differs from the bundle that was approved here for {seen.compared_with}:")
-        for line in seen.diff:
-            say(f"  {line}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from p2pfl.cli.context import say, say_fields, say_table, say_wrapped
@@ -22,7 +23,7 @@ def tell_code(seen: CodeSeen) -> None:
     say_fields([("code", f"SHA-256 {seen.sha256.hex()}"), ("privacy", KEPT_BY[seen.kept_by])])
     _tell_packages(seen)
     _tell_report(seen)
-    _tell_diff(seen)
+    tell_diff("text", seen.compared_with, seen.diff)
     say()
     lines = seen.text.splitlines()
     say(f"The whole text, {len(lines)} lines; this is what runs, confined, at every site:")
@@ -74,15 +75,16 @@ def _tell_report(seen: CodeSeen) -> None:
     )
 
 
-def _tell_diff(seen: CodeSeen) -> None:
-    if seen.compared_with is None:
+def tell_diff(what: str, compared_with: str | None, diff: Sequence[str]) -> None:
+    """How a text or a bundle differs from the one that was approved here last, for which study."""
+    if compared_with is None:
         return
-    if not seen.compared_with:
-        say("No code was approved at this site before.")
-    elif not seen.diff:
-        say(f"It is the very text that was approved here for {seen.compared_with}.")
+    if not compared_with:
+        say(f"No {what} was approved at this site before.")
+    elif not diff:
+        say(f"It is the very {what} that was approved here for {compared_with}.")
     else:
         say()
-        say(f"What differs from the text that was approved here for {seen.compared_with}:")
-        for line in seen.diff:
+        say(f"What differs from the {what} that was approved here for {compared_with}:")
+        for line in diff:
             say(f"  {line}")

@@ -170,7 +170,7 @@ def test_a_site_reads_the_whole_text_and_what_changed_before_it_decides(
     for number, line in enumerate(TEXT.splitlines(), 1):
         assert f"{number:>4}  {line}" in shown
     assert code.sha256.hex() in shown.replace("\n", "").replace(" ", "")
-    assert "No code was approved at this site before." in shown
+    assert "No text was approved at this site before." in shown
     assert "finds no files, network, processes or native code" in shown
     seen = p2pfl_json(home, "study", "show", undecided.study)["code"]
     assert seen["packages"] == [{"name": "torch", **dict.fromkeys(("proposed", "here"), TORCH)}]
