@@ -16,8 +16,7 @@ import pytest
 from confinement_tries import ESCAPES, PRELUDE, trying_all
 
 from p2pfl.runtime.confinement.bubblewrap import found_here
-from p2pfl.runtime.confinement.errors import ConfinementError
-from p2pfl.runtime.confinement.launch import EXIT_NOT_CONFINED
+from p2pfl.runtime.confinement.errors import EXIT_NOT_CONFINED, ConfinementError
 from p2pfl.runtime.confinement.starting import confined_command
 from p2pfl.runtime.confinement.terms import Level, Limits, Terms, keeper_terms, terms_here
 

@@ -26,10 +26,9 @@ from typing import Final
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.manifest_terms import Manifest
 from p2pfl.learning.gradient_cells import wire
-from p2pfl.runtime.confinement.errors import ConfinementError
+from p2pfl.runtime.confinement.errors import EXIT_NOT_CONFINED, ConfinementError
 from p2pfl.runtime.confinement.standing import is_confined
 
-EXIT_NOT_CONFINED: Final = 77
 EXIT_REQUEST: Final = 2
 _MAPS: Final = Path("/proc/self/maps")
 

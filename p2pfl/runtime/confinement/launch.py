@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from p2pfl.runtime.confinement import capabilities, landlock, ordinary_user, seccomp, standing
-from p2pfl.runtime.confinement.errors import ConfinementError
+from p2pfl.runtime.confinement.errors import EXIT_NOT_CONFINED, ConfinementError
 from p2pfl.runtime.confinement.terms import PACKAGES, Limits, Terms
 
-EXIT_NOT_CONFINED: Final = 77
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _FIRST_TO_DIE: Final = "1000"
