@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ledger.provenance.moments import minute_of
 from p2pfl.cli.context import (
     COMPARE,
     JsonOption,
@@ -329,4 +330,4 @@ def _tell_invitation(seen: InvitationSeen) -> None:
 
 
 def _moment(unix_s: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(unix_s))
+    return f"{minute_of(unix_s * 1_000_000)} UTC"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ledger.provenance.moments import day_of
+
 if TYPE_CHECKING:
     from p2pfl.runtime.home import Home
 
@@ -114,4 +116,4 @@ def short(digest: bytes) -> str:
 
 def day(moment_s: int) -> str:
     """A date in UTC."""
-    return time.strftime("%Y-%m-%d", time.gmtime(moment_s))
+    return day_of(moment_s * 1_000_000)

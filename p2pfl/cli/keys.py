@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ledger.provenance.moments import moment_of
 from p2pfl.cli import keys_backup, keys_network
 from p2pfl.cli.context import (
     COMPARE,
@@ -70,10 +71,8 @@ def show(context: typer.Context, json: JsonOption = False) -> None:
 
 
 def _end_of(until_us: int, is_disowned: bool) -> str:
-    from p2pfl.runtime.commands.clock import moment
-
     what = "not believed since" if is_disowned else "replaced"
-    return f"{what} {moment(until_us)}"
+    return f"{what} {moment_of(until_us)}"
 
 
 class Replaceable(StrEnum):

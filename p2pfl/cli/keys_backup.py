@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ledger.provenance.moments import day_of
 from p2pfl.cli.context import (
     JsonOption,
     chosen_home,
@@ -87,7 +87,7 @@ def restore(
     if json:
         say_json(done)
         return
-    made = time.strftime("%Y-%m-%d", time.gmtime(done.created_us / 1e6))
+    made = day_of(done.created_us)
     say_fields(
         [
             ("home", str(home.path)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ledger.provenance.moments import moment_of
 from p2pfl.cli.context import (
     COMPARE,
     JsonOption,
@@ -140,10 +141,8 @@ def show(context: typer.Context, json: JsonOption = False) -> None:
 
 
 def _worth_of(old: WitnessKeyReplaced) -> str:
-    from p2pfl.runtime.commands.clock import moment
-
     said = ", and it may have been stolen" if old.disowned else ""
-    return f"what {old.key.hex()[:16]}… cosigned counts up to {moment(old.until_us)}{said}"
+    return f"what {old.key.hex()[:16]}… cosigned counts up to {moment_of(old.until_us)}{said}"
 
 
 def tell_roster(seen: RosterSeen, home: Home, *, as_json: bool) -> None:

@@ -7,11 +7,11 @@ under way is finished and released; no later one is trained, so no ε is spent, 
 stopped earlier is waited for without a deadline. The study's expiry stays where it was approved."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from gossip.identifiers import SiteId
 from gossip.pause_messages import Pause, StudyPaused
 from ledger.log import Draft
+from ledger.provenance.moments import minute_of
 from p2pfl.core import drafts
 from p2pfl.core import effects as fx
 from p2pfl.core.history import StudyHistory
@@ -118,7 +118,7 @@ def paused_words(past: StudyHistory, study: StudyId, name_of: Callable[[SiteId],
     word = past.pause
     if word is None or not past.is_held_up:
         return ""
-    since = _moment(word.since_us)
+    since = f"{minute_of(word.since_us)} UTC"
     proposer = name_of(SiteId(past.proposer))
     reason = f": {word.reason}" if word.reason else ""
     return (
@@ -134,7 +134,7 @@ def stopped_words(past: StudyHistory, name_of: Callable[[SiteId], str]) -> str:
         return ""
     reason = f": {word.reason}" if word.reason else ""
     proposer = name_of(SiteId(past.proposer))
-    return f"by {proposer}, {_moment(word.since_us)}, before round {word.round + 1}{reason}"
+    return f"by {proposer}, {minute_of(word.since_us)} UTC, before round {word.round + 1}{reason}"
 
 
 def check_pause(manifest: Manifest, message: StudyPaused) -> None:
@@ -169,10 +169,6 @@ def said_words(message: StudyPaused) -> str:
     """What a proposer does by its word."""
     verb = {Pause.PAUSED: "pauses", Pause.RESUMED: "resumes", Pause.STOPPED: "stops"}
     return f"{verb[message.state]} study {message.study.hex()[:12]}{_because(message.reason)}"
-
-
-def _moment(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _because(reason: str) -> str:

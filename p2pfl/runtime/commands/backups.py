@@ -10,7 +10,6 @@ prove itself a fork. So restoring leaves a marker, and whoever starts the node h
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from gossip.errors import PeerError
 from gossip.identifiers import fingerprint
 from gossip.keys import SiteKeys, write_keys
 from ledger.log import LedgerError, LogReader, OnDamage
+from ledger.provenance.moments import day_of
 from p2pfl.runtime.commands.log_keys import newest_keys
 from p2pfl.runtime.config import Config, read_config
 from p2pfl.runtime.datasets import data_key, write_data_key
@@ -233,15 +233,11 @@ def _check_belongs_together(contents: Contents, keys: SiteKeys) -> None:
 
 def _marker(contents: Contents, now_us: int) -> bytes:
     return (
-        f"Restored {_day(now_us)} from a key backup of {_day(contents.created_us)}, when the "
+        f"Restored {day_of(now_us)} from a key backup of {day_of(contents.created_us)}, when the "
         f"ledger had {contents.head_size} entries.\n"
         "The ledger is not in a key backup: nothing may be published under these keys before it\n"
         "is back. The last head this backup knows:\n\n"
     ).encode() + contents.head_note
-
-
-def _day(time_us: int) -> str:
-    return datetime.datetime.fromtimestamp(time_us / 1e6, datetime.UTC).date().isoformat()
 
 
 def _refuse_existing(out: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Final
 
 from ledger.provenance import kinds
+from ledger.provenance.moments import moment_of
 from p2pfl.runtime.commands.opening import Site
 from p2pfl.runtime.errors import EXIT_CONFIG, EXIT_REFUSED, OperatorError
 
@@ -22,8 +22,8 @@ def check_clock(now_us: int, newest_us: int) -> None:
     if now_us + BEHIND_US_MAX >= newest_us:
         return
     raise OperatorError(
-        f"This machine's clock says {moment(now_us)}, but the newest entry of its ledger was "
-        f"written at {moment(newest_us)}.",
+        f"This machine's clock says {moment_of(now_us)}, but the newest entry of its ledger was "
+        f"written at {moment_of(newest_us)}.",
         fix="Set the clock (`timedatectl set-ntp true`). If it is right now and ran ahead when "
         "that entry was written, `p2pfl ledger accept-clock` puts this on record.",
         exit_code=EXIT_CONFIG,
@@ -54,24 +54,15 @@ def accept_clock(site: Site, request: ClockAccept) -> ClockAccepted:
     now_us = site.now_us()
     if now_us + BEHIND_US_MAX >= newest_us:
         raise OperatorError(
-            f"The clock ({moment(now_us)}) does not contradict the ledger.",
+            f"The clock ({moment_of(now_us)}) does not contradict the ledger.",
             fix="There is nothing to accept.",
             exit_code=EXIT_REFUSED,
         )
     if not request.confirmed:
         raise OperatorError(
-            f"The ledger would go back from {moment(newest_us)} to {moment(now_us)}.",
+            f"The ledger would go back from {moment_of(newest_us)} to {moment_of(now_us)}.",
             fix="If this machine's clock is right now, say so with --yes; else set it.",
             exit_code=EXIT_REFUSED,
         )
     recorded = site.record(kinds.ClockAnomaly(now_us - newest_us).draft("operator"))
     return ClockAccepted(recorded[-1].seq, (newest_us - now_us) // 1_000_000)
-
-
-def moment(time_us: int) -> str:
-    """A time for people, UTC.
-
-    >>> moment(0)
-    '1970-01-01 00:00:00 UTC'
-    """
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time_us // 1_000_000))

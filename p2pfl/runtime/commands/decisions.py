@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ledger.log import Draft, Entry, commitment_of
 from ledger.provenance import kinds
+from ledger.provenance.moments import moment_of
 from p2pfl.core.history import History, Standing
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import DatasetId, StudyId
@@ -22,7 +23,7 @@ from p2pfl.runtime.commands.budgets import (
     reserved,
 )
 from p2pfl.runtime.commands.bundles import require_approvable_bundle
-from p2pfl.runtime.commands.clock import check_clock, moment
+from p2pfl.runtime.commands.clock import check_clock
 from p2pfl.runtime.commands.code_seen import code_drafts, require_approvable
 from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.data_images import check_fits
@@ -216,8 +217,8 @@ def _role(site: Site, given: str) -> str:
 def _check_open(site: Site, manifest: Manifest) -> None:
     if site.now_us() >= manifest.study.expires_us:
         raise OperatorError(
-            f"The study expired at {moment(manifest.study.expires_us)}; this machine's clock says "
-            f"{moment(site.now_us())}.",
+            f"The study expired at {moment_of(manifest.study.expires_us)}; this machine's clock "
+            f"says {moment_of(site.now_us())}.",
             fix="Ask the proposer for a new one, or set the clock if it is wrong.",
             exit_code=EXIT_REFUSED,
         )

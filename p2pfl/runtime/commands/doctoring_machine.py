@@ -14,8 +14,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final
 
+from ledger.provenance.moments import moment_of
 from p2pfl.runtime.children import output_of, run_module
-from p2pfl.runtime.commands.clock import BEHIND_US_MAX, moment
+from p2pfl.runtime.commands.clock import BEHIND_US_MAX
 from p2pfl.runtime.commands.doctoring import Checks, fail, ok, warn
 from p2pfl.runtime.commands.doctoring_home import allowance_asked
 from p2pfl.runtime.confinement import landlock
@@ -208,11 +209,11 @@ def check_clock(now_us: int, newest_us: int | None) -> Checks:
     fix = "Set the clock (`timedatectl set-ntp true`), before anything is put on record."
     behind_us = 0 if newest_us is None else newest_us - now_us
     if now_us < _year_us(YEAR_MIN):
-        yield fail("clock", f"The clock says {moment(now_us)}.", fix)
+        yield fail("clock", f"The clock says {moment_of(now_us)}.", fix)
     elif behind_us > BEHIND_US_MAX:
         yield fail(
             "clock",
-            f"The clock says {moment(now_us)}, which is {_span(behind_us)} before the newest "
+            f"The clock says {moment_of(now_us)}, which is {_span(behind_us)} before the newest "
             "ledger entry: it is off, or was off when that entry was written.",
             f"{fix} If it is right now: `p2pfl ledger accept-clock`.",
         )
@@ -220,7 +221,7 @@ def check_clock(now_us: int, newest_us: int | None) -> Checks:
         yield warn("clock", f"The clock is {_span(behind_us)} behind the newest ledger entry.", fix)
     else:
         after = ", after the newest ledger entry" if newest_us is not None else ""
-        yield ok("clock", f"{moment(now_us)}{after}")
+        yield ok("clock", f"{moment_of(now_us)}{after}")
 
 
 def _span(time_us: int) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ledger.log import Committed, Log, Signer, compromise_draft, sign_rotation
-from p2pfl.runtime.commands.clock import moment
+from ledger.provenance.moments import moment_of
 from p2pfl.runtime.commands.codes import checked_code
 from p2pfl.runtime.commands.log_keys import keep_next_log_key, settle_log_key
 from p2pfl.runtime.commands.opening import Site
@@ -37,7 +37,7 @@ def rotate_key(site: Site, request: RotateKey) -> KeyRotated:
     """A new log key: durable first, then on record, then in force. Raises OperatorError."""
     if request.compromised_since_us > site.now_us():
         raise OperatorError(
-            f"{moment(request.compromised_since_us)} is in the future.",
+            f"{moment_of(request.compromised_since_us)} is in the future.",
             fix="Name the time, UTC, since which somebody else may have had the key.",
             exit_code=EXIT_USAGE,
         )

@@ -10,12 +10,12 @@ from decimal import Decimal, InvalidOperation
 from gossip.limits import STEERED_ARGUMENTS_MAX, STEERED_DECIMAL_BYTES_MAX
 from ledger.log import Value
 from ledger.provenance import kinds
+from ledger.provenance.moments import moment_of
 from p2pfl.core.history import Standing, StudyHistory
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.names import Round, StudyId
 from p2pfl.core.refusals import OutsideRange
 from p2pfl.core.steering import Changes, check_changes, own_draft
-from p2pfl.runtime.commands.clock import moment
 from p2pfl.runtime.commands.opening import Site, installed_roster
 from p2pfl.runtime.commands.study_lookup import find_study, read_manifest
 from p2pfl.runtime.commands.study_words import range_words, steerable_words
@@ -122,7 +122,7 @@ def first_round(
     if past.is_complete or first >= rounds:
         why = f"no {'training ' if rounds == manifest.study.rounds else ''}round is left"
     elif site.now_us() >= manifest.study.expires_us:
-        why = f"the study expired at {moment(manifest.study.expires_us)}"
+        why = f"the study expired at {moment_of(manifest.study.expires_us)}"
     else:
         return min(first + ahead, rounds - 1) if first else 0
     raise OperatorError(

@@ -12,12 +12,12 @@ from gossip.limits import ENVELOPE_BYTES_MAX, INLINE_BYTES_MAX
 from gossip.messages import StudyProposal
 from gossip.roster import Roster
 from ledger.provenance import kinds
+from ledger.provenance.moments import moment_of
 from p2pfl.core.history import History, Standing
 from p2pfl.core.manifest import MANIFEST_BYTES_MAX, Manifest, StudyId, parse_manifest
 from p2pfl.core.planned import rounds_planned
 from p2pfl.runtime.blobs import vector_of
 from p2pfl.runtime.commands.bundles import bundle_seen
-from p2pfl.runtime.commands.clock import moment
 from p2pfl.runtime.commands.code_seen import code_seen
 from p2pfl.runtime.commands.opening import Site, installed_roster, read_history, required_roster
 from p2pfl.runtime.commands.plan_texts import require_readable, try_text
@@ -186,8 +186,8 @@ def _check_for_us(manifest: Manifest, roster: Roster, me: SiteId, now_us: int) -
         )
     if now_us >= manifest.study.expires_us:
         raise OperatorError(
-            f"The study expired at {moment(manifest.study.expires_us)}; this machine's clock says "
-            f"{moment(now_us)}.",
+            f"The study expired at {moment_of(manifest.study.expires_us)}; this machine's clock "
+            f"says {moment_of(now_us)}.",
             fix="Write a later `expires` (it is another study then), or set the clock if it is "
             "wrong.",
             exit_code=EXIT_REFUSED,

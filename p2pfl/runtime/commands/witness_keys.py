@@ -29,7 +29,7 @@ from ledger.log import (
 )
 from ledger.log.errors import LedgerError
 from ledger.log.own_kinds import WITNESS_KEY, rotation_draft
-from p2pfl.runtime.commands.clock import moment
+from ledger.provenance.moments import moment_of
 from p2pfl.runtime.commands.log_keys import keep_next_key, settle_witness_key
 from p2pfl.runtime.commands.opening import Site, required_version
 from p2pfl.runtime.commands.roster_voting import renew_card
@@ -99,7 +99,7 @@ def _statement(identity: LogIdentity, new_pk: bytes, signer: Signer) -> Draft:
 def _check_request(site: Site, request: RotateWitness, identity: LogIdentity) -> None:
     if request.compromised_since_us > site.now_us():
         raise OperatorError(
-            f"{moment(request.compromised_since_us)} is in the future.",
+            f"{moment_of(request.compromised_since_us)} is in the future.",
             fix="Name the time, UTC, since which somebody else may have had the key.",
             exit_code=EXIT_USAGE,
         )
