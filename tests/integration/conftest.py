@@ -9,8 +9,9 @@ import node_in_process
 import pytest
 from node_homes import Consortium, found, with_study
 
-# The raw peers of the network's own tests attack nodes here, too.
-sys.path.append(str(Path(__file__).parent.parent / "gossip"))
+# The raw peers of the network's own tests attack nodes here, too, and nodes train plans of others.
+for folder in ("gossip", "learning"):
+    sys.path.append(str(Path(__file__).parent.parent / folder))
 
 QUICK = ("--privacy", "none", "--argument", "local_steps=2", "--weighting", "uniform")
 
