@@ -7,15 +7,14 @@ its inputs on record. Long effects only start; their end comes back as an event.
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from gossip.identifiers import Digest, SiteId
 from gossip.limits import INLINE_BYTES_MAX
 from gossip.messages import Message, StudyProposal, UpdateAnnounced
-from gossip.transport import Transport
-from ledger.log import Committed, Draft, LedgerError, Log, Signer
+from ledger.log import Committed, Draft, LedgerError, Log
 from ledger.log.errors import LogFrozen
 from ledger.provenance import kinds
 from p2pfl.core import drafts
@@ -25,71 +24,22 @@ from p2pfl.core import witnessing_gate as gate
 from p2pfl.core import witnessing_terms as terms
 from p2pfl.core.history import History
 from p2pfl.core.manifest import Manifest, parse_manifest
-from p2pfl.core.membership import Membership
-from p2pfl.core.names import DatasetId, ModelHash, StudyId
+from p2pfl.core.names import ModelHash, StudyId
 from p2pfl.core.node import NodeCore
-from p2pfl.runtime.blobs import BlobStore
-from p2pfl.runtime.confinement.terms import Terms
 from p2pfl.runtime.core_timing import CoreTiming
 from p2pfl.runtime.errors import EXIT_REFUSED, BlobError, OperatorError
 from p2pfl.runtime.exchange import Exchange
-from p2pfl.runtime.home import Home, write_durably
-from p2pfl.runtime.keeping import EVERYTHING, Keep
+from p2pfl.runtime.home import write_durably
 from p2pfl.runtime.ledger_writer import Approval, LedgerWriter, Recorded, Unless, in_force_of
 from p2pfl.runtime.membership import MembershipRunner
 from p2pfl.runtime.membership_surface import NodeSurface
 from p2pfl.runtime.node_clock import NodeClock
-from p2pfl.runtime.study_jobs import DatasetFile, StudyJobs
-from p2pfl.runtime.training_process import WORKER
-from p2pfl.runtime.training_usage import Allowance
+from p2pfl.runtime.study_jobs import StudyJobs
+from p2pfl.runtime.surroundings import Surroundings
 from p2pfl.runtime.witnessing import WitnessGiven, WitnessThread
 
 FORK_TOLD_S = 86_400.0
 """How long a proof of a fork is offered to members that were away; then again at each start."""
-
-
-class Observer(Protocol):
-    """Where the node tells people and logs what happens. Nothing of it ever raises."""
-
-    def show(self, study: StudyId | None, notice: fx.Notice) -> None:
-        """Something worth a line."""
-
-    def refused(self, address_or_site: str, reason: str) -> None:
-        """A stranger or a broken peer was turned away below the core."""
-
-    def bug(self, error: BaseException) -> None:
-        """Something of ours failed; the node goes on where it can."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a driver is given from outside: everything that is not logic."""
-
-    home: Home
-    site: SiteId
-    transport_seed: bytes
-    membership: Membership
-    log: Log
-    blobs: BlobStore
-    transport: Transport
-    dataset_file: Callable[[DatasetId], DatasetFile]
-    clock_s: Callable[[], float]
-    random: Callable[[], float]
-    observer: Observer
-    witness: Signer
-    """Cosigns other sites' heads."""
-    own_log: ev.OwnLog = ev.OwnLog.CONFIRMED
-    """Unconfirmed: nothing is released before another site's word on the own log."""
-    offline_ok: bool = False
-    """Whether to go on if no other site can be asked."""
-    faulty_witnesses: int | None = None
-    """How many witnesses may lie, if the policy says so: see `witnessing_terms.quorum`."""
-    training_program: Sequence[str] = WORKER
-    keep: Keep = EVERYTHING
-    confinement: Terms | None = None
-    """What training processes may reach; None where this machine cannot confine them."""
-    allowance: Allowance | None = None
-    """What those of one study may use up; None: the default."""
 
 
 class Driver:

@@ -17,7 +17,8 @@ from p2pfl.core.membership import Membership
 from p2pfl.core.membership_cards import alone
 
 if TYPE_CHECKING:
-    from p2pfl.runtime.driver import Driver, Observer
+    from p2pfl.runtime.driver import Driver
+    from p2pfl.runtime.surroundings import Observer
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from p2pfl.core.conduct import name_of
 from p2pfl.core.names import StudyId
 from p2pfl.core.phases import Phase
 from p2pfl.core.planned import rounds_planned
-from p2pfl.runtime.driver import Driver, Observer
+from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.node_status import queues
+from p2pfl.runtime.surroundings import Observer
 
 SECONDS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0)
 """Bounds of the histogram's buckets: rounds take from hundredths of a second to an hour."""

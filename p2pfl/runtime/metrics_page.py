@@ -13,9 +13,10 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 
 from p2pfl.runtime.config import CONFIG_BYTES_MAX, split_listen
-from p2pfl.runtime.driver import Driver, Observer
+from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.errors import EXIT_UNAVAILABLE, OperatorError
 from p2pfl.runtime.metrics import NodeMetrics, RoundTimes, Seen
+from p2pfl.runtime.surroundings import Observer
 
 if TYPE_CHECKING:
     from gossip.libp2p_transport import Libp2pTransport

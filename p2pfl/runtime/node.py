@@ -35,7 +35,7 @@ from p2pfl.runtime.confinement.probing import Standing, probed
 from p2pfl.runtime.confinement.terms import Level
 from p2pfl.runtime.control import ControlServer
 from p2pfl.runtime.datasets import check_unchanged, dataset_of, reached_by_training
-from p2pfl.runtime.driver import Driver, Surroundings
+from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, OperatorError, as_sentence
 from p2pfl.runtime.foreign_folder import remove_folder
 from p2pfl.runtime.home import Home, read_own, write_durably
@@ -52,6 +52,7 @@ from p2pfl.runtime.observer import NodeObserver, open_log
 from p2pfl.runtime.own_memory import close_own_memory
 from p2pfl.runtime.policy import read_policy
 from p2pfl.runtime.study_jobs import DatasetFile
+from p2pfl.runtime.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from gossip.libp2p_transport import Libp2pTransport

@@ -19,9 +19,10 @@ from p2pfl.core.events import OwnLog
 from p2pfl.core.manifest import parse_manifest
 from p2pfl.core.names import StudyId
 from p2pfl.runtime.blobs import BlobStore
-from p2pfl.runtime.driver import Driver, Surroundings
+from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.membership_files import load_membership, roster_in_force
 from p2pfl.runtime.study_jobs import DatasetFile
+from p2pfl.runtime.surroundings import Surroundings
 
 WAIT_S = 120.0
 SCRIPT = Path(__file__).with_name("scripted_worker.py")
