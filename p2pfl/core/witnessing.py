@@ -6,7 +6,6 @@ makes it raise or grow: what breaks a rule comes out as `PeerRefused`.
 Order matters in one place: nothing of the own log is shown before another site has said which head
 of it it knows (`is_confirmed`), and a head is persisted before it is cosigned."""
 
-from base64 import b64encode
 from typing import assert_never
 
 from gossip.errors import PeerError
@@ -25,19 +24,17 @@ from gossip.witness_messages import (
     WitnessMessage,
 )
 from ledger.log import (
-    Checkpoint,
     LedgerError,
     LogId,
     Signer,
     Status,
     Witness,
-    note_verify,
 )
 from ledger.log.errors import StoreError
 from ledger.log.witness import parse_request
 from p2pfl.core import events as ev
 from p2pfl.core import witnessing_terms as terms
-from p2pfl.core.pace import head_pace_s
+from p2pfl.core.witnessing_asking import Asking
 from p2pfl.core.witnessing_forks import ForkProofs
 from p2pfl.core.witnessing_keys import KeysKnown
 from p2pfl.core.witnessing_mirrors import Mirrors
@@ -45,7 +42,6 @@ from p2pfl.core.witnessing_own import OwnHistory, checkpoint_of
 from p2pfl.core.witnessing_serving import OwnShelf
 from p2pfl.core.witnessing_telling import HeadsTold
 from p2pfl.core.witnessing_terms import (
-    BadCosignature,
     BadNote,
     ForeignLog,
     Learned,
@@ -83,6 +79,7 @@ class Witnessing:
         self._own = own
         self._witness = Witness(terms.witness_name(me), witness, book)
         self._shelf = OwnShelf(own, seal, may_read)
+        self._asking = Asking(book, own, self._shelf)
         self._mirrors = Mirrors(book, roster)
         self._told = HeadsTold(me, book)
         self._log_ids = dict[str, LogId]()
@@ -97,11 +94,6 @@ class Witnessing:
     def is_stopped(self) -> bool:
         """Whether the own log may never be shown again: it is too short, or forked."""
         return self._history.is_behind or self._proofs.own_is_forked
-
-    @property
-    def own_size(self) -> int:
-        """Entries of the own log, as released."""
-        return self._own.checkpoint.size
 
     @property
     def words_needed(self) -> int:
@@ -194,22 +186,7 @@ class Witnessing:
         """Ask whoever has not cosigned the newest own head, and everybody from time to time."""
         if not self.is_confirmed or self.is_stopped:
             return []
-        size, pace_s = self.own_size, head_pace_s(len(self._roster.members))
-        outputs: list[WitnessOutput] = []
-        for site, peer in self.peers.items():
-            if not 0.0 <= now_s - peer.pushed_s < peer.pause_s(size, pace_s):
-                outputs.append(self._request(now_s, site, peer))
-        return outputs
-
-    def _request(self, now_s: float, site: SiteId, peer: Peer) -> WitnessOutput:
-        note = self._own.note
-        size = checkpoint_of(note).size  # of this note: the log may have grown since
-        old = min(peer.cosigned, size)
-        proof = self._own.prove_consistency(old, size) if 0 < old < size else ()
-        lines = [b"old %d" % old, *(b64encode(node) for node in proof)]
-        leaves = self._shelf.leaves(old, size)
-        peer.asked(size, now_s)
-        return Tell(site, CosignRequested(b"\n".join(lines) + b"\n\n" + note, old, leaves))
+        return [*self._asking.push(now_s, self.peers, len(self._roster.members))]
 
     # -- what members say ------------------------------------------------------------------------
 
@@ -228,7 +205,9 @@ class Witnessing:
                 case CosignRequested():
                     return self._cosign(now_s, sender, message)
                 case CosignAnswered():
-                    return self._answered(now_s, sender, peer, message)
+                    key = self._keys.epochs.key_of(sender)
+                    told = self._asking.answered(now_s, sender, peer, message, key)
+                    return self._push(now_s) if told is None else [*told]
                 case HeadsHeld():
                     return self._heads_held(now_s, sender, peer, message)
                 case KeysShown(log_id=log_id, entries=entries):
@@ -278,43 +257,6 @@ class Witnessing:
             outputs += self._mirror(sender, log_id, message.leaves_from, message.leaves)
             self.peers[sender].fetched_s = now_s  # its entries may wait for the next ones
         return outputs
-
-    def _answered(
-        self, now_s: float, sender: SiteId, peer: Peer, message: CosignAnswered
-    ) -> list[WitnessOutput]:
-        size = self.own_size
-        is_ours = message.origin == self._own.origin and message.size <= size
-        if not is_ours or self._own.root_at(message.size) != message.root:
-            raise BadCosignature("an answer about a head that this log does not have")
-        peer.answered(message.size)
-        peer.refusal = "" if message.status == Status.COSIGNED else str(message.status)
-        if message.status == Status.OTHER_SIZE:
-            return self._other_size(now_s, sender, peer, message.body)
-        if message.status != Status.COSIGNED:
-            return []
-        head = Checkpoint(message.origin, message.size, message.root)
-        key = self._keys.epochs.key_of(sender)
-        try:
-            verified = note_verify(head.text.encode() + b"\n" + message.body, key)
-        except LedgerError as error:
-            raise BadCosignature(str(error)) from error
-        time_s = verified.signatures[0].time_s or 0
-        self._book.put_own_cosignature(head.size, head.root, message.body, time_s)
-        peer.cosigned = max(peer.cosigned, head.size)
-        return self._push(now_s)
-
-    def _other_size(
-        self, now_s: float, sender: SiteId, peer: Peer, body: bytes
-    ) -> list[WitnessOutput]:
-        """The witness says what it holds: ask once more from there, within the agreed rate."""
-        said = body.strip()
-        if not said.isdigit() or len(said) > 19:
-            raise BadCosignature("409 without a size")
-        held = int(said)
-        if held > self.own_size or held == peer.cosigned or peer.is_asked:
-            return []  # a larger own head proves itself by its note; a late answer proves nothing
-        peer.cosigned = held
-        return [self._request(now_s, sender, peer)]
 
     def _heads_held(
         self, now_s: float, sender: SiteId, peer: Peer, message: HeadsHeld
