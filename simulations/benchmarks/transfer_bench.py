@@ -3,8 +3,9 @@
     python -m simulations.benchmarks.transfer_bench [--megabytes 100] [--repetitions 3]
 
 Two processes on loopback. Every way moves the same bytes to disk and hashes them; "TLS, moved
-only" does neither and is what the machine can do at best. Then the time from sending a message
-of 3 kB to having its echo back.
+only" does neither and is what the machine can do at best. How much more memory each end had while
+it moved them is what the kernel said every 20 ms. Then the time from sending a message of 3 kB to
+having its echo back.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -40,6 +42,7 @@ from simulations.benchmarks.report import machine
 _TLS_READ_BYTES = 256 * 1024
 _PUSH_BYTES = 3000
 _PUSHES = 300
+_LOOK_S = 0.02
 _TLS = "TLS, hashed and stored"
 _LIBP2P = "libp2p, hashed and stored"
 
@@ -203,20 +206,42 @@ async def over_tls(stage: Stage, *, spool: Spool | None) -> None:
 
 @dataclass(slots=True)
 class Taken:
-    """What moving the blob took, time after time: MB/s, and the receiver's processor seconds."""
+    """What moving the blob took, time after time: MB/s, the receiver's processor seconds, and MB
+    that receiver and giver had more than before."""
 
     rates: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
+    more_mb: list[tuple[float, float]] = field(default_factory=list)
 
 
-async def take(stage: Stage, move: Callable[[], Awaitable[None]], taken: Taken) -> None:
-    """Time one way of moving the blob once."""
+def resident_mb(pid: int) -> float:
+    """What a process holds in memory, files that it maps included. Linux."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+async def most_mb(pid: int, highest: list[float]) -> None:
+    """Keep the most that a process ever held in `highest`, until cancelled."""
+    while True:
+        highest[0] = max(highest[0], resident_mb(pid))
+        await asyncio.sleep(_LOOK_S)
+
+
+async def take(stage: Stage, move: Callable[[], Awaitable[None]], taken: Taken, far: int) -> None:
+    """Time one way of moving the blob once. far: the giver's process."""
+    ends = (os.getpid(), far)
+    before = [resident_mb(pid) for pid in ends]
+    highest = [[mb] for mb in before]
+    looking = [asyncio.create_task(most_mb(*end)) for end in zip(ends, highest, strict=True)]
     used = resource.getrusage(resource.RUSAGE_SELF)
     start_s = time.perf_counter()
     await move()
     taken.rates.append(stage.megabytes / (time.perf_counter() - start_s))
     after = resource.getrusage(resource.RUSAGE_SELF)
     taken.cpu_s.append(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
+    for task in looking:
+        task.cancel()
+    taken.more_mb.append((highest[0][0] - before[0], highest[1][0] - before[1]))
     (stage.folder / "had").unlink(missing_ok=True)
 
 
@@ -226,7 +251,9 @@ def print_rates(ways: Mapping[str, Taken]) -> None:
         print(
             f"{name:<28} {statistics.median(taken.rates):7.0f} MB/s  (from "
             f"{min(taken.rates):.0f} to {max(taken.rates):.0f})   "
-            f"receiver {statistics.median(taken.cpu_s):.2f} CPU s"
+            f"receiver {statistics.median(taken.cpu_s):.2f} CPU s; more memory: "
+            f"receiver {max(mb for mb, _ in taken.more_mb):.0f} MB, "
+            f"giver {max(mb for _, mb in taken.more_mb):.0f} MB"
         )
     pairs = list(zip(ways[_LIBP2P].rates, ways[_TLS].rates, strict=True))
     ratios = sorted(ours / theirs for ours, theirs in pairs)
@@ -252,7 +279,8 @@ async def echo_times_ms(transport: Libp2pTransport, inbox: Echo, far: SiteId) ->
 
 async def measure(stage: Stage, repetitions: int, child: asyncio.subprocess.Process) -> None:
     """The near end."""
-    digest = Digest(hashlib.sha256(stage.blob.read_bytes()).digest())
+    with stage.blob.open("rb") as blob:
+        digest = Digest(hashlib.file_digest(blob, "sha256").digest())
     size = stage.blob.stat().st_size
     inbox = Echo()
     transport = Libp2pTransport(
@@ -274,9 +302,10 @@ async def measure(stage: Stage, repetitions: int, child: asyncio.subprocess.Proc
 
     # In turns: what else the machine does then meets all of them.
     for _ in range(repetitions):
-        await take(stage, lambda: over_tls(stage, spool=None), ways["TLS, moved only"])
-        await take(stage, lambda: over_tls(stage, spool=Spool(had, digest, size)), ways[_TLS])
-        await take(stage, fetch, ways[_LIBP2P])
+        await take(stage, lambda: over_tls(stage, spool=None), ways["TLS, moved only"], child.pid)
+        stored = Spool(had, digest, size)
+        await take(stage, partial(over_tls, stage, spool=stored), ways[_TLS], child.pid)
+        await take(stage, fetch, ways[_LIBP2P], child.pid)
     print_rates(ways)
     taken = await echo_times_ms(transport, inbox, far)
     print(
@@ -302,7 +331,9 @@ async def run(megabytes: int, repetitions: int, *, is_covered: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         one, other, tls = free_ports(3)
         stage = Stage(Path(name), (one, other), tls, megabytes, is_covered)
-        stage.blob.write_bytes(os.urandom(megabytes * 1_000_000))  # nothing runs yet
+        with stage.blob.open("wb") as blob:  # nothing runs yet
+            for _ in range(megabytes):
+                blob.write(os.urandom(1_000_000))
         make_certificate(stage.folder)
         setting = json.dumps([name, one, other, tls, megabytes, is_covered])
         child = await asyncio.create_subprocess_exec(
