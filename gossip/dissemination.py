@@ -183,11 +183,10 @@ class Dissemination:
             case Everyone():
                 return [Broadcast(offer.raw)]
             case Sites(sites=sites):
-                reachable = [
-                    site
-                    for site in sorted(sites)
-                    if site in self._peers and self._peers[site].connected
-                ]
+                # Other sites may make us say the same again and again.
+                within_s = self._limits.resend_s
+                due = [s for s in sorted(sites) if not item.was_sent(s, now_s, within_s)]
+                reachable = [s for s in due if s in self._peers and self._peers[s].connected]
                 return [self._send_item(now_s, site, item) for site in reachable]
             case _:
                 assert_never(offer.scope)

@@ -89,13 +89,16 @@ class ItemStore:
     ) -> tuple[Item, int]:
         """Keep an own item in place of what the key or the digest named before.
 
-        Returns it and how many other own items had to go for it: those that expire soonest.
+        The same item once more was sent when it was sent. Returns it and how many other own items
+        had to go for it: those that expire soonest.
         """
-        self.withdraw(key)
         same = self._by_digest.get(digest)
         if same is not None:
             self._remove(same)
+        self.withdraw(key)
         item = Item(raw, digest, scope, origin, until_s, self._next_number(), key, 0)
+        if same is not None:
+            item.sent_s = same.sent_s
         self._by_digest[digest] = item
         self._by_key[key] = item
         self._own_bytes += len(raw)

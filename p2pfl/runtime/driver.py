@@ -108,8 +108,7 @@ class Driver:
         self._tasks.append(asyncio.create_task(self._follow_members(), name="membership"))
         watching = self.writer.watch_clock(lambda: self.core.own_log is ev.OwnLog.CONFIRMED)
         self._tasks.append(asyncio.create_task(watching, name="clock"))
-        own_log = self._given.own_log
-        self.submit(ev.Begin(tuple(manifests), models, self._given.log.note, own_log))
+        self.submit(ev.Begin(tuple(manifests), models, self._given.log.note, self._given.own_log))
         self.witness.start()
         await self.exchange.start()
         self.exchange.set_farewells(self._given.membership.farewells())
@@ -182,20 +181,23 @@ class Driver:
             raise
 
     def _lane(self, study: StudyId | None) -> asyncio.Queue[fx.Effect]:
+        """It ends when it is empty: members choose which studies they speak of."""
         lane = self._lanes.get(study)
         if lane is None:
             lane = self._lanes[study] = asyncio.Queue()
-            self._tasks.append(asyncio.create_task(self._perform_lane(lane), name="lane"))
+            task = asyncio.create_task(self._perform_lane(study, lane), name="lane")
+            self._tasks.append(task)
+            task.add_done_callback(self._tasks.remove)
         return lane
 
-    async def _perform_lane(self, lane: asyncio.Queue[fx.Effect]) -> None:
-        while True:
-            effect = await lane.get()
+    async def _perform_lane(self, study: StudyId | None, lane: asyncio.Queue[fx.Effect]) -> None:
+        while not lane.empty():
             try:
-                await self._perform(effect)
+                await self._perform(lane.get_nowait())
             except Exception as error:
                 self._fail(error)
                 raise
+        del self._lanes[study]
 
     def _fail(self, error: Exception) -> None:
         """A ledger that cannot be written, or our bug: the node stops rather than guess."""
@@ -316,8 +318,7 @@ class Driver:
                     self.exchange.tell(site, message)
                 case terms.TellEveryone(message=message):
                     key = f"fork/{message.digest.hex()}/{message.part}"
-                    until_s = self._timing.timing_s() + FORK_TOLD_S
-                    self.exchange.offer(key, message, None, until_s)
+                    self.exchange.offer(key, message, None, self._timing.timing_s() + FORK_TOLD_S)
                 case terms.Learned(event=event):
                     self.submit(event)
                 case terms.ForkKept():

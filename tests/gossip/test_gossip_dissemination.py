@@ -63,6 +63,20 @@ def test_an_offer_for_some_goes_straight_to_those_connected() -> None:
     assert site.handle(NOW_S, announced) == [SendTo(BOB.site, announced.raw)]
 
 
+def test_an_offer_made_again_and_again_goes_to_each_site_once_in_a_while() -> None:
+    """Whoever makes us repeat ourselves must not fill everybody's line by it."""
+    site = machine()
+    site.handle(NOW_S, Connected(ALICE.site))
+    site.handle(NOW_S, Connected(BOB.site))
+    few, more = offer(update(), only(ALICE)), offer(update(), only(ALICE, BOB))
+    assert site.handle(NOW_S, few) == [SendTo(ALICE.site, few.raw)]
+    assert site.handle(NOW_S + 0.1, more) == [SendTo(BOB.site, more.raw)]
+    for again in range(2, 20):
+        assert site.handle(NOW_S + 0.1 * again, (few, more)[again % 2]) == []
+    assert site.handle(NOW_S + 3.0, more) == [SendTo(ALICE.site, more.raw)]
+    assert site.stored_items == 1
+
+
 def test_an_offer_that_peers_would_refuse_is_our_bug() -> None:
     sound = offer(head(), Everyone())
     for wrong in (

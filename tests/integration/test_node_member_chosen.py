@@ -1,0 +1,111 @@
+"""What a member names or repeats as it likes: no node grows by it, or tells others for it."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from node_homes import Consortium
+from node_in_process import LocalNode, until
+
+from gossip.envelope import open_envelope, seal
+from gossip.identifiers import Digest, SiteId
+from gossip.memory_transport import MemoryTransport, Switchboard
+from gossip.messages import Decision, StudyDecision, StudySteered, UpdateAnnounced
+from gossip.pause_messages import Pause, StudyPaused
+from p2pfl.core.inbox import OFFERED_ROUNDS
+
+STUDIES = 60
+"""Of three messages each: a member may say so many at once."""
+TURNS = 40
+
+
+class Member:
+    """A member's inbox that listens to nothing."""
+
+    def connected(self, site: SiteId) -> None:
+        pass
+
+    def disconnected(self, site: SiteId) -> None:
+        pass
+
+    def received(self, source: SiteId, raw: bytes) -> None:
+        pass
+
+    def refused(self, address_or_site: str, reason: str) -> None:
+        pass
+
+    def blob(self, site: SiteId, digest: Digest) -> Path | None:
+        return None
+
+
+@contextlib.asynccontextmanager
+async def talking(
+    consortium: Consortium, on_send: Callable[[bytes], None] = lambda raw: None
+) -> AsyncIterator[tuple[LocalNode, MemoryTransport]]:
+    """A node, and a member that it hears."""
+    board = Switchboard()
+    node = LocalNode(consortium, 0, board, on_send=on_send)
+    member = MemoryTransport(consortium.keys(1).transport, consortium.roster, board)
+    await node.start()
+    await member.start(Member())
+    await until(member.connected_sites)
+    try:
+        yield node, member
+    finally:
+        await member.stop()
+        await node.stop()
+
+
+async def test_words_on_studies_that_nobody_proposed_leave_nothing_behind(
+    consortium: Consortium,
+) -> None:
+    me, roster = consortium.site(1), consortium.roster
+    async with talking(consortium) as (node, member):
+        tasks = len(asyncio.all_tasks())
+        for _ in range(STUDIES):
+            study = os.urandom(32)
+            for message in (
+                StudyDecision(study, Decision.APPROVED, 50, 7, bytes(32), 1),
+                StudySteered(study, (("lr", "0.1"),), 0, 7, bytes(32)),
+                StudyPaused(study, Pause.PAUSED, "", 0, 7, bytes(32)),
+            ):
+                raw = seal(consortium.keys(1).transport, me, roster.consortium, message)
+                await member.send(consortium.site(0), raw)
+        for name in ("study_decision", "study_steering", "study_pausing"):
+            await node.seen.until(lambda name=name: len(node.seen.happened(name)) == STUDIES)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) <= tasks + 2  # a thread that writes may be under way
+        assert not node.seen.bugs
+
+
+async def test_a_member_that_comes_and_goes_makes_a_node_repeat_nothing(
+    consortium: Consortium,
+) -> None:
+    """Each of its words could cost everybody's line a model: who comes back is a new neighbour."""
+    announced = 0
+
+    def count(raw: bytes) -> None:
+        nonlocal announced
+        message = open_envelope(raw, consortium.roster).message
+        announced += isinstance(message, UpdateAnnounced)
+
+    study = bytes.fromhex(consortium.study)
+    async with talking(consortium, count) as (node, member):
+
+        async def say(decision: Decision, seq: int) -> None:
+            message = StudyDecision(study, decision, 50, seq, bytes(32), 1)
+            sealed = seal(consortium.keys(1).transport, consortium.site(1), "test", message)
+            await member.send(consortium.site(0), sealed)
+
+        await say(Decision.APPROVED, 10)
+        await node.seen.until(lambda: announced)
+        for seq in range(11, 11 + 2 * TURNS, 2):
+            await say(Decision.AWAY, seq)
+            await say(Decision.APPROVED, seq + 1)
+        told = 1 + 2 * TURNS
+        await node.seen.until(lambda: len(node.seen.happened("study_decision")) == told)
+        await until(lambda: not node.driver.effects_waiting)
+        assert announced <= OFFERED_ROUNDS
