@@ -7,7 +7,6 @@ The disk gets a model while others arrive or are averaged; `settled` waits for i
 goes on record that was made of it. After a power cut in between, its digest shows the damage."""
 
 import asyncio
-import contextlib
 import hashlib
 import io
 import shutil
@@ -24,6 +23,7 @@ from p2pfl.core import events as ev
 from p2pfl.core.names import ModelHash, StudyId
 from p2pfl.runtime.blobs import BlobStore
 from p2pfl.runtime.errors import BlobDamaged, BlobError, NotFinite, OutsideRange
+from p2pfl.runtime.holders import LOOK_S, Holders
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.keeping import Keep, NoRoom, require_room_for
 from p2pfl.runtime.vector_files import Layout, VectorFile
@@ -60,13 +60,16 @@ class ModelJobs:
         submit: Callable[[ev.Event], None],
         keep: Keep,
         show: Callable[[StudyId, fx.Notice], None],
+        look_s: float = LOOK_S,
     ) -> None:
+        """look_s: see `holders`."""
         self._incoming = home.incoming
         self._blobs = blobs
         self._transport = transport
         self._submit = submit
         self._keep = keep
         self._show = show
+        self._look_s = look_s
         self._transfers: list[Transfer] = []
         self._wanted: set[tuple[StudyId, ModelHash]] = set()
         self._settling: dict[ModelHash, asyncio.Task[None]] = {}
@@ -88,7 +91,9 @@ class ModelJobs:
             if effect.inline:
                 await asyncio.to_thread(self._store_inline, effect.inline, sound)
             else:
-                await self._fetch(effect.study, effect.sender, effect.model, sound)
+                size_bytes = sound.layout.size_bytes
+                transfer = Transfer(effect.study, effect.sender, size_bytes)
+                await self._fetch(transfer, effect.model, sound)
         except NotFinite:
             self._submit(failed("not-finite", hostile=True))
         except OutsideRange:
@@ -107,25 +112,64 @@ class ModelJobs:
             self._submit(ev.Obtained(effect.study, effect.round, effect.sender, effect.model))
 
     async def fetch_model(self, effect: fx.FetchModel) -> None:
-        """Ask one holder after the other until the model is here; patient, never busy."""
+        """Ask the holders until the model is here; patient, never busy."""
         wanted = (effect.study, effect.model)
         if wanted in self._wanted:
             return  # asked for again while it is still being looked for
         self._wanted.add(wanted)
-        wait_s = 0.2
+        holders, wait_s = Holders(effect.sites, self._look_s), 0.2
         try:
             while True:
-                for site in effect.sites:
-                    with contextlib.suppress(TransportError, BlobError, OSError):
-                        sound = Sound(Layout("float32", effect.parameters))
-                        await self._fetch(effect.study, site, effect.model, sound)
-                        await self.settled((effect.model,))
-                        self._submit(ev.ModelReady(effect.study, effect.model))
-                        return
-                await asyncio.sleep(wait_s)
-                wait_s = min(2 * wait_s, PATIENCE_S)
+                site = holders.next()
+                if site is None:
+                    await asyncio.sleep(wait_s)
+                    wait_s = min(2 * wait_s, PATIENCE_S)
+                    holders.try_again()
+                    continue
+                try:
+                    is_here = await self._fetch_a_while(effect, site, holders)
+                except (TransportError, BlobError, OSError):
+                    holders.failed(site)
+                    continue
+                if is_here:
+                    self._submit(ev.ModelReady(effect.study, effect.model))
+                    return
         finally:
             self._wanted.discard(wanted)
+
+    async def _fetch_a_while(self, effect: fx.FetchModel, site: SiteId, holders: Holders) -> bool:
+        """Have a model of one holder; False where another one is to be tried.
+
+        Raises BlobError, TransportError, OSError."""
+        sound = Sound(Layout("float32", effect.parameters))
+        transfer = Transfer(effect.study, site, sound.layout.size_bytes)
+        fetching = asyncio.ensure_future(self._fetch(transfer, effect.model, sound))
+        try:
+            while not (await asyncio.wait({fetching}, timeout=holders.look_s))[0]:
+                have = transfer.have_bytes
+                left_bytes = transfer.size_bytes - have
+                if not holders.keeps(site, have_bytes=have, left_bytes=left_bytes):
+                    return False  # what came of it stays, should it be asked again
+            fetching.result()
+        finally:
+            fetching.cancel()
+            await asyncio.wait({fetching})
+        await self.settled((effect.model,))
+        await asyncio.to_thread(self._forget_other_parts, effect)
+        return True
+
+    def _forget_other_parts(self, effect: fx.FetchModel) -> None:
+        for site in effect.sites:
+            place = self._place(effect.study, site, effect.model)
+            for path in (place, place.with_suffix(".part")):
+                path.unlink(missing_ok=True)
+
+    def _place(self, study: StudyId, site: SiteId, model: ModelHash) -> Path:
+        """Where a model of a neighbour's arrives.
+
+        A place per neighbour: whoever announces another's model and serves it slowly must not keep
+        us from fetching it where it comes from."""
+        return self._incoming / study.hex() / site.hex() / model.hex()
 
     def keep_initial(self, effect: fx.KeepProposal) -> None:
         """Store the initial model that came with a proposal, if it is what the manifest names."""
@@ -167,7 +211,7 @@ class ModelJobs:
         _require_sound(VectorFile(io.BytesIO(data), size_bytes=len(data)), sound)
         self._blobs.put_bytes(data)
 
-    async def _fetch(self, study: StudyId, site: SiteId, model: ModelHash, sound: "Sound") -> None:
+    async def _fetch(self, transfer: Transfer, model: ModelHash, sound: "Sound") -> None:
         """Have a model on disk, whole and sound. Raises BlobError, TransportError, OSError."""
         if self._blobs.has(model):
             try:
@@ -176,17 +220,13 @@ class ModelJobs:
                 return
             except BlobDamaged:  # by our own disk: have it once more
                 pass
-        # A place per neighbour: whoever announces another's model and serves it slowly must not
-        # keep us from fetching it where it comes from.
-        folder = self._incoming / study.hex() / site.hex()
-        into = folder / model.hex()
-        await asyncio.to_thread(_make_folder, folder, keep=into)
-        size = sound.layout.size_bytes
-        await asyncio.to_thread(self._make_room, size)
-        transfer = Transfer(study, site, size)
+        site, size_bytes = transfer.site, transfer.size_bytes
+        into = self._place(transfer.study, site, model)
+        await asyncio.to_thread(_make_folder, into.parent, keep=into)
+        await asyncio.to_thread(self._make_room, size_bytes)
         self._transfers.append(transfer)
         try:
-            await self._transport.fetch(site, Digest(model), size, into, transfer.had)
+            await self._transport.fetch(site, Digest(model), size_bytes, into, transfer.had)
         finally:
             self._transfers.remove(transfer)
         await asyncio.to_thread(self._take_in, into, model, sound)

@@ -36,6 +36,7 @@ class Shelf:
     def __init__(self) -> None:
         self.files: dict[tuple[SiteId, bytes], bytes] = {}
         self.stalls: set[SiteId] = set()
+        self.trickles: set[SiteId] = set()
         self.asked: list[SiteId] = []
 
     async def fetch(
@@ -47,6 +48,11 @@ class Shelf:
         progress: Callable[[int], None],
     ) -> None:
         self.asked.append(site)
+        if site in self.trickles:
+            into.with_name(into.name + ".part").write_bytes(b"half")
+            for have_bytes in range(1, size_bytes):
+                progress(have_bytes)
+                await asyncio.sleep(60)
         if site in self.stalls:
             into.with_name(into.name + ".part").write_bytes(b"half")
             await asyncio.sleep(3600)
@@ -75,6 +81,7 @@ class Desk:
             submit=self.events.append,
             keep=keep,
             show=lambda _study, notice: self.notices.append(notice),
+            look_s=0.5,
         )
 
     async def obtain(self, data: bytes, *, inline: bytes = b"", d: int = D) -> ev.Event:
@@ -249,6 +256,35 @@ async def test_asking_twice_for_a_model_looks_for_it_once(desk: Desk) -> None:
     desk.events.clear()
     await desk.jobs.fetch_model(replace(wanted, study=OTHER_STUDY))
     assert desk.events == [ev.ModelReady(OTHER_STUDY, model)]
+
+
+@pytest.mark.parametrize("how", ["stalls", "trickles"])
+async def test_a_holder_that_serves_next_to_nothing_keeps_a_model_from_nobody(
+    desk: Desk, tmp_path: Path, how: str
+) -> None:
+    data = model_of(4.0, 300)
+    model = ModelHash(digest_of(data))
+    getattr(desk.shelf, how).add(SLOW)
+    desk.shelf.files[SENDER, model] = data
+    async with asyncio.timeout(20):
+        await desk.jobs.fetch_model(fx.FetchModel(STUDY, model, 300, (SLOW, SENDER)))
+    assert desk.events == [ev.ModelReady(STUDY, model)]
+    assert set(desk.shelf.asked) == {SLOW, SENDER}
+    assert not [path for path in (tmp_path / "incoming").rglob("*") if path.is_file()]
+    assert not desk.jobs.transfers()
+
+
+async def test_a_model_that_nobody_gives_is_asked_for_again_of_everybody(desk: Desk) -> None:
+    data = model_of(4.0, 300)
+    model = ModelHash(digest_of(data))
+    desk.shelf.stalls.add(SLOW)
+    wanted = fx.FetchModel(STUDY, model, 300, (SLOW, SENDER))
+    search = asyncio.create_task(desk.jobs.fetch_model(wanted))
+    await until(lambda: desk.shelf.asked.count(SENDER) > 1 and desk.shelf.asked.count(SLOW) > 1)
+    desk.shelf.stalls.clear()
+    desk.shelf.files[SLOW, model] = data
+    await search
+    assert desk.events == [ev.ModelReady(STUDY, model)]
 
 
 async def test_an_initial_model_is_kept_only_if_the_manifest_names_it(
