@@ -35,6 +35,7 @@ from gossip.blob_protocol import (
 )
 from gossip.blob_source import Source
 from gossip.blob_spool import DigestMismatch, NoSpace, Spool
+from gossip.blob_uploads import Upload, Uploads
 from gossip.errors import (
     BlobMismatch,
     BlobNotServed,
@@ -73,7 +74,7 @@ class BlobGiver:
         self._refusals = refusals
         self._limits = limits
         self._lookup = lookup
-        self._uploads = 0
+        self._uploads = Uploads(limits.uploads_max)
         self._uplink = Uplink(limits.upload_bytes_per_s)
 
     async def handle(self, stream: Any) -> None:
@@ -81,21 +82,24 @@ class BlobGiver:
         site = self._access.site_of(stream.muxed_conn.peer_id)
         if site is None:
             return
-        if self._uploads >= self._limits.uploads_max:
-            await self._refuse(stream, Status.BUSY)
-            return
-        self._uploads += 1
-        try:
-            await self._serve(site, stream)
-        except BlobProtocolError as error:
-            self._refusals.add(site.hex(), "BlobGarbled", str(error))
+        with trio.CancelScope() as scope:
+            upload = self._uploads.begin(site, scope.cancel)
+            if upload is None:
+                await self._refuse(stream, Status.BUSY)
+                return
+            try:
+                await self._serve(upload, stream)
+            except BlobProtocolError as error:
+                self._refusals.add(site.hex(), "BlobGarbled", str(error))
+                await reset_quietly(stream)
+            except (StreamError, trio.TooSlowError):
+                await reset_quietly(stream)
+            finally:
+                self._uploads.end(upload)
+        if scope.cancelled_caught:  # its place is another site's now
             await reset_quietly(stream)
-        except (StreamError, trio.TooSlowError):
-            await reset_quietly(stream)
-        finally:
-            self._uploads -= 1
 
-    async def _serve(self, site: SiteId, stream: Any) -> None:
+    async def _serve(self, upload: Upload, stream: Any) -> None:
         """Write one chunk while the next one is asked for and read."""
         ready, writing = trio.open_memory_channel[memoryview](0)
         source = Source()
@@ -103,7 +107,7 @@ class BlobGiver:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, stream, writing)
                 async with ready:
-                    refusal = await self._prepare(site, stream, source, ready)
+                    refusal = await self._prepare(upload, stream, source, ready)
         except ExceptionGroup as group:
             # The writer's error, if any, made the other one fail, too.
             causes = sorted(group.exceptions, key=lambda error: not isinstance(error, StreamError))
@@ -115,7 +119,7 @@ class BlobGiver:
 
     async def _prepare(
         self,
-        site: SiteId,
+        upload: Upload,
         stream: Any,
         source: Source,
         ready: "trio.MemorySendChannel[memoryview]",
@@ -123,6 +127,7 @@ class BlobGiver:
         """Take request after request; returns why the last one is not served, None at the end."""
         rooms = deque(memoryview(bytearray(ANSWER_BYTES + CHUNK_BYTES)) for _ in range(2))
         raw, uncredited = memoryview(bytearray(REQUEST_BYTES)), 0
+        site = upload.site
         while True:
             try:
                 with trio.fail_after(self._limits.idle_s):
@@ -152,6 +157,7 @@ class BlobGiver:
                     return Status.RANGE
             # Taken only once the one before was written: its room is free again then.
             await ready.send(answer)
+            upload.chunks += 1
             rooms.rotate()
 
     async def _write(self, stream: Any, chunks: "trio.MemoryReceiveChannel[memoryview]") -> None:

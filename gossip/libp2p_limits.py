@@ -55,7 +55,7 @@ class NetLimits:
     """What serving blobs may take of the line, all together; 0: all there is. Messages are never
     held back."""
     uploads_max: int = 8
-    """Inbound blob streams of all peers."""
+    """Inbound blob streams of all peers: see `gossip.blob_uploads`."""
     downloads_per_peer_max: int = 2
     blob_bytes_max: int = BLOB_BYTES_MAX
     disk_reserve_bytes: int = 64 * 1024 * 1024

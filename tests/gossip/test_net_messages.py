@@ -14,8 +14,9 @@ from net_hostile import Hostile, hostile
 from net_stage import Net
 
 from gossip.blob_protocol import Request, encode_request
+from gossip.blob_uploads import Upload, Uploads
 from gossip.errors import FetchBusy
-from gossip.identifiers import digest_of
+from gossip.identifiers import SiteId, digest_of
 from gossip.libp2p_limits import NetLimits
 from gossip.libp2p_pubsub import MESHSUB
 
@@ -127,6 +128,56 @@ def test_more_downloads_than_we_serve_are_told_so(tmp_path: Path) -> None:
                 await b.fetch(a, b"data", tmp_path / "had")
 
     with_net(run, NetLimits(uploads_max=1))
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_streams_that_ask_for_nothing_or_take_nothing_keep_nobody_else_from_being_served(
+    tmp_path: Path, *, asks: bool
+) -> None:
+    data = os.urandom(3 << 20)
+
+    async def run(net: Net) -> None:
+        a, b, c, _ = net.nodes
+        a.offer(data, tmp_path / "served")
+        request = encode_request(Request(digest_of(data), 0, 1 << 20))
+        async with hostile(c.keys.transport) as member:
+            await member.connect(a)
+            for _ in range(3):
+                if asks:
+                    await member.say(a, BLOB, request)
+                else:
+                    await member.open(a, BLOB)
+            await b.fetch(a, data, tmp_path / "had")
+            assert (tmp_path / "had").read_bytes() == data
+
+    with_net(run, NetLimits(uploads_max=3))
+
+
+def test_places_are_shared_out_evenly() -> None:
+    given_up: list[str] = []
+    one, two, three = (SiteId(bytes([n]) * 32) for n in range(3))
+    uploads = Uploads(4)
+
+    def begin(site: SiteId, name: str) -> Upload | None:
+        return uploads.begin(site, lambda: given_up.append(name))
+
+    first = [begin(one, f"one {n}") for n in range(4)]
+    assert all(first)
+    for upload in first[:3]:
+        upload.chunks = 5
+    assert begin(one, "one 4") is None, "it has all of them already"
+    assert begin(two, "two 0")
+    assert given_up == ["one 3"], "it had got the least"
+    assert begin(two, "two 1")
+    assert begin(two, "two 2") is None, "as many as the other"
+    third = begin(three, "three 0")
+    assert third is not None
+    assert len(given_up) == 3
+    assert begin(three, "three 1") is None
+    uploads.end(first[3])  # it has no place any more
+    uploads.end(third)
+    assert begin(two, "two 3") is not None
+    assert len(given_up) == 3
 
 
 # What members may gossip
