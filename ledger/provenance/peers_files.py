@@ -49,6 +49,9 @@ LEAVES_PER_READ = 4_096
 COPIES_MAX = 50
 """How often a `witness.db` is copied while a node writes to it, a millisecond or two each."""
 
+COPY_RESERVE_BYTES = 256 * 1024 * 1024
+"""What a copy of it leaves free on the disk."""
+
 
 def site_of(identity: LogIdentity) -> bytes:
     """The site that a log belongs to, by its identity key."""
@@ -312,6 +315,7 @@ def _copied(path: Path, folder: Path) -> Path:
     require_ordinary(*sources)
     for _ in range(COPIES_MAX):
         before = _stamps(sources)
+        _require_room(folder, sum(stamp[0] for stamp in before if stamp))
         for source in sources:
             (folder / source.name).unlink(missing_ok=True)
             if source.exists():
@@ -319,6 +323,16 @@ def _copied(path: Path, folder: Path) -> Path:
         if _stamps(sources) == before:
             return folder / path.name
     raise OSError("it changes while it is read; try again")
+
+
+def _require_room(folder: Path, size_bytes: int) -> None:
+    """Raises OSError where a copy would fill the disk: a node may need what is left of it."""
+    free = shutil.disk_usage(folder).free
+    if size_bytes + COPY_RESERVE_BYTES > free:
+        raise OSError(
+            f"a copy of it takes {size_bytes / 1e9:.3g} GB, and {folder.parent} has "
+            f"{free / 1e9:.3g} GB left; set TMPDIR to a folder with more room"
+        )
 
 
 def _stamps(paths: Iterable[Path]) -> list[tuple[int, int] | None]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -277,3 +278,13 @@ def test_a_store_that_never_stands_still_is_a_named_problem(
     gathering.add_witness(path, site_id("Bern"))
     (problem,) = gathering.problems
     assert "changes while it is read" in problem
+
+
+def test_a_store_that_would_fill_the_disk_is_not_copied(homes: Path, gathering: Gathering) -> None:
+    """A file of holes takes a few blocks where it lies; its copy is as long as it says."""
+    path = homes / "Bern" / "witness.db"
+    os.truncate(path, shutil.disk_usage(tempfile.gettempdir()).free)
+    gathering.add_witness(path, site_id("Bern"))
+    (problem,) = gathering.problems
+    assert "a copy of it takes" in problem
+    assert "TMPDIR" in problem
