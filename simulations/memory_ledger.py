@@ -1,6 +1,7 @@
 """A site's log, and its book about others' logs, without a disk: everything real but the files."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from ledger.log import (
@@ -284,6 +285,10 @@ class MemoryBook:
     def head_of(self, log_id: LogId) -> MemoryHead | None:
         """The newest head of one log."""
         return self._heads.get(log_id)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Memory needs no commit."""
+        return nullcontext()
 
     def note_seen(self, log_id: LogId, note: bytes, now_us: int) -> ForkProof | None:
         """Keep the newest verified head; a proof if it contradicts what is held."""

@@ -153,7 +153,11 @@ class MirrorHeads:
             newest.size if newest else -1,
             cosigned_size,
         )
-        waiting = [head.size for head in self.between(confirmed, newest.size if newest else 0)]
+        # The sizes alone: this happens for each head that anybody tells.
+        rows = self._tables.all(
+            "SELECT size FROM head WHERE log = ? AND size > ? ORDER BY size", self._log, confirmed
+        )
+        waiting = [size for (size,) in rows]
         spare = [size for size in waiting[:-1] if size != cosigned_size]
         # The first ones stay: whoever sends many heads cannot push an earlier one out.
         for size in spare[max(0, waiting_max - 1) :]:

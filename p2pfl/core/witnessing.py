@@ -36,6 +36,7 @@ from p2pfl.core import events as ev
 from p2pfl.core import witnessing_terms as terms
 from p2pfl.core.witnessing_asking import Asking
 from p2pfl.core.witnessing_forks import ForkProofs
+from p2pfl.core.witnessing_hearing import HeadsHearing
 from p2pfl.core.witnessing_keys import KeysKnown
 from p2pfl.core.witnessing_mirrors import Mirrors
 from p2pfl.core.witnessing_own import OwnHistory, checkpoint_of
@@ -85,6 +86,7 @@ class Witnessing:
         self._log_ids = dict[str, LogId]()
         self._faulty = faulty
         self._words = Words()
+        self._hearing = HeadsHearing(book, self._foreign_head)
         self._keys = KeysKnown(book)
         self._proofs = ForkProofs(book, own.log_id, roster, self._keys)
         self._history = OwnHistory(book, own, self._proofs, self._keys)
@@ -148,6 +150,7 @@ class Witnessing:
         keys = {LogId(c.log_id): terms.log_key(roster.consortium, c) for c in roster.members}
         self._log_ids = {key.name: log_id for log_id, key in keys.items()}
         self._book.set_logs(keys)
+        self._hearing.set_roster(roster)
         self._keys.set_members(roster, terms.liars_max(len(roster.members), self._faulty))
         for site in [site for site in self.peers if site not in roster]:
             del self.peers[site]
@@ -270,8 +273,7 @@ class Witnessing:
                 told = ev.OwnLogWords(self._words.count, self.words_needed)
                 outputs += [Learned(told)] if told.words < told.needed else []
             outputs += self._confirm(now_s)
-        for note in others:
-            outputs += self._foreign_head(note, now_s)
+        outputs += self._hearing.heard(now_s, sender, others)
         is_due = not 0.0 <= now_s - peer.told_s < terms.TERMS.again_s
         if is_due and peer.replies.take(now_s):
             outputs += self._tell_heads(now_s, sender)

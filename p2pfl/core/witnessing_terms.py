@@ -1,6 +1,7 @@
 """What witnessing is given, what goes into it and what comes out: closed unions and protocols."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -44,6 +45,10 @@ class WitnessTerms:
     them as much less often as heads come."""
     reply_s: float = 60.0
     replies_burst: float = 12.0
+    hear_per_s: float = 0.5
+    hear_burst: float = 30.0
+    """Messages of one member about the heads that it holds. Honest ones tell on meeting, then
+    every `again_s` at most."""
     patience_doublings: int = 5
     """A member that does not answer is asked half as often each time, so many times."""
     serve_per_s: float = 4.0
@@ -184,6 +189,7 @@ class WitnessBook(WitnessStore, Protocol):
 
     @property
     def has_room(self) -> bool: ...
+    def together(self) -> AbstractContextManager[None]: ...
     def set_logs(self, keys: Mapping[LogId, VerifierKey]) -> None: ...
     def set_witnesses(
         self,
@@ -287,6 +293,10 @@ class BadCosignature(WitnessingRefused):
 
 class BadNote(WitnessingRefused):
     """A note that is no head of a member's log."""
+
+
+class TooManyHeads(WitnessingRefused):
+    """Heads that a member holds, told more often than anybody needs to."""
 
 
 class ForeignLog(WitnessingRefused):

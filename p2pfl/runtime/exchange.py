@@ -33,7 +33,13 @@ FAREWELL_S = 1.0
 RULES_MAX = 256
 """Different reasons for turning somebody away that are counted by name."""
 HEARD_SLOWLY = "HeardSlowly"
-POINTS = {"TooFast": 20.0, "PushFlood": 20.0, "GossipFlood": 20.0, "MultiplexerFlood": 50.0}
+POINTS = {
+    "TooFast": 20.0,
+    "TooManyHeads": 20.0,
+    "PushFlood": 20.0,
+    "GossipFlood": 20.0,
+    "MultiplexerFlood": 50.0,
+}
 """What one notice of a broken rule costs; notices of floods stand for many messages."""
 STANDING_LIMITS = StandingLimits()
 

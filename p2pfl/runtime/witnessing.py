@@ -1,12 +1,11 @@
 """The thread in which this site witnesses other logs and has its own witnessed.
 
 It alone holds `witness.db`; rounds never wait for it, nor it for the own log's commits. What comes
-in waits in a bounded queue: members repeat themselves, so what does not fit is dropped. What has
-to be told or known is handed to the loop."""
+in waits in a bounded queue, in which members take turns: they repeat themselves, so what does not
+fit is dropped. What has to be told or known is handed to the loop."""
 
 import asyncio
 import contextlib
-import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ledger.provenance.readers import Readers, readers_of
 from p2pfl.core import witnessing_terms as terms
 from p2pfl.core.witnessing import Witnessing
 from p2pfl.runtime.errors import OperatorError
+from p2pfl.runtime.fair_queue import OWN, FairQueue
 from p2pfl.runtime.home import Home, write_durably
 
 WAITING_MAX: Final = 2_048
@@ -67,7 +67,7 @@ class WitnessThread:
         self._perform = perform
         self._fail = fail
         self._loop = asyncio.get_running_loop()
-        self._waiting: queue.Queue[terms.WitnessInput | None] = queue.Queue(WAITING_MAX)
+        self._waiting = FairQueue[terms.WitnessInput](WAITING_MAX)
         self.dropped = 0
         """Inputs that found the queue full."""
         self._thread = threading.Thread(target=self._run, name="witness", daemon=True)
@@ -79,21 +79,17 @@ class WitnessThread:
 
     def give(self, given: terms.WitnessInput) -> None:
         """Have something looked at. Returns at once."""
-        try:
-            self._waiting.put_nowait(given)
-        except queue.Full:
-            self.dropped += 1
+        self.dropped += not self._waiting.put(_caused_by(given), given)
 
     @property
     def waiting(self) -> int:
         """Inputs that were not looked at yet."""
-        return self._waiting.qsize()
+        return len(self._waiting)
 
     async def stop(self) -> None:
         """End after what is being looked at now."""
         self._is_stopping = True
-        with contextlib.suppress(queue.Full):
-            self._waiting.put_nowait(None)  # so that it does not wait for the next tick
+        self._waiting.close()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
@@ -125,10 +121,7 @@ class WitnessThread:
         self._out(witnessing.begin(started_s, must_ask=given.must_ask))
         heads: list[terms.HeadSeen] = []
         while not self._is_stopping:
-            try:
-                taken = self._waiting.get(timeout=TICK_S)
-            except queue.Empty:
-                taken = None
+            taken = self._waiting.get(TICK_S)
             now_s = given.clock_s()
             if isinstance(taken, terms.HeadSeen):
                 heads.append(taken)
@@ -155,6 +148,16 @@ class WitnessThread:
     def _hand_over(self, call: Callable[..., None], what: object) -> None:
         if not self._is_stopping and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, what)
+
+
+def _caused_by(given: terms.WitnessInput) -> bytes | None:
+    match given:
+        case terms.Said(sender=sender):
+            return sender
+        case terms.HeadSeen(log_id=log_id):
+            return log_id
+        case _:
+            return OWN
 
 
 def _seen_together(

@@ -21,7 +21,7 @@ from gossip.witness_messages import (
     SentEntry,
     told_in_parts,
 )
-from ledger.log import Signer
+from ledger.log import Checkpoint, Signer, note_sign
 from ledger.log.forks import check_fork, encode_fork, fork_digest, fork_of_heads
 from ledger.log.witness_store import EntryForm
 from p2pfl.core import events as ev
@@ -308,6 +308,36 @@ def test_nothing_hostile_raises_or_is_believed() -> None:
     for message in (*ignored, LeavesWanted(bytes(32), 0, 5)):
         assert process.handle(wires.now_s, terms.Said(peer.site.id, message)) == []
     assert not process.is_stopped
+
+
+def test_a_member_is_heard_about_heads_no_more_often_than_honest_sites_tell_them() -> None:
+    """Each of them costs the book a comparison and the disk a commit, and the others their turn."""
+    wires = Wires(3)
+    wires.boot()
+    wires.run(2.0)
+    one, flood, honest = wires.all
+    process = one.process
+    assert process is not None
+    origin, signer = flood.ledger.identity.origin, Signer(flood.site.keys.log)
+    size, refused = 10**6, 0
+    for _ in range(500):
+        size += 1
+        note = note_sign(Checkpoint(origin, size, bytes(32)).text, origin, signer)
+        outputs = process.handle(wires.now_s, terms.Said(flood.site.id, HeadsHeld((b"", note))))
+        rules = [o.event for o in outputs if isinstance(o, terms.Learned)]
+        refused += rules == [ev.PeerRefused(flood.site.id, "TooManyHeads")]
+    held = one.book.head_of(flood.ledger.identity.log_id)
+    assert held is not None
+    assert held.size <= 10**6 + terms.TERMS.hear_burst
+    assert refused >= 500 - terms.TERMS.hear_burst
+    before = len(alarms(wires))
+    said = terms.Said(honest.site.id, HeadsHeld((b"", honest.ledger.note)))
+    process.handle(wires.now_s, said)
+    process.handle(wires.now_s, terms.Members(wires.roster))
+    wires.run(60.0)
+    assert len(alarms(wires)) == before
+    later = process.handle(wires.now_s, terms.Said(flood.site.id, HeadsHeld((b"", note))))
+    assert not [output for output in later if isinstance(output, terms.Learned)]
 
 
 def test_a_proof_under_keys_of_nobodys_proves_nothing() -> None:

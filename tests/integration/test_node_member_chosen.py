@@ -14,15 +14,23 @@ from gossip.identifiers import Digest, SiteId
 from gossip.memory_transport import MemoryTransport, Switchboard
 from gossip.messages import Decision, StudyDecision, StudySteered, UpdateAnnounced
 from gossip.pause_messages import Pause, StudyPaused
+from gossip.witness_messages import CosignAnswered, CosignRequested, HeadsHeld
+from ledger.log import Checkpoint, Log, Signer, note_sign
 from p2pfl.core.inbox import OFFERED_ROUNDS
+from p2pfl.core.witnessing_terms import log_key
 
 STUDIES = 60
 """Of three messages each: a member may say so many at once."""
 TURNS = 40
+HEADS = 150
+COSIGNED_S = 10.0
 
 
-class Member:
-    """A member's inbox that listens to nothing."""
+class Ear:
+    """A member's inbox that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
 
     def connected(self, site: SiteId) -> None:
         pass
@@ -31,7 +39,7 @@ class Member:
         pass
 
     def received(self, source: SiteId, raw: bytes) -> None:
-        pass
+        self.heard.append(raw)
 
     def refused(self, address_or_site: str, reason: str) -> None:
         pass
@@ -49,7 +57,7 @@ async def talking(
     node = LocalNode(consortium, 0, board, on_send=on_send)
     member = MemoryTransport(consortium.keys(1).transport, consortium.roster, board)
     await node.start()
-    await member.start(Member())
+    await member.start(Ear())
     await until(member.connected_sites)
     try:
         yield node, member
@@ -109,3 +117,38 @@ async def test_a_member_that_comes_and_goes_makes_a_node_repeat_nothing(
         await node.seen.until(lambda: len(node.seen.happened("study_decision")) == told)
         await until(lambda: not node.driver.effects_waiting)
         assert announced <= OFFERED_ROUNDS
+
+
+async def test_a_flood_of_heads_keeps_nobody_elses_head_from_being_cosigned(
+    consortium: Consortium,
+) -> None:
+    """Each message of one member held sixty heads, and the disk took them one by one."""
+    roster, flooder, honest = consortium.roster, consortium.keys(1), consortium.keys(2)
+    origin, signer = log_key("test", roster.member(flooder.site)).name, Signer(flooder.log)
+
+    def heads(number: int) -> bytes:
+        sizes = range(10**6 + 60 * number, 10**6 + 60 * (number + 1))
+        texts = (Checkpoint(origin, size, bytes(32)).text for size in sizes)
+        notes = (note_sign(text, origin, signer) for text in texts)
+        return seal(flooder.transport, flooder.site, "test", HeadsHeld((b"", *notes)))
+
+    def is_answer(raw: bytes) -> bool:
+        return isinstance(open_envelope(raw, roster).message, CosignAnswered)
+
+    with contextlib.closing(Log.open(consortium.home(2).path, log=Signer(honest.log))) as log:
+        request = CosignRequested(b"old 0\n\n" + log.note, 0, b"")
+    floods = [heads(number) for number in range(HEADS)]
+    async with talking(consortium) as (node, member):
+        other = MemoryTransport(honest.transport, roster, member._switchboard)
+        ear = Ear()
+        await other.start(ear)
+        await until(other.connected_sites)
+        for flood in floods:
+            await member.send(consortium.site(0), flood)
+        await until(lambda: node.driver.witness.waiting)
+        await other.send(consortium.site(0), seal(honest.transport, honest.site, "test", request))
+        try:
+            async with asyncio.timeout(COSIGNED_S):
+                await until(lambda: any(map(is_answer, ear.heard)))
+        finally:
+            await other.stop()
