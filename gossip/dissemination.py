@@ -295,10 +295,9 @@ class Dissemination:
             self._counts.echoes += 1
             return []
         author = self._peers.setdefault(origin, PeerState(self._limits))
-        if origin == source:
-            if not author.direct.take(now_s):
+        if not author.may_write(now_s, bounds.kind, is_direct=origin == source):
+            if origin == source:
                 return self._too_fast(now_s, source, author, "messages for everyone")
-        elif not author.passed_on.take(now_s):
             # Not the relay's fault; it stays unseen and is asked for again later.
             self._counts.over_rate += 1
             return []

@@ -103,6 +103,9 @@ class DisseminationLimits:
     origin_messages_per_s: float = 10.0
     """Messages for everyone, signed by one site; counted apart for direct and passed-on ones."""
     origin_messages_burst: float = 200.0
+    proposals_per_s: float = 1.0
+    """Of these, proposals: to read one takes as long as hundreds of other messages."""
+    proposals_burst: float = 16.0
     refusal_notice_s: float = 1.0
     """A site that sends too fast is reported at most this often."""
 

@@ -86,6 +86,8 @@ class PeerState:
         "inventory_s",
         "noticed_s",
         "passed_on",
+        "proposed",
+        "proposed_passed_on",
         "reconcile",
         "repair_bytes",
         "roster",
@@ -116,3 +118,13 @@ class PeerState:
         # who repeats a site's old messages must not use up what the site itself may send.
         self.direct = TokenBucket(limits.origin_messages_per_s, limits.origin_messages_burst)
         self.passed_on = TokenBucket(limits.origin_messages_per_s, limits.origin_messages_burst)
+        self.proposed = TokenBucket(limits.proposals_per_s, limits.proposals_burst)
+        self.proposed_passed_on = TokenBucket(limits.proposals_per_s, limits.proposals_burst)
+
+    def may_write(self, now_s: float, kind: int, *, is_direct: bool) -> bool:
+        """Whether one more message for everyone that it signed is taken."""
+        if not (self.direct if is_direct else self.passed_on).take(now_s):
+            return False
+        if kind != STUDY_PROPOSAL:
+            return True
+        return (self.proposed if is_direct else self.proposed_passed_on).take(now_s)

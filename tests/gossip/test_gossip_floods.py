@@ -17,6 +17,7 @@ from gossip_machine import (
 )
 from gossip_people import (
     CONSORTIUM,
+    Person,
     bytes_of,
     decision,
     head,
@@ -38,6 +39,7 @@ from gossip.dissemination_events import (
 )
 from gossip.errors import (
     NotOnRoster,
+    PeerError,
     TooFast,
 )
 from gossip.identifiers import digest_of
@@ -98,6 +100,26 @@ def test_a_member_that_writes_to_everyone_too_often_is_cut() -> None:
         LIMITS.origin_messages_burst
     )
     assert refusals(effects) == [TooFast]
+
+
+def test_proposals_are_taken_at_a_rate_of_their_own_whoever_brings_them() -> None:
+    """Reading one takes a node as long as hundreds of other messages."""
+    site, burst = machine(), int(LIMITS.proposals_burst)
+    said = [ALICE.seal(proposal(str(number))) for number in range(100)]
+
+    def taken(source: Person, now_s: float) -> tuple[int, list[type[PeerError]]]:
+        effects = [e for raw in said for e in site.handle(now_s, Received(source.site, raw))]
+        return sum(isinstance(each, Deliver) for each in effects), refusals(effects)
+
+    assert taken(ALICE, NOW_S) == (burst, [TooFast])
+    assert taken(BOB, NOW_S) == (burst, [])  # others' copies do not count against herself
+    assert taken(CAROL, NOW_S) == (0, [])
+    assert taken(ALICE, NOW_S + 10.0) == (10, [TooFast])
+    others = site.handle(NOW_S + 10.0, Received(ALICE.site, ALICE.seal(head("another kind"))))
+    assert isinstance(others[0], Deliver)
+    assert isinstance(
+        site.handle(NOW_S, Received(BOB.site, BOB.seal(proposal("of another"))))[0], Deliver
+    )
 
 
 def test_a_relay_is_not_blamed_for_an_authors_flood_nor_can_it_silence_the_author() -> None:
