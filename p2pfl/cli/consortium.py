@@ -15,8 +15,8 @@ from p2pfl.cli.context import (
     COMPARE,
     JsonOption,
     chosen_home,
-    now_us,
     opened_home,
+    perform,
     say,
     say_fields,
     say_json,
@@ -67,13 +67,7 @@ def create(
     except Exception:
         out.unlink(missing_ok=True)  # as if nothing had been tried
         raise
-    seen = catalogue.perform(
-        home,
-        catalogue.ROSTER_SIGN,
-        roster_installing.RosterFile(out.absolute()),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    seen = perform(home, catalogue.ROSTER_SIGN, roster_installing.RosterFile(out.absolute()))
     if json:
         say_json(seen)
         return
@@ -111,13 +105,7 @@ def invite(
     from p2pfl.runtime.control_call import node_is_running
 
     home = opened_home(context)
-    made = catalogue.perform(
-        home,
-        catalogue.CONSORTIUM_INVITE,
-        inviting.Invite(hours, admission),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    made = perform(home, catalogue.CONSORTIUM_INVITE, inviting.Invite(hours, admission))
     if json:
         say_json(made)
         return
@@ -145,13 +133,7 @@ def withdraw(
     from p2pfl.runtime.commands import catalogue, inviting
 
     request = inviting.Withdraw(invitation)
-    seen = catalogue.perform(
-        opened_home(context),
-        catalogue.CONSORTIUM_WITHDRAW,
-        request,
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    seen = perform(opened_home(context), catalogue.CONSORTIUM_WITHDRAW, request)
     say_json(seen) if json else say(f"Invitation {seen.id.hex()[:12]} was taken back.")
 
 
@@ -181,9 +163,7 @@ def accept(
         say_wrapped(COMPARE)
     require_consent("Do the words agree? Propose it and sign?", is_agreed=yes or json)
     request = inviting.AcceptApplicant(reply, applicant.card)
-    seen = catalogue.perform(
-        home, catalogue.CONSORTIUM_ACCEPT, request, now_us=now_us, random_bytes=os.urandom
-    )
+    seen = perform(home, catalogue.CONSORTIUM_ACCEPT, request)
     say_json(seen) if json else tell_vote(seen)
 
 
@@ -254,12 +234,10 @@ def _require_home(home: Home, consortium: str) -> None:
 def _install(home: Home) -> None:
     from p2pfl.runtime.commands import catalogue, joining, roster_installing
 
-    catalogue.perform(
+    perform(
         home,
         catalogue.ROSTER_INSTALL,
         roster_installing.RosterCopies((joining.received_chain(home),)),
-        now_us=now_us,
-        random_bytes=os.urandom,
     )
 
 

@@ -8,14 +8,18 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from ledger.provenance.moments import day_of
 
 if TYPE_CHECKING:
+    from p2pfl.runtime.commands.catalogue import Command
     from p2pfl.runtime.home import Home
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 DEFAULT_HOME = "~/.p2pfl"
 HOME_VARIABLE = "P2PFL_HOME"
@@ -45,6 +49,13 @@ def opened_home(context: typer.Context) -> Home:
 def now_us() -> int:
     """The wall clock in microseconds: commands get it from here as an argument."""
     return time.time_ns() // 1000
+
+
+def perform(home: Home, command: Command[A, R], arguments: A) -> R:
+    """Have a command done, by the running node or right here. Raises OperatorError."""
+    from p2pfl.runtime.commands import catalogue
+
+    return catalogue.perform(home, command, arguments, now_us=now_us, random_bytes=os.urandom)
 
 
 def say(text: str = "") -> None:

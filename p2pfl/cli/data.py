@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +11,8 @@ import typer
 from p2pfl.cli import data_images, data_tables
 from p2pfl.cli.context import (
     JsonOption,
-    now_us,
     opened_home,
+    perform,
     say,
     say_fields,
     say_json,
@@ -132,9 +131,7 @@ def _registered(home: Home, request: DataAdd) -> DatasetSeen:
     from p2pfl.runtime.commands import catalogue
 
     with working("Reading and registering the data …"):
-        return catalogue.perform(
-            home, catalogue.DATA_ADD, request, now_us=now_us, random_bytes=os.urandom
-        )
+        return perform(home, catalogue.DATA_ADD, request)
 
 
 @app.command("list")
@@ -185,13 +182,7 @@ def revoke(
     """Withdraw a dataset for good: training on it stops at once."""
     from p2pfl.runtime.commands import catalogue, datasets
 
-    seen = catalogue.perform(
-        opened_home(context),
-        catalogue.DATA_REVOKE,
-        datasets.DataRevoke(name, reason),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    seen = perform(opened_home(context), catalogue.DATA_REVOKE, datasets.DataRevoke(name, reason))
     _tell(seen, as_json=json)
     if not json:
         say("Withdrawn for good: nothing trains on it any more, studies that did have")
@@ -214,12 +205,10 @@ def accept_spending(
     Until then its whole ε cap counts as spent. What is on record always counts as well."""
     from p2pfl.runtime.commands import catalogue, spending
 
-    done = catalogue.perform(
+    done = perform(
         opened_home(context),
         catalogue.DATA_ACCEPT_SPENDING,
         spending.AcceptSpending(name, epsilon, basis, yes),
-        now_us=now_us,
-        random_bytes=os.urandom,
     )
     if json:
         say_json(done)

@@ -15,7 +15,7 @@ from p2pfl.cli import (
     ledger_recovery,
     ledger_witnesses,
 )
-from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_fields, say_json
+from p2pfl.cli.context import JsonOption, opened_home, perform, say, say_fields, say_json
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -112,17 +112,9 @@ def accept_clock(
     json: JsonOption = False,
 ) -> None:
     """Put on record that the clock is right now, though the ledger holds a later entry."""
-    import os
-
     from p2pfl.runtime.commands import catalogue, clock
 
-    accepted = catalogue.perform(
-        opened_home(context),
-        catalogue.LEDGER_ACCEPT_CLOCK,
-        clock.ClockAccept(yes),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    accepted = perform(opened_home(context), catalogue.LEDGER_ACCEPT_CLOCK, clock.ClockAccept(yes))
     if json:
         say_json(accepted)
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_fields, say_json
+from p2pfl.cli.context import JsonOption, now_us, opened_home, perform, say, say_fields, say_json
 
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.ledger_recovering import LedgerRecovered
@@ -151,13 +151,7 @@ def rotate_key(
     from p2pfl.runtime.commands import catalogue, ledger_changing
 
     request = ledger_changing.RotateKey(yes, ledger_changing.time_us_of(compromised_since))
-    done = catalogue.perform(
-        opened_home(context),
-        catalogue.LEDGER_ROTATE_KEY,
-        request,
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    done = perform(opened_home(context), catalogue.LEDGER_ROTATE_KEY, request)
     if json:
         say_json(done)
         return
@@ -176,12 +170,10 @@ def redact(
     """Erase a value that an entry commits to, like an approver's name. The entry stays."""
     from p2pfl.runtime.commands import catalogue, ledger_changing
 
-    done = catalogue.perform(
+    done = perform(
         opened_home(context),
         catalogue.LEDGER_REDACT,
         ledger_changing.Redact(seq, field, basis, yes),
-        now_us=now_us,
-        random_bytes=os.urandom,
     )
     if json:
         say_json(done)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +11,9 @@ from ledger.provenance.moments import moment_of
 from p2pfl.cli.context import (
     COMPARE,
     JsonOption,
-    now_us,
     opened_home,
     own_first,
+    perform,
     say,
     say_fields,
     say_json,
@@ -101,13 +100,7 @@ def sign(
     if not what or not (Path(what).exists() or "." in what or "/" in what):
         sign_proposal(home, what, is_agreed=yes, as_json=json)
         return
-    seen = catalogue.perform(
-        home,
-        catalogue.ROSTER_SIGN,
-        roster_installing.RosterFile(Path(what).absolute()),
-        now_us=now_us,
-        random_bytes=os.urandom,
-    )
+    seen = perform(home, catalogue.ROSTER_SIGN, roster_installing.RosterFile(Path(what).absolute()))
     tell_roster(seen, home, as_json=json)
 
 
@@ -121,12 +114,10 @@ def install(
     from p2pfl.runtime.commands import catalogue, roster_installing
 
     home = opened_home(context)
-    seen = catalogue.perform(
+    seen = perform(
         home,
         catalogue.ROSTER_INSTALL,
         roster_installing.RosterCopies(tuple(file.absolute() for file in files)),
-        now_us=now_us,
-        random_bytes=os.urandom,
     )
     tell_roster(seen, home, as_json=json)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from p2pfl.cli.context import (
     COMPARE,
     JsonOption,
-    now_us,
     opened_home,
+    perform,
     say,
     say_json,
     say_wrapped,
@@ -21,12 +20,8 @@ from p2pfl.cli.context import (
 )
 
 if TYPE_CHECKING:
-    from p2pfl.runtime.commands.catalogue import Command
     from p2pfl.runtime.commands.roster_seen import ProposalSeen, VoteSeen
     from p2pfl.runtime.home import Home
-
-A = TypeVar("A")
-R = TypeVar("R")
 
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 CardArgument = Annotated[Path, typer.Argument(help="The card file of that site.")]
@@ -81,7 +76,7 @@ def vote_again(context: typer.Context, yes: YesOption = False, json: JsonOption 
     vote = _status(home).vote
     question = f"Close vote {vote}? This site then signs nothing more in it."
     require_consent(question, is_agreed=yes or json)
-    seen = _perform(home, catalogue.ROSTER_VOTE_AGAIN, roster_voting.VoteAgain())
+    seen = perform(home, catalogue.ROSTER_VOTE_AGAIN, roster_voting.VoteAgain())
     say_json(seen) if json else tell_vote(seen)
 
 
@@ -100,7 +95,7 @@ def sign_proposal(home: Home, digest: str, *, is_agreed: bool, as_json: bool) ->
             say_wrapped(COMPARE)
     require_consent("Sign this?", is_agreed=is_agreed or as_json)
     request = roster_voting.SignProposal(meant.hex())
-    seen = _perform(home, catalogue.ROSTER_SIGN_PROPOSAL, request)
+    seen = perform(home, catalogue.ROSTER_SIGN_PROPOSAL, request)
     say_json(seen) if as_json else tell_vote(seen)
 
 
@@ -126,7 +121,7 @@ def set_address(
         )
     home = opened_home(context)
     request = roster_voting.SetAddress(tuple(addresses or ()))
-    done = _perform(home, catalogue.ROSTER_SET_ADDRESS, request)
+    done = perform(home, catalogue.ROSTER_SET_ADDRESS, request)
     if json:
         say_json(done)
         return
@@ -166,7 +161,7 @@ def take_card(
     from p2pfl.runtime.commands import catalogue, transport_keys
 
     request = transport_keys.TakeCard(card.absolute())
-    done = _perform(opened_home(context), catalogue.ROSTER_TAKE_CARD, request)
+    done = perform(opened_home(context), catalogue.ROSTER_TAKE_CARD, request)
     if json:
         say_json(done)
         return
@@ -182,20 +177,14 @@ def _propose(
     from p2pfl.runtime.commands import catalogue, roster_voting
 
     request = roster_voting.RosterPropose(remove, tuple(path.absolute() for path in add))
-    seen = _perform(opened_home(context), catalogue.ROSTER_PROPOSE, request)
+    seen = perform(opened_home(context), catalogue.ROSTER_PROPOSE, request)
     say_json(seen) if as_json else tell_vote(seen)
 
 
 def _status(home: Home) -> VoteSeen:
     from p2pfl.runtime.commands import catalogue, roster_voting
 
-    return _perform(home, catalogue.ROSTER_STATUS, roster_voting.RosterStatus())
-
-
-def _perform(home: Home, command: Command[A, R], arguments: A) -> R:
-    from p2pfl.runtime.commands import catalogue
-
-    return catalogue.perform(home, command, arguments, now_us=now_us, random_bytes=os.urandom)
+    return perform(home, catalogue.ROSTER_STATUS, roster_voting.RosterStatus())
 
 
 def require_consent(question: str, *, is_agreed: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,9 +21,9 @@ from p2pfl.cli.context import (
     as_typed,
     chosen_home,
     day,
-    now_us,
     opened_home,
     own_first,
+    perform,
     say,
     say_fields,
     say_json,
@@ -90,12 +89,10 @@ def propose(
 
     target = (out or file.with_suffix(".study")).absolute()
     with working("Checking and recording the study …"):
-        kept = catalogue.perform(
+        kept = perform(
             opened_home(context),
             catalogue.STUDY_PROPOSE,
             studies.StudyPropose(file.absolute(), target),
-            now_us=now_us,
-            random_bytes=os.urandom,
         )
     _tell_kept(kept, as_json=json)
 
@@ -111,12 +108,8 @@ def import_(
     from p2pfl.runtime.commands import catalogue, studies
 
     with working("Checking and recording the study …"):
-        kept = catalogue.perform(
-            opened_home(context),
-            catalogue.STUDY_IMPORT,
-            studies.StudyFile(file.absolute()),
-            now_us=now_us,
-            random_bytes=os.urandom,
+        kept = perform(
+            opened_home(context), catalogue.STUDY_IMPORT, studies.StudyFile(file.absolute())
         )
     _tell_kept(kept, as_json=json)
 
@@ -193,12 +186,10 @@ def approve(
     from p2pfl.runtime.commands import catalogue, decisions
 
     with working("Adding up what the study will spend …"):
-        decided = catalogue.perform(
+        decided = perform(
             opened_home(context),
             catalogue.STUDY_APPROVE,
             decisions.StudyApprove(study, data, approver or getpass.getuser(), role),
-            now_us=now_us,
-            random_bytes=os.urandom,
         )
     _tell_decided(decided, as_json=json)
 
@@ -213,12 +204,8 @@ def refuse(
     """Refuse a study, on record."""
     from p2pfl.runtime.commands import catalogue, decisions
 
-    decided = catalogue.perform(
-        opened_home(context),
-        catalogue.STUDY_REFUSE,
-        decisions.StudyDecide(study, reason),
-        now_us=now_us,
-        random_bytes=os.urandom,
+    decided = perform(
+        opened_home(context), catalogue.STUDY_REFUSE, decisions.StudyDecide(study, reason)
     )
     _tell_decided(decided, as_json=json)
 
@@ -233,12 +220,8 @@ def revoke(
     """Take an approval back: training stops, nothing more is released."""
     from p2pfl.runtime.commands import catalogue, decisions
 
-    decided = catalogue.perform(
-        opened_home(context),
-        catalogue.STUDY_REVOKE,
-        decisions.StudyDecide(study, reason),
-        now_us=now_us,
-        random_bytes=os.urandom,
+    decided = perform(
+        opened_home(context), catalogue.STUDY_REVOKE, decisions.StudyDecide(study, reason)
     )
     _tell_decided(decided, as_json=json)
 
@@ -257,12 +240,8 @@ def steer(
     Inside the ranges that its manifest names; every site follows and records it."""
     from p2pfl.runtime.commands import catalogue, steering
 
-    steered = catalogue.perform(
-        opened_home(context),
-        catalogue.STUDY_STEER,
-        steering.StudySteer(study, tuple(changes)),
-        now_us=now_us,
-        random_bytes=os.urandom,
+    steered = perform(
+        opened_home(context), catalogue.STUDY_STEER, steering.StudySteer(study, tuple(changes))
     )
     if json:
         say_json(steered)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_json, say_wrapped, short
+from p2pfl.cli.context import JsonOption, opened_home, perform, say, say_json, say_wrapped, short
 
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.catalogue import Command
     from p2pfl.runtime.commands.decisions import Decided, StudyDecide
     from p2pfl.runtime.commands.pausing import PauseSeen, StudyPause
-
-A = TypeVar("A")
-R = TypeVar("R")
 
 _IdArgument = Annotated[str, typer.Argument(help="Beginning of the study's id, 6 digits or more.")]
 _ReasonOption = Annotated[str, typer.Option(help="A code without spaces; it stays on record.")]
@@ -120,7 +116,7 @@ def _said(
 ) -> PauseSeen:
     from p2pfl.runtime.commands.pausing import StudyPause
 
-    return _performed(context, command, StudyPause(study, reason))
+    return perform(opened_home(context), command, StudyPause(study, reason))
 
 
 def _turn(
@@ -128,12 +124,4 @@ def _turn(
 ) -> Decided:
     from p2pfl.runtime.commands.decisions import StudyDecide
 
-    return _performed(context, command, StudyDecide(study, reason))
-
-
-def _performed(context: typer.Context, command: Command[A, R], request: A) -> R:
-    from p2pfl.runtime.commands import catalogue
-
-    return catalogue.perform(
-        opened_home(context), command, request, now_us=now_us, random_bytes=os.urandom
-    )
+    return perform(opened_home(context), command, StudyDecide(study, reason))
