@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from p2pfl.cli.context import say, say_fields, say_table, say_wrapped
-from p2pfl.cli.study_code import compared, tell_diff
+from p2pfl.cli.study_code import tell_diff, tell_limits, tell_packages
 
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.bundles import BundleReport, BundleSeen
@@ -18,9 +18,7 @@ def tell_bundle(seen: BundleSeen) -> None:
     """Everything there is to know before somebody lets it run."""
     say()
     say_fields([("bundle", seen.name), ("digest", f"SHA-256 {seen.sha256.hex()}")])
-    _tell_packages(seen)
-    if seen.measures:
-        say_wrapped(f"It may report, to people at the site alone: {'; '.join(seen.measures)}.")
+    tell_packages(seen.packages, seen.measures)
     if not seen.is_installed or seen.report is None:
         say_wrapped(
             "It is NOT INSTALLED here, and bundles never come from other sites: get its folder as "
@@ -36,21 +34,6 @@ def tell_bundle(seen: BundleSeen) -> None:
     )
     _tell_report(seen.report)
     tell_diff("bundle", seen.compared_with, seen.diff)
-
-
-def _tell_packages(seen: BundleSeen) -> None:
-    if not seen.packages:
-        return
-    if not any(one.proposed for one in seen.packages):
-        say_table(("package", "here"), [(one.name, one.here or "-") for one in seen.packages])
-        return
-    say_table(
-        ("package", "proposer has", "here", ""),
-        [
-            (one.name, one.proposed, one.here or "-", compared(one.proposed, one.here))
-            for one in seen.packages
-        ],
-    )
 
 
 def _tell_report(report: BundleReport) -> None:
@@ -81,12 +64,7 @@ def _tell_report(report: BundleReport) -> None:
     if calls:
         say("Reading its Python files finds, for you to look at:")
         say_table(("where", "what", "has to do with"), calls)
-    if report.left_out:
-        say(f"{report.left_out} more are not listed.")
-    say_wrapped(
-        "Reading finds what is written plainly, and no more. What a bundle can reach is limited by "
-        "confinement, whatever it tries."
-    )
+    tell_limits("a bundle", report.left_out)
 
 
 def _short(text: str) -> str:

@@ -9,6 +9,7 @@ from p2pfl.cli.context import say, say_fields, say_table, say_wrapped
 
 if TYPE_CHECKING:
     from p2pfl.runtime.commands.code_seen import CodeSeen
+    from p2pfl.runtime.commands.foreign_seen import PackageSeen
 
 KEPT_BY: Final = {
     "node": "kept by the node itself, whatever this code does",
@@ -21,7 +22,7 @@ def tell_code(seen: CodeSeen) -> None:
     """Everything there is to read before somebody approves it."""
     say()
     say_fields([("code", f"SHA-256 {seen.sha256.hex()}"), ("privacy", KEPT_BY[seen.kept_by])])
-    _tell_packages(seen)
+    tell_packages(seen.packages, seen.measures)
     _tell_report(seen)
     tell_diff("text", seen.compared_with, seen.diff)
     say()
@@ -31,20 +32,23 @@ def tell_code(seen: CodeSeen) -> None:
         say(f"{number:>4}  {line}")
 
 
-def _tell_packages(seen: CodeSeen) -> None:
-    if seen.packages:
+def tell_packages(packages: Sequence[PackageSeen], measures: Sequence[str]) -> None:
+    """Which packages a text or a bundle needs, and what it may report."""
+    if any(one.proposed for one in packages):
         say_table(
             ("package", "proposer has", "here", ""),
             [
-                (one.name, one.proposed, one.here or "-", compared(one.proposed, one.here))
-                for one in seen.packages
+                (one.name, one.proposed, one.here or "-", _compared(one.proposed, one.here))
+                for one in packages
             ],
         )
-    if seen.measures:
-        say_wrapped(f"It may report, to people at the site alone: {'; '.join(seen.measures)}.")
+    elif packages:
+        say_table(("package", "here"), [(one.name, one.here or "-") for one in packages])
+    if measures:
+        say_wrapped(f"It may report, to people at the site alone: {'; '.join(measures)}.")
 
 
-def compared(proposed: str, here: str) -> str:
+def _compared(proposed: str, here: str) -> str:
     """How a package here differs from the proposer's, in a word for a table."""
     if not here:
         return "NOT INSTALLED"
@@ -67,11 +71,16 @@ def _tell_report(seen: CodeSeen) -> None:
         )
     else:
         say("Reading it finds no files, network, processes or native code.")
-    if report.left_out:
-        say(f"{report.left_out} more are not listed.")
+    tell_limits("the code", report.left_out)
+
+
+def tell_limits(what: str, left_out: int) -> None:
+    """What a report on a text or a bundle does not say. left_out: findings that are not listed."""
+    if left_out:
+        say(f"{left_out} more are not listed.")
     say_wrapped(
-        "Reading finds what is written plainly, and no more. What the code can reach is limited "
-        "by confinement, whatever it tries."
+        f"Reading finds what is written plainly, and no more. What {what} can reach is limited by "
+        "confinement, whatever it tries."
     )
 
 

@@ -12,15 +12,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from p2pfl.core.errors import ManifestError
 from p2pfl.core.history import History
 from p2pfl.core.manifest import Manifest
 from p2pfl.core.manifest_bundle import BundleTerms
 from p2pfl.runtime import bundles
 from p2pfl.runtime.bundles import Bundle
 from p2pfl.runtime.children import output_of, run_module
+from p2pfl.runtime.commands.foreign_seen import (
+    PackageSeen,
+    approved_before,
+    measures_seen,
+    not_approvable,
+    packages_seen,
+)
 from p2pfl.runtime.commands.plan_texts import Call
-from p2pfl.runtime.commands.study_lookup import read_manifest
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.jsonable import from_json
@@ -68,15 +73,6 @@ class BundleReport:
     packages: tuple[str, ...]
     license: str
     left_out: int
-
-
-@dataclass(frozen=True, slots=True)
-class PackageSeen:
-    """A package: the proposer's version ("" outside of a study) and the one here."""
-
-    name: str
-    proposed: str
-    here: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +133,7 @@ def bundle_seen(
     terms = manifest.bundle
     if terms is None:
         return None
-    here = versions_here(terms.packages)
-    packages = tuple(
-        PackageSeen(name, proposed, here[name]) for name, proposed in terms.packages.items()
-    )
-    ranges = sorted(terms.metrics.items())
-    measures = tuple(f"{name} ({low:g} to {high:g})" for name, (low, high) in ranges)
+    packages, measures = packages_seen(terms.packages), measures_seen(terms.metrics)
     if home is None or not bundles.is_installed(home, terms.sha256):
         return BundleSeen(terms.name, terms.sha256, False, "", (), None, packages, measures)
     bundle = bundles.bundle_with(home, terms.sha256)
@@ -165,16 +156,7 @@ def _approved_before(
     home: Home, history: History, manifest: Manifest
 ) -> tuple[str, BundleTerms] | None:
     """The newest other approval of a bundle here: its study's name and what it named."""
-    approved = [
-        (past.approved_seq, study)
-        for study, past in history.studies.items()
-        if past.code is not None and study != manifest.study_id
-    ]
-    for _, study in sorted(approved, reverse=True):
-        try:
-            other = read_manifest(home, study)
-        except (OperatorError, ManifestError):
-            continue  # its manifest is gone or was changed: nothing to compare with
+    for other in approved_before(home, history, manifest):
         if other.bundle is not None:
             return other.study.name, other.bundle
     return None
@@ -223,21 +205,11 @@ def require_approvable_bundle(home: Home, manifest: Manifest) -> None:
             exit_code=EXIT_REFUSED,
         )
     report = report_of_bundle(bundles.bundle_with(home, terms.sha256))
-    refuse = (
-        f"Record it with `p2pfl study refuse {manifest.study_id.hex()[:12]} --reason bundle`, "
-        "and tell the proposer."
-    )
     if report.problem:
-        raise OperatorError(
-            f"The study's bundle cannot be read: {report.problem}.",
-            fix=refuse,
-            exit_code=EXIT_REFUSED,
-        )
+        sentence = f"The study's bundle cannot be read: {report.problem}."
+        raise not_approvable(manifest, sentence, reason="bundle")
     unnamed = [package for package in report.packages if package not in terms.packages]
     if unnamed:
-        raise OperatorError(
-            f"The study's bundle uses {unnamed[0]}, which [bundle] packages does not name.",
-            fix=refuse,
-            exit_code=EXIT_REFUSED,
-        )
+        sentence = f"The study's bundle uses {unnamed[0]}, which [bundle] packages does not name."
+        raise not_approvable(manifest, sentence, reason="bundle")
     require_installed("bundle", terms.packages)

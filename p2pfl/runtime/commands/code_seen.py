@@ -13,14 +13,18 @@ from typing import Final
 
 from ledger.log import Draft
 from ledger.provenance import kinds
-from p2pfl.core.errors import ManifestError
 from p2pfl.core.history import History
-from p2pfl.core.manifest import Manifest, StudyId
+from p2pfl.core.manifest import Manifest
 from p2pfl.core.manifest_code import CodeTerms, Gradients
+from p2pfl.runtime.commands.foreign_seen import (
+    PackageSeen,
+    approved_before,
+    measures_seen,
+    not_approvable,
+    packages_seen,
+)
 from p2pfl.runtime.commands.plan_texts import CodeReport, report_of
-from p2pfl.runtime.commands.study_lookup import read_manifest
 from p2pfl.runtime.confinement.probing import standing_here
-from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.plan_code import (
     confinement_for_code,
@@ -30,15 +34,6 @@ from p2pfl.runtime.plan_code import (
 )
 
 KEPT_BY: Final[dict[Gradients, str]] = {"": "node", "outside": "node", "inside": "code"}
-
-
-@dataclass(frozen=True, slots=True)
-class PackageSeen:
-    """A third-party package: the proposer's version and the one here, "" where there is none."""
-
-    name: str
-    proposed: str
-    here: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +59,6 @@ def code_seen(home: Home | None, history: History | None, manifest: Manifest) ->
     code = manifest.code
     if code is None:
         return None
-    here, measures = versions_here(code.packages), sorted(code.metrics.items())
     before, is_known = None, home is not None and history is not None
     if home is not None and history is not None:
         before = _approved_before(home, history, manifest)
@@ -73,10 +67,8 @@ def code_seen(home: Home | None, history: History | None, manifest: Manifest) ->
         text=code.text,
         kept_by=kept_by(manifest),
         report=report_of(code.text),
-        packages=tuple(
-            PackageSeen(name, proposed, here[name]) for name, proposed in code.packages.items()
-        ),
-        measures=tuple(f"{name} ({low:g} to {high:g})" for name, (low, high) in measures),
+        packages=packages_seen(code.packages),
+        measures=measures_seen(code.metrics),
         compared_with=before[0].study.name if before else "" if is_known else None,
         diff=() if before is None else _diff(before[1], code),
     )
@@ -92,24 +84,10 @@ def _approved_before(
     home: Home, history: History, manifest: Manifest
 ) -> tuple[Manifest, CodeTerms] | None:
     """The newest other approval of a text here: of a study of the same name, if there is one."""
-    approved = [
-        (past.approved_seq, study)
-        for study, past in history.studies.items()
-        if past.code is not None and study != manifest.study_id
-    ]
-    others = [other for _, study in sorted(approved, reverse=True) if (other := _kept(home, study))]
-    of_same_name = [other for other in others if other.study.name == manifest.study.name]
-    for other in (*of_same_name, *others):
-        if other.code is not None:
-            return other, other.code
-    return None
-
-
-def _kept(home: Home, study: StudyId) -> Manifest | None:
-    try:
-        return read_manifest(home, study)
-    except (OperatorError, ManifestError):
-        return None  # its manifest is gone or was changed: nothing to compare with
+    others = [(other, other.code) for other in approved_before(home, history, manifest)]
+    texts = [(other, code) for other, code in others if code is not None]
+    of_same_name = [found for found in texts if found[0].study.name == manifest.study.name]
+    return next(iter(of_same_name or texts), None)
 
 
 def _diff(before: CodeTerms, now: CodeTerms) -> tuple[str, ...]:
@@ -126,21 +104,13 @@ def require_approvable(manifest: Manifest) -> None:
         return
     confinement_for_code()
     report = report_of(code.text)
-    name = manifest.study_id.hex()[:12]
-    refuse = f"Record it with `p2pfl study refuse {name} --reason code`, and tell the proposer."
     if report.problem:
-        raise OperatorError(
-            f"The study's code is no Python: plan.py {report.problem}.",
-            fix=refuse,
-            exit_code=EXIT_REFUSED,
-        )
+        sentence = f"The study's code is no Python: plan.py {report.problem}."
+        raise not_approvable(manifest, sentence, reason="code")
     unnamed = [package for package in report.packages if package not in code.packages]
     if unnamed:
-        raise OperatorError(
-            f"The study's code imports {unnamed[0]}, which [code] packages does not name.",
-            fix=refuse,
-            exit_code=EXIT_REFUSED,
-        )
+        sentence = f"The study's code imports {unnamed[0]}, which [code] packages does not name."
+        raise not_approvable(manifest, sentence, reason="code")
     require_installed("code", code.packages)
 
 
