@@ -1,6 +1,7 @@
 """Someone with write access to a ledger's files, for the tests that must find them out."""
 
 import sqlite3
+from contextlib import closing
 
 from ledger.log import SigCheck, verify_log
 from ledger.log.tree import Frontier, leaf_hash
@@ -47,3 +48,15 @@ class Tampering:
         self.connection.close()
         result = verify_log(self.home, sigs=sigs, **arguments)
         return {(finding.code, finding.seq) for finding in result.findings}, result
+
+
+def sql(home, *statements):
+    """Run statements, each a tuple with its parameters, on the closed log's database."""
+    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as connection:
+        for statement, *parameters in statements:
+            connection.execute(statement, *parameters)
+
+
+def codes(home, **arguments):
+    """What a verification of the log finds."""
+    return {finding.code for finding in verify_log(home, **arguments).findings}

@@ -1,11 +1,10 @@
 """Stopped at any instant: what opening a log makes of what it finds."""
 
 import shutil
-import sqlite3
-from contextlib import closing
 
 import pytest
 from log_samples import LOG_KEY, NOW_US, closed_log, draft, new_log
+from log_tampering import codes, sql
 
 from ledger.log import FindingCode, Log, LogReader, OnDamage, Repair, errors, verify_log
 from ledger.log.heads_file import (
@@ -23,21 +22,11 @@ def home(tmp_path):
     return tmp_path / "home"
 
 
-def sql(home, *statements):
-    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as connection:
-        for statement, *parameters in statements:
-            connection.execute(statement, *parameters)
-
-
 def header_bytes(home):
     reader = LogReader.open(home)
     length = len(file_header(reader.origin))
     reader.close()
     return length
-
-
-def codes(home):
-    return {finding.code for finding in verify_log(home).findings}
 
 
 def test_heads_log_cut_at_every_byte(home, tmp_path):

@@ -1,12 +1,11 @@
 """Disks that are full, files that were damaged: nothing is released, everything is named."""
 
 import resource
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from log_samples import LOG_KEY, NOW_US, closed_log, draft
+from log_tampering import codes, sql
 
 from ledger.log import FindingCode, Log, LogReader, Repair, errors, verify_log
 from ledger.log.heads_file import (
@@ -22,16 +21,6 @@ COMMITS = (3, 1, 5)
 def home(tmp_path):
     closed_log(tmp_path / "home", COMMITS)
     return tmp_path / "home"
-
-
-def sql(home, *statements):
-    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as connection:
-        for statement, *parameters in statements:
-            connection.execute(statement, *parameters)
-
-
-def codes(home):
-    return {finding.code for finding in verify_log(home).findings}
 
 
 def test_a_full_disk_stops_the_log_and_loses_nothing_released(home):
