@@ -44,6 +44,7 @@ from p2pfl.learning.datasets.tabular import encode_features
 from p2pfl.learning.datasets.volumes import read_voxels
 from p2pfl.learning.errors import DataRefused, LearningError, PlanRefused, RequestRefused
 from p2pfl.learning.evaluation import Predictor, probabilities
+from p2pfl.learning.json_request import complain, tell_line
 from p2pfl.learning.marked_files import (
     MadeBy,
     draw_marks,
@@ -91,10 +92,10 @@ def main() -> int:
     try:
         facts = predict(json.loads(sys.stdin.read(REQUEST_BYTES_MAX)))
     except (LearningError, ManifestError) as error:
-        return _complain(str(error))
+        return complain(str(error))
     except OSError as error:
-        return _complain(f"{error.filename or 'a file'}: {error.strerror}")
-    _tell({"facts": facts})
+        return complain(f"{error.filename or 'a file'}: {error.strerror}")
+    tell_line({"facts": facts})
     return 0
 
 
@@ -197,7 +198,7 @@ def _one_by_one(
         finally:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(patients.cache)
-        _tell({"done": row + 1, "of": patients.size})
+        tell_line({"done": row + 1, "of": patients.size})
     return rows, refused
 
 
@@ -300,16 +301,6 @@ def _write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-
-
-def _tell(line: Mapping[str, object]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
-
-
-def _complain(sentence: str) -> int:
-    sys.stderr.write(f"{sentence}\n")
-    return 1
 
 
 if __name__ == "__main__":

@@ -31,13 +31,13 @@ def answer_request(answered: Answered, answers: TextIO | None = None) -> int:
     try:
         answer = answered(json.loads(sys.stdin.read(REQUEST_BYTES_MAX)))
     except LearningError as error:
-        return _complain(str(error))
+        return complain(str(error))
     except ManifestError as error:
-        return _complain(f"the manifest is refused: {error}")
+        return complain(f"the manifest is refused: {error}")
     except OSError as error:
-        return _complain(f"{error.filename or 'a file'}: {error.strerror}")
+        return complain(f"{error.filename or 'a file'}: {error.strerror}")
     except (ValueError, KeyError, TypeError) as error:
-        return _complain(f"the request is not as described in the module: {error!r}")
+        return complain(f"the request is not as described in the module: {error!r}")
     out = answers or sys.stdout
     out.write(json.dumps(answer) + "\n")
     out.flush()
@@ -51,6 +51,13 @@ def answers_alone() -> TextIO:
     return answers
 
 
-def _complain(sentence: str) -> int:
+def tell_line(line: Mapping[str, object]) -> None:
+    """One JSON line on standard output, at once: the node may be waiting for it."""
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def complain(sentence: str) -> int:
+    """Why something is refused, on standard error. Returns the exit code."""
     sys.stderr.write(f"{sentence}\n")
     return 1

@@ -146,10 +146,5 @@ def left_out(manifest: Manifest, patients: int) -> list[str]:
     ]
 
 
-def _complain(sentence: str) -> int:
-    sys.stderr.write(f"{sentence}\n")
-    return 1
-
-
 if __name__ == "__main__":
     sys.exit(main())

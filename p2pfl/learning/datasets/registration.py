@@ -28,6 +28,7 @@ from p2pfl.learning.datasets.images import open_images
 from p2pfl.learning.datasets.layouts import FoundFolder, find_patients
 from p2pfl.learning.datasets.table_file import CsvTable, read_csv
 from p2pfl.learning.errors import DataRefused, LearningError
+from p2pfl.learning.json_request import complain, tell_line
 from p2pfl.runtime.image_index import INDEX_FILE, ImageIndex, encode_index, file_facts
 from p2pfl.runtime.image_mapping import (
     MAPPING_FILE,
@@ -48,10 +49,10 @@ def main() -> int:
         request = json.loads(sys.stdin.read(REQUEST_BYTES_MAX))
         facts = register(request)
     except (LearningError, ManifestError) as error:
-        return _complain(str(error))
+        return complain(str(error))
     except OSError as error:
-        return _complain(f"{error.filename or 'a file'}: {error.strerror}")
-    _tell({"facts": facts.to_json()})
+        return complain(f"{error.filename or 'a file'}: {error.strerror}")
+    tell_line({"facts": facts.to_json()})
     return 0
 
 
@@ -135,17 +136,7 @@ def _write(path: Path, raw: bytes) -> None:
 
 def _progress(done: int, of: int) -> None:
     if done % TOLD_EVERY == 0 or done == of:
-        _tell({"done": done, "of": of})
-
-
-def _tell(line: Mapping[str, object]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
-
-
-def _complain(sentence: str) -> int:
-    sys.stderr.write(f"{sentence}\n")
-    return 1
+        tell_line({"done": done, "of": of})
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from p2pfl.core.manifest_terms import CategoryColumn, DataTerms, SurvivalTarget,
 from p2pfl.learning.datasets.image_checks import name_looks_personal
 from p2pfl.learning.datasets.table_file import CsvTable, read_csv
 from p2pfl.learning.errors import DataRefused, LearningError
+from p2pfl.learning.json_request import complain, tell_line
 
 REQUEST_BYTES_MAX: Final = 1 << 16
 LOOKED_INTO: Final = 2000
@@ -204,16 +205,11 @@ def main() -> int:
             raise DataRefused(schema.name, 'its kind is not "tabular"', fix="give another --schema")
         facts = preview(Path(request["given"]), terms, patient_column=request["patient_column"])
     except (LearningError, ManifestError) as error:
-        return _complain(str(error))
+        return complain(str(error))
     except OSError as error:
-        return _complain(f"{error.filename or 'a file'}: {error.strerror}")
-    sys.stdout.write(json.dumps(facts) + "\n")
+        return complain(f"{error.filename or 'a file'}: {error.strerror}")
+    tell_line(facts)
     return 0
-
-
-def _complain(sentence: str) -> int:
-    sys.stderr.write(f"{sentence}\n")
-    return 1
 
 
 if __name__ == "__main__":
