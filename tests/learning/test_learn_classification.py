@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from learn_clipping import FULL, check_clipped_one_by_one
 from learn_images import image_terms, look, save
 from learn_manifests import PRIVATE, manifest, table
 
-from p2pfl.core.manifest_terms import NO_PRIVACY, DataTerms, NumberColumn, PrivacyTerms, Target
+from p2pfl.core.manifest_terms import NO_PRIVACY, DataTerms, NumberColumn, Target
 from p2pfl.learning.datasets.images import ImagePatients, open_images
 from p2pfl.learning.errors import PlanRefused, PrivacyRefused
 from p2pfl.learning.flat_model import FlatModel, LocalOptimizer
@@ -21,11 +22,9 @@ from p2pfl.learning.plans import plan_named
 from p2pfl.learning.private_steps import PrivateSteps
 from p2pfl.learning.scoring import calibration_error
 from p2pfl.learning.training import Trainer
-from p2pfl.privacy.noise import GaussianStream
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 
-FULL = PrivacyTerms("gaussian", 3.0, "1e-3", 0.1, "patient", "full", 1.0, 2.0, 1)
 AGE = NumberColumn("age", 20.0, 90.0, 55.0, ())
 SICK = Target("sick", 0.0)
 SMALL = {"width": 4, "levels": 2, "batch_size": 4, "local_steps": 20, "learning_rate": 0.01}
@@ -102,33 +101,10 @@ def test_each_patient_is_clipped_by_itself(
     patients: ImagePatients, network: str, norm: str
 ) -> None:
     """The hooks against plain autograd, one patient at a time."""
-    plan = plan_named("image-classification")
-    arguments = plan.arguments(
-        {"network": network, "norm": norm, "width": 2, "levels": 2, "optimiser": "sgd"}
-        | {"learning_rate": 1.0, "momentum": 0.0}
-    )
+    given = {"network": network, "norm": norm, "width": 2, "levels": 2}
     wide = windowed((32, 32))
     some = dataclasses.replace(patients, terms=wide.images).rows(np.arange(12) < 3)
-    schema, start = plan.schema(wide, arguments), plan.initial(wide, arguments, 7)
-    model = FlatModel(plan.module(wide, arguments), schema)
-    local = LocalOptimizer(model)
-    silent = dataclasses.replace(FULL, noise_multiplier=0.0)
-    steps = PrivateSteps(plan, model, local, silent, denominator=1)
-    model.load(start)
-    local.begin_round(arguments)
-    steps.run(some, GaussianStream(bytes(32)), None)
-    found = start.astype(np.float64) - model.vector()
-    plain = FlatModel(plan.module(wide, arguments), schema)
-    plain.load(start)
-    expected = np.zeros(len(start))
-    for row in range(some.size):
-        batch = some.batch(np.array([row]), None)
-        plain.gradient.zero_()
-        outputs = plain.module(torch.from_numpy(batch.inputs[0]))
-        plan.loss_sum(outputs, torch.from_numpy(batch.target), arguments).backward()
-        one = plain.gradient.numpy().astype(np.float64)
-        expected += one * min(1.0, FULL.clip_norm / np.linalg.norm(one))
-    assert found == pytest.approx(expected, abs=1e-5)
+    check_clipped_one_by_one("image-classification", wide, given, some)
 
 
 @pytest.mark.parametrize(

@@ -9,26 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from learn_clipping import FULL, check_clipped_one_by_one
 from learn_images import image_terms, look, write_patients
 from learn_manifests import PRIVATE, manifest_bytes, table
 
 from p2pfl.core.manifest import parse_manifest
-from p2pfl.core.manifest_terms import NO_PRIVACY, DataTerms, Manifest, PrivacyTerms
+from p2pfl.core.manifest_terms import NO_PRIVACY, DataTerms, Manifest
 from p2pfl.learning.datasets.images import ImagePatients, open_images
 from p2pfl.learning.errors import PlanRefused, PrivacyRefused
-from p2pfl.learning.flat_model import FlatModel, LocalOptimizer
+from p2pfl.learning.flat_model import FlatModel
 from p2pfl.learning.initial import initial_model
 from p2pfl.learning.plans import plan_named
 from p2pfl.learning.plans.segmentation_loss import segmentation_loss_sum, soft_dice
 from p2pfl.learning.plans.segmentation_score import dice_of, hd95_of, volume_logits
-from p2pfl.learning.private_steps import PrivateSteps
 from p2pfl.learning.training import Trainer
-from p2pfl.privacy.noise import GaussianStream
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 
 TINY = {"width": 4, "levels": 2, "batch_size": 4, "local_steps": 30}
-FULL = PrivacyTerms("gaussian", 3.0, "1e-3", 0.1, "patient", "full", 1.0, 2.0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -64,30 +62,8 @@ def test_a_few_steps_find_most_of_the_regions(patients: ImagePatients) -> None:
 
 def test_each_patient_s_gradient_is_clipped_by_itself(patients: ImagePatients) -> None:
     """The hooks against plain autograd, one patient at a time: MONAI's UNet, instance norm."""
-    plan = plan_named("segmentation")
-    arguments = plan.arguments({**TINY, "optimiser": "sgd", "learning_rate": 1.0, "momentum": 0.0})
-    terms = image_terms()
-    schema, start = plan.schema(terms, arguments), plan.initial(terms, arguments, 7)
-    model = FlatModel(plan.module(terms, arguments), schema)
-    local = LocalOptimizer(model)
-    silent = dataclasses.replace(FULL, noise_multiplier=0.0)
-    steps = PrivateSteps(plan, model, local, silent, denominator=1)
-    model.load(start)
-    local.begin_round(arguments)
     some = patients.rows(np.arange(patients.size) < 5)
-    steps.run(some, GaussianStream(bytes(32)), None)
-    found = start.astype(np.float64) - model.vector()
-    plain = FlatModel(plan.module(terms, arguments), schema)
-    plain.load(start)
-    expected = np.zeros(len(start))
-    for row in range(some.size):
-        batch = some.batch(np.array([row]), None)
-        plain.gradient.zero_()
-        outputs = plain.module(torch.from_numpy(batch.inputs[0]))
-        plan.loss_sum(outputs, torch.from_numpy(batch.target), arguments).backward()
-        one = plain.gradient.numpy().astype(np.float64)
-        expected += one * min(1.0, FULL.clip_norm / np.linalg.norm(one))
-    assert found == pytest.approx(expected, abs=1e-5)
+    check_clipped_one_by_one("segmentation", image_terms(), TINY, some)
 
 
 def test_noise_goes_out_also_when_nobody_was_drawn(patients: ImagePatients) -> None:
