@@ -62,6 +62,9 @@ def _tell_recovered(done: LedgerRecovered) -> None:
     if done.studies_missing:
         say(f"{done.studies_missing} manifest(s) are missing: `p2pfl study import` them again,")
         say("or wait until the proposer's node sends them.")
+    if done.secrets_lost:
+        say(f"{done.secrets_lost} name(s) of approvers were lost with the files: no other site has")
+        say("them. The approvals stay; the ledger says that these names are gone.")
     say("Start the node: `p2pfl node start`.")
 
 

@@ -145,14 +145,16 @@ class MirrorSession:
     async def _fetch(self, transport: Transport) -> None:
         while self._gaps or any(peer.asked for peer in self._peers.values()):
             self._changed.clear()
-            await self._ask_everybody(transport)
-            if not any(peer.asked for peer in self._peers.values()):
+            asked = await self._ask_everybody(transport)
+            # Whoever answered while the others were being asked can be asked again at once.
+            if not asked and not any(peer.asked for peer in self._peers.values()):
                 return  # nobody is left who might hold the rest
             await self._change(ANSWER_S / 4)
             self._give_up_waiting(asyncio.get_running_loop().time())
 
-    async def _ask_everybody(self, transport: Transport) -> None:
-        now_s = asyncio.get_running_loop().time()
+    async def _ask_everybody(self, transport: Transport) -> int:
+        """Ask whoever is free for the next gap it might fill; how many there were."""
+        now_s, asked = asyncio.get_running_loop().time(), 0
         for site, peer in tuple(self._peers.items()):
             if peer.asked or site not in self._answered or peer.unanswered >= UNANSWERED_MAX:
                 continue
@@ -160,13 +162,14 @@ class MirrorSession:
             if gap is None:
                 continue
             self._gaps.remove(gap)
-            peer.asked, peer.asked_s = gap, now_s
+            peer.asked, peer.asked_s, asked = gap, now_s, asked + 1
             message = EntriesWanted(self._wish.log_id, gap.start, gap.stop)
             raw = seal(self._keys.transport, self._keys.site, self._roster.consortium, message)
             try:
                 await transport.send(site, raw)
             except TransportError:
                 self._put_back(peer, site)
+        return asked
 
     def _give_up_waiting(self, now_s: float) -> None:
         for site, peer in self._peers.items():
@@ -181,6 +184,7 @@ class MirrorSession:
                 peer.asked.refused.add(refused_by)
             self._gaps.insert(0, peer.asked)
             peer.asked = None
+            self._changed.set()  # somebody else can be asked for it at once
 
     # -- what they say ---------------------------------------------------------------------------
 

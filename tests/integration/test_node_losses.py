@@ -100,6 +100,30 @@ def test_a_lost_or_damaged_ledger_comes_back_from_the_mirrors(
     asyncio.run(scenario())
 
 
+def test_names_of_approvers_that_no_other_site_has_are_on_record_as_lost(
+    made: Consortium,
+) -> None:
+    async def scenario() -> None:
+        home, switchboard = made.home(0), Switchboard()
+        study = proposed(made)
+        p2pfl(home, "study", "approve", study, "--data", "patients", "--by", "Dr. Example")
+        p2pfl(home, "study", "revoke", study)
+        p2pfl(home, "study", "approve", study, "--data", "patients", "--by", "Dr. Other")
+        first, second = (entry.seq for entry in entries(home, "study.approved"))
+        redact = ("ledger", "redact", str(first), "approver", "--basis", "gdpr-17-1-b", "--yes")
+        p2pfl(home, *redact)
+        await mirrored(made, switchboard)
+        lose_disk(made)
+        async with nodes_of(made, switchboard, 1, 2):
+            done = await recovered(home, switchboard)
+        assert done.secrets_lost == 1, "the other had been erased before"
+        gone = [entry.body for entry in entries(home, "redacted")][1:]
+        assert gone == [{"basis": "lost-with-ledger", "field": "approver", "seq": second}]
+        assert audit_code(home) == 0
+
+    asyncio.run(scenario())
+
+
 def test_a_restored_old_home_is_read_only_and_recovered(made: Consortium) -> None:
     async def scenario() -> None:
         home, switchboard = made.home(0), Switchboard()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from gossip.keys import read_keys
-from ledger.log import Checkpoint, LedgerError, Log, Signer, note_verify
+from ledger.log import Checkpoint, LedgerError, Log, Signer, note_verify, redaction_draft
+from ledger.log.errors import SecretMissing
+from ledger.log.own_kinds import commitment_in, redaction_in
 from ledger.log.recovery import recover_tail
 from ledger.provenance import kinds
 from p2pfl.core.history import History
@@ -25,6 +28,7 @@ from p2pfl.runtime.commands.ledger_losses import (
     own_log,
     require_stopped,
 )
+from p2pfl.runtime.commands.ledger_reading import ERASABLE
 from p2pfl.runtime.commands.log_keys import settle_log_key
 from p2pfl.runtime.commands.opening import Clock, required_roster
 from p2pfl.runtime.commands.starting import newer_ledger
@@ -33,6 +37,9 @@ from p2pfl.runtime.datasets import local_datasets
 from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 from p2pfl.runtime.home import Home
 from p2pfl.runtime.lock import hold_home
+
+LOST: Final = "lost-with-ledger"
+"""The basis of a redaction that nobody wanted: erasable values leave no site, so none came back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,8 @@ class LedgerRecovered:
     """Registered datasets whose particulars (file, patients' hashes) are not in this home."""
     studies_missing: int
     """Approved studies whose manifest is not in this home."""
+    secrets_lost: int
+    """Erasable values (names of approvers) that were lost; the ledger says so from now on."""
 
 
 def recover(
@@ -93,7 +102,9 @@ def recover(
         (home.keys / MARKER).unlink(missing_ok=True)
         with closing(Log.open(home.path, log=Signer(keys.log))) as log:
             record = kinds.LogRecovered(recovered.kept, recovered.size - recovered.kept)
-            log.append([record.draft("operator")], now_us())
+            lost = tuple(_lost_secrets(log))
+            erased = [redaction_draft(seq, field, LOST, "operator") for seq, field in lost]
+            log.append([record.draft("operator"), *erased], now_us())
             history = History(log.entries())
             size, root = log.checkpoint.size, log.checkpoint.root
     return LedgerRecovered(
@@ -107,6 +118,7 @@ def recover(
         damaged=recovered.damaged,
         datasets_missing=_datasets_missing(home, history),
         studies_missing=_studies_missing(home, history),
+        secrets_lost=len(lost),
     )
 
 
@@ -154,6 +166,19 @@ def _unconfirmed(own: OwnLog, found: Found) -> OperatorError:
         fix="Put the recovered ledger in place with --yes; the files that are here are kept aside.",
         exit_code=EXIT_REFUSED,
     )
+
+
+def _lost_secrets(log: Log) -> Iterator[tuple[int, str]]:
+    """Values that entries commit to, that are not here, and that no entry says were erased."""
+    erased = {redaction_in(entry.kind, entry.body) for entry in log.entries()}
+    for entry in log.entries():
+        for field in ERASABLE.get(entry.kind, ()):
+            if commitment_in(entry.body, field) is None or (entry.seq, field) in erased:
+                continue
+            try:
+                log.open_secret(entry.seq, field)
+            except SecretMissing:
+                yield entry.seq, field
 
 
 def _datasets_missing(home: Home, history: History) -> int:
