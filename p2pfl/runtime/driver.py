@@ -6,6 +6,7 @@ its inputs on record. Long effects only start; their end comes back as an event.
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,9 @@ from p2pfl.runtime.witnessing import WitnessGiven, WitnessThread
 
 FORK_TOLD_S = 86_400.0
 """How long a proof of a fork is offered to members that were away; then again at each start."""
+
+EVENTS_AT_ONCE = 8
+"""After so many the rest of the node has a turn, however many wait: a full queue gives none."""
 
 
 class Driver:
@@ -161,7 +165,7 @@ class Driver:
     # -- events in, effects out ------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while True:
+        for number in itertools.count(1):
             event = await self._events.get()
             try:
                 effects = self._timing.handled(self.core, event)
@@ -172,6 +176,8 @@ class Driver:
                 self.exchange.blame(site, rule)
             for effect in effects:
                 self._lane(effect.study).put_nowait(effect)
+            if number % EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _follow_members(self) -> None:
         try:

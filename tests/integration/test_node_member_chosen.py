@@ -16,13 +16,16 @@ from gossip.messages import Decision, StudyDecision, StudySteered, UpdateAnnounc
 from gossip.pause_messages import Pause, StudyPaused
 from gossip.witness_messages import CosignAnswered, CosignRequested, HeadsHeld
 from ledger.log import Checkpoint, Log, Signer, note_sign
+from p2pfl.core import events as ev
 from p2pfl.core.inbox import OFFERED_ROUNDS
 from p2pfl.core.witnessing_terms import log_key
+from p2pfl.runtime.driver import EVENTS_AT_ONCE
 
 STUDIES = 60
 """Of three messages each: a member may say so many at once."""
 TURNS = 40
 HEADS = 150
+EVENTS = 400
 COSIGNED_S = 10.0
 
 
@@ -117,6 +120,19 @@ async def test_a_member_that_comes_and_goes_makes_a_node_repeat_nothing(
         await node.seen.until(lambda: len(node.seen.happened("study_decision")) == told)
         await until(lambda: not node.driver.effects_waiting)
         assert announced <= OFFERED_ROUNDS
+
+
+async def test_what_waits_to_be_looked_at_leaves_the_rest_of_the_node_its_turns(
+    consortium: Consortium,
+) -> None:
+    async with talking(consortium) as (node, _):
+        for _ in range(EVENTS):
+            node.driver.submit(ev.ClockLept(0.0))
+        turns = 0
+        while node.driver.events_waiting:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= EVENTS // (2 * EVENTS_AT_ONCE)
 
 
 async def test_a_flood_of_heads_keeps_nobody_elses_head_from_being_cosigned(
