@@ -188,6 +188,9 @@ def join(
     from p2pfl.runtime.home import Home
 
     home = Home(chosen_home(context))
+    if not line:
+        joining.check_no_member(home)
+    asks_again = not line and home.invited.exists()  # the words were compared the first time
     invitation = joining.followed_or_read(
         home,
         _given(line, home),
@@ -195,9 +198,13 @@ def join(
     )
     _require_home(home, invitation.consortium)
     joining.check_can_join(home, invitation)
-    if not json:
+    if not (json or asks_again):
         _show_invitation(joining.invitation_read(invitation))
-    require_consent("Do the words agree? Ask to join?", is_agreed=yes or json)
+    require_consent(
+        "Do the words agree? Ask to join?",
+        is_agreed=yes or json or asks_again,
+        otherwise="Nothing was sent.",
+    )
     deadline_s = time.monotonic() + 60.0 * wait
     while True:
         done = joining.join(home, invitation, lambda: _install(home), random_bytes=os.urandom)
@@ -250,7 +257,7 @@ def _show_invitation(seen: InvitationRead) -> None:
             ("until", _moment(seen.expires_s)),
         ]
     )
-    say_wrapped(COMPARE)
+    say_wrapped(f"{COMPARE.removesuffix('sign.')}join.")
 
 
 def _tell_joining(done: Joining) -> None:
@@ -303,8 +310,18 @@ def _tell_invitation(seen: InvitationSeen) -> None:
     where = f", answered at {seen.admission}" if seen.admission else ""
     say(f"invitation {seen.id.hex()[:12]} until {_moment(seen.expires_s)}{where}")
     if seen.applicant is not None:
+        if seen.is_member:
+            say_wrapped(f"  {seen.applicant.name} is a member now; it still has to {_rest(seen)}")
+            return
         say(f"  {seen.applicant.name} asks to join; its words:")
         say(f"  {seen.applicant.words}")
+
+
+def _rest(seen: InvitationSeen) -> str:
+    """How a site that was voted in gets the roster."""
+    if seen.admission:
+        return "run `p2pfl consortium join` again."
+    return "install what `p2pfl roster export --out FILE` writes."
 
 
 def _moment(unix_s: int) -> str:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from p2pfl.cli.context import JsonOption, now_us, opened_home, say, say_fields, say_json
+from p2pfl.cli.context import (
+    JsonOption,
+    now_us,
+    opened_home,
+    say,
+    say_fields,
+    say_json,
+    say_wrapped,
+)
 
 if TYPE_CHECKING:
     from p2pfl.runtime.home import Home
@@ -67,12 +75,18 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         say_json(told)
         return
+    from p2pfl.core.events import OwnLog
     from p2pfl.runtime.node_status import HARMLESS
 
     if not told["is_member"]:
         say("REMOVED: this site is no member any more; `p2pfl roster history` says since when.")
     if told["read_only"]:
         say(f"READ-ONLY: {told['read_only']}")
+    elif told["is_member"] and told["own_log"] == OwnLog.UNCONFIRMED.value:
+        say_wrapped(
+            "WAITS: no other site has said yet which head of this ledger it knows; nothing is "
+            "published until then. If none can be reached: `p2pfl node start --offline-ok`."
+        )
     connected = ", ".join(site["name"] for site in told["connected"]) or "nobody"
     say_fields(
         [
@@ -107,6 +121,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
                 for what, count in told["refused"].items()
                 if what.rpartition("/")[2] not in HARMLESS
             ],
+            *[("turned away", f"{count} × {rule}") for rule, count in told["turned_away"].items()],
         ]
     )
 
@@ -138,7 +153,7 @@ def _study_lines(told: Any) -> list[tuple[str, str]]:
         (
             study["name"],
             f"round {study['round']} of {study['rounds']}, {study['phase']}, "
-            f"{study['sites']} sites ({study['study'][:12]})"
+            f"{_sites_text(study)} ({study['study'][:12]})"
             + (f"; {study['paused']}" if study["paused"] else ""),
         )
         for study in told["studies"]
@@ -155,6 +170,21 @@ def _study_lines(told: Any) -> list[tuple[str, str]]:
     return [*running, *away, *waits]
 
 
+def _sites_text(study: Any) -> str:
+    """How many sites take part; of how many approvals, while too few have approved."""
+    if study["sites"] < study.get("sites_min", 0) and study["phase"] == "waiting":
+        return f"{study['sites']} of {study['sites_min']} approvals"
+    return f"{study['sites']} sites"
+
+
+def _size_text(size_bytes: float) -> str:
+    """In the unit that leaves a number people can read."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.3g} {unit}"
+    return f"{size_bytes / 1e3:.3g} kB"
+
+
 def _line_text(line: Any) -> str:
     """Round trip and bytes of one neighbour's line, and what waits if something does."""
     trip = line["round_trip_ms"]
@@ -166,8 +196,9 @@ def _line_text(line: Any) -> str:
 
 def _models_text(models: Any) -> str:
     """What stored models take of the disk, and what is removed of them."""
-    budget = f" of {models['bytes_max'] / 1e9:g} GB" if models["bytes_max"] else ""
-    text = f"{models['bytes'] / 1e9:.3g} GB{budget} in {models['files']} files"
+    budget = f" of {_size_text(models['bytes_max'])}" if models["bytes_max"] else ""
+    files = f"{models['files']} file{'' if models['files'] == 1 else 's'}"
+    text = f"{_size_text(models['bytes'])}{budget} in {files}"
     rounds = models["keep_rounds"]
     kept = "of all rounds" if rounds is None else f"{rounds} rounds kept for audits"
     return f"{text}, {kept}" + (f", {models['removed']} removed" if models["removed"] else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from p2pfl.cli.roster_votes import (
     propose_add,
     propose_remove,
     propose_replace,
+    require_consent,
     set_address,
     sign_proposal,
     status,
@@ -93,15 +95,24 @@ def sign(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Sign the founders' roster, or a proposal: it is shown before you are asked."""
-    from p2pfl.runtime.commands import catalogue, roster_installing
+    """Sign the founders' roster, or a proposal: at a terminal it is shown before you are asked."""
+    from p2pfl.runtime.commands import catalogue, founding, roster_installing
 
     home = opened_home(context)
     if not what or not (Path(what).exists() or "." in what or "/" in what):
         sign_proposal(home, what, is_agreed=yes, as_json=json)
         return
-    seen = perform(home, catalogue.ROSTER_SIGN, roster_installing.RosterFile(Path(what).absolute()))
+    path = Path(what).absolute()
+    if not (yes or json) and sys.stdin.isatty():  # scripts sign what they were told to sign
+        tell_roster(founding.seen_of(home, path, founding.read_roster(path)), home, as_json=False)
+        require_consent("Do all words agree? Sign?", is_agreed=False)
+    seen = perform(home, catalogue.ROSTER_SIGN, roster_installing.RosterFile(path))
     tell_roster(seen, home, as_json=json)
+    if not json:
+        say_wrapped(
+            f"Signed by this site. Hand {path.name} to {_after(seen, home)}: `p2pfl roster "
+            f"{'sign' if seen.missing else 'install'} {path.name}`."
+        )
 
 
 @app.command()
@@ -131,6 +142,14 @@ def show(context: typer.Context, json: JsonOption = False) -> None:
     tell_roster(founding.roster_show(home), home, as_json=json)
 
 
+def _after(seen: RosterSeen, home: Home) -> str:
+    """Who has to do something with a roster file that this site signed."""
+    others = [member.name for member in seen.members if member.name in seen.missing]
+    if not others:
+        others = [name for name in own_first((m.name for m in seen.members), home)][1:]
+    return ", ".join(others) or "nobody else"
+
+
 def _worth_of(old: WitnessKeyReplaced) -> str:
     said = ", and it may have been stolen" if old.disowned else ""
     return f"what {old.key.hex()[:16]}… cosigned counts up to {moment_of(old.until_us)}{said}"
@@ -157,6 +176,11 @@ def tell_roster(seen: RosterSeen, home: Home, *, as_json: bool) -> None:
             for member in map(members.__getitem__, own_first(members, home))
         ],
     )
+    for name, member in members.items():
+        if member.addresses != member.addresses_voted:
+            voted = " ".join(member.addresses_voted) or "dials only"
+            said = f"{name} announced its address after version {seen.version}, which has {voted}."
+            say_wrapped(said)
     for old in seen.witness_before:
         say_wrapped(f"{old.name} replaced a witness key: {_worth_of(old)}.")
     say("words of each, to be compared by telephone:")

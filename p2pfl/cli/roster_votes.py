@@ -75,7 +75,7 @@ def vote_again(context: typer.Context, yes: YesOption = False, json: JsonOption 
     home = opened_home(context)
     vote = _status(home).vote
     question = f"Close vote {vote}? This site then signs nothing more in it."
-    require_consent(question, is_agreed=yes or json)
+    require_consent(question, is_agreed=yes or json, otherwise="The vote was not closed.")
     seen = perform(home, catalogue.ROSTER_VOTE_AGAIN, roster_voting.VoteAgain())
     say_json(seen) if json else tell_vote(seen)
 
@@ -187,14 +187,21 @@ def _status(home: Home) -> VoteSeen:
     return perform(home, catalogue.ROSTER_STATUS, roster_voting.RosterStatus())
 
 
-def require_consent(question: str, *, is_agreed: bool) -> None:
+def require_consent(
+    question: str, *, is_agreed: bool, otherwise: str = "Nothing was signed."
+) -> None:
     """Ask at a terminal. Raises OperatorError where nobody answers yes."""
     from p2pfl.runtime.errors import EXIT_REFUSED, OperatorError
 
-    if is_agreed or (sys.stdin.isatty() and typer.confirm(question)):
+    can_ask = sys.stdin.isatty()
+    if is_agreed or (can_ask and typer.confirm(question)):
         return
     raise OperatorError(
-        "Nothing was signed.", fix="Run it at a terminal, or say --yes.", exit_code=EXIT_REFUSED
+        otherwise,
+        fix="Run it again if you agree later."
+        if can_ask
+        else "Run it at a terminal, or say --yes.",
+        exit_code=EXIT_REFUSED,
     )
 
 

@@ -79,7 +79,7 @@ def check_sender(proposal: Proposal, sender: SiteId) -> None:
     """Raises NotTheProposer."""
     if sender != proposal.proposer:
         raise NotTheProposer(
-            "only the study's proposer steers or pauses it",
+            "only the study's proposer steers, pauses, resumes or stops it",
             expected=proposal.proposer.hex()[:16],
             actual=sender.hex()[:16],
         )

@@ -102,6 +102,7 @@ def _study(study: StudyId, run: StudyRun, driver: Driver, now_s: float) -> Json:
         "rounds": rounds_planned(run.manifest, run.past).total,
         "paused": run.pausing.sentence(lambda site: name_of(roster, site)),
         "sites": len(run.gathering.buckets),
+        "sites_min": run.manifest.study.sites_min,
         "waits_for": _waits_for(run, driver, now_s),
     }
 

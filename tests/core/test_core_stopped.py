@@ -12,6 +12,8 @@ from ledger.provenance import kinds
 from p2pfl.core import pausing
 from p2pfl.core.pausing import word_draft
 from p2pfl.core.planned import rounds_planned
+from p2pfl.core.proposers import check_sender
+from p2pfl.core.refusals import NotTheProposer
 from simulations.site import SimulatedSite
 from simulations.world import NetworkTerms
 
@@ -143,6 +145,9 @@ def test_nobody_but_the_proposer_stops_it() -> None:
     story.wait(SOON_S)
     assert [r.reason for r in story.records(victim, kinds.PeerMisbehaved)] == ["NotTheProposer"]
     assert not story.past(victim).is_stopped
+    proposal = victim.core.proposals[story.study]
+    with pytest.raises(NotTheProposer, match="steers, pauses, resumes or stops it"):
+        check_sender(proposal, story.sites[2].core.me)
 
 
 def test_a_stop_is_heeded_also_after_as_many_words_as_a_site_puts_on_record(

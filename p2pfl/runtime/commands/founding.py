@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gossip.card import Card, decode_card, encode_card, sign_card
 from gossip.errors import PeerError
-from gossip.identifiers import SiteId, fingerprint
+from gossip.identifiers import fingerprint
 from gossip.keys import SiteKeys, generate, write_keys
 from gossip.limits import CARD_BYTES_MAX, ROSTER_BYTES_MAX
 from gossip.roster import (
@@ -28,6 +27,7 @@ from p2pfl.runtime.commands.opening import (
     Clock,
     RandomBytes,
     Site,
+    installed_roster,
     required_roster,
     required_version,
     version_in_force,
@@ -121,7 +121,10 @@ class Member:
     words: str
     """The fingerprint as it is read out by telephone."""
     addresses: tuple[str, ...]
+    """Where it is dialled now."""
     signed: bool
+    addresses_voted: tuple[str, ...]
+    """Those on the card of this version; a newer card may have others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,26 +300,28 @@ def seen_of(home: Home, path: Path, roster: Roster) -> RosterSeen:
     """A roster for people."""
     current = version_in_force(home)
     installed = current is not None and current.digest == roster.digest
+    newest = installed_roster(home) if installed else None
     return RosterSeen(
         path=path,
         consortium=roster.consortium,
         version=roster.version,
         digest=roster.digest,
-        members=_members(roster.members, frozenset(roster.signatures)),
+        members=_members(roster, newest or roster),
         missing=() if installed else missing_in(roster),
         installed=installed,
     )
 
 
-def _members(cards: Sequence[Card], signed: frozenset[SiteId]) -> tuple[Member, ...]:
+def _members(roster: Roster, newest: Roster) -> tuple[Member, ...]:
     return tuple(
         Member(
             card.name,
             card.site,
             fingerprint(card.site),
             spoken(card.site),
+            newest.member(card.site).addresses,
+            card.site in roster.signatures,
             card.addresses,
-            card.site in signed,
         )
-        for card in cards
+        for card in roster.members
     )

@@ -20,6 +20,7 @@ from gossip.invitation import (
     open_reply,
     read_reply_id,
 )
+from gossip.roster import Roster
 from gossip.spoken import spoken
 from p2pfl.runtime.commands.founding import RosterSeen, read_card, seen_of
 from p2pfl.runtime.commands.opening import Site, required_version, version_in_force
@@ -92,6 +93,8 @@ class InvitationSeen:
     admission: str
     expires_s: int
     applicant: Applicant | None
+    is_member: bool
+    """Whether the applicant was voted in; it then has to take over the roster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ def invite(site: Site, request: Invite) -> Invited:
             fix="Ask a member to propose this site again: `p2pfl roster propose-add CARD`.",
         )
     now_s = site.now_us() // 1_000_000
+    _forget_done(site.home, roster, now_s)
     if len(read_pending(site.home, now_s)) >= PENDING_MAX:
         raise OperatorError(
             f"{PENDING_MAX} invitations wait already.",
@@ -164,7 +168,7 @@ def withdraw(site: Site, request: Withdraw) -> InvitationSeen:
     pending = _by_id(site.home, request.id, site.now_us() // 1_000_000)
     forget_pending(site.home, pending.invitation.id)
     site.audience.invitations_changed()
-    return _invitation_seen(pending)
+    return _invitation_seen(pending, version_in_force(site.home))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +200,15 @@ def accept_applicant(site: Site, request: AcceptApplicant) -> VoteSeen:
 
 def find_applicant(home: Home, answer: str, now_s: float) -> Applicant:
     """Who answered, to be looked at before accepting. Raises OperatorError."""
-    return applicant_seen(_answered(home, answer, now_s)[1])
+    card = _answered(home, answer, now_s)[1]
+    if card.site in required_version(home):
+        raise OperatorError(
+            f"{card.name} was voted in already.",
+            fix="It runs `p2pfl consortium join` again, or installs the file that `p2pfl roster "
+            "export --out FILE` writes.",
+            exit_code=EXIT_REFUSED,
+        )
+    return applicant_seen(card)
 
 
 def consortium_show(home: Home, now_s: float) -> ConsortiumSeen:
@@ -205,7 +217,7 @@ def consortium_show(home: Home, now_s: float) -> ConsortiumSeen:
     own = read_card(home.card(config.name))
     roster = version_in_force(home)
     followed = read_followed(home) if roster is None else None
-    waiting = tuple(_invitation_seen(each) for each in read_pending(home, now_s))
+    waiting = tuple(_invitation_seen(each, roster) for each in read_pending(home, now_s))
     return ConsortiumSeen(
         consortium=config.consortium,
         name=config.name,
@@ -214,7 +226,12 @@ def consortium_show(home: Home, now_s: float) -> ConsortiumSeen:
         roster=None if roster is None else seen_of(home, home.roster, roster),
         invitations=waiting,
         answered="" if followed is None else spoken(followed.inviter),
-        next=_next(is_member=roster is not None, is_invited=followed is not None, waiting=waiting),
+        next=_next(
+            has_roster=roster is not None,
+            is_removed=roster is not None and own.site not in roster,
+            is_invited=followed is not None,
+            waiting=waiting,
+        ),
     )
 
 
@@ -230,20 +247,34 @@ def applicant_seen(card: Card) -> Applicant:
     )
 
 
-def _next(*, is_member: bool, is_invited: bool, waiting: tuple[InvitationSeen, ...]) -> str:
+def _next(
+    *,
+    has_roster: bool,
+    is_removed: bool,
+    is_invited: bool,
+    waiting: tuple[InvitationSeen, ...],
+) -> str:
+    if is_removed:
+        return (
+            "This site is no member any more: `p2pfl roster history` says since when. It comes "
+            "back if a member proposes its card (`p2pfl roster propose-add`)."
+        )
     if is_invited:
         return (
             "This site answered an invitation: `p2pfl consortium join` asks how it stands, "
             "`p2pfl roster install FILE` takes over what a member exported."
         )
-    if not is_member:
+    if not has_roster:
         return (
             "This site belongs to no consortium yet: `p2pfl consortium join` with an invitation, "
             "or `p2pfl consortium create CARD…` with the cards of all founders."
         )
-    names = [each.applicant.name for each in waiting if each.applicant is not None]
+    names = [each.applicant.name for each in waiting if each.applicant and not each.is_member]
     if names:
-        return f"`p2pfl consortium accept` shows {', '.join(names)} and proposes it."
+        return (
+            f"`p2pfl consortium accept` shows {', '.join(names)} and proposes it; `p2pfl roster "
+            "status` shows the vote."
+        )
     return "`p2pfl consortium invite` makes an invitation; `p2pfl roster status` shows the vote."
 
 
@@ -322,7 +353,19 @@ def _by_id(home: Home, prefix: str, now_s: float) -> Pending:
     )
 
 
-def _invitation_seen(pending: Pending) -> InvitationSeen:
-    terms = pending.invitation
-    applicant = None if pending.applicant is None else applicant_seen(pending.applicant)
-    return InvitationSeen(terms.id, terms.admission, terms.expires_s, applicant)
+def _forget_done(home: Home, roster: Roster, now_s: float) -> None:
+    """Answers that were pasted: nobody tells when the new member took the roster over."""
+    for each in read_pending(home, now_s):
+        if each.applicant and each.applicant.site in roster and not each.invitation.admission:
+            forget_pending(home, each.invitation.id)
+
+
+def _invitation_seen(pending: Pending, roster: Roster | None) -> InvitationSeen:
+    terms, card = pending.invitation, pending.applicant
+    return InvitationSeen(
+        terms.id,
+        terms.admission,
+        terms.expires_s,
+        applicant=None if card is None else applicant_seen(card),
+        is_member=card is not None and roster is not None and card.site in roster,
+    )

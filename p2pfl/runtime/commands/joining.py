@@ -134,9 +134,15 @@ def check_can_join(home: Home, invitation: Invitation) -> None:
             f"init … --consortium {invitation.consortium}` and join there.",
             exit_code=EXIT_DATA,
         )
-    if version_in_force(home) is not None:
+    check_no_member(home)
+
+
+def check_no_member(home: Home) -> None:
+    """Raises OperatorError where a roster is in force."""
+    roster = version_in_force(home)
+    if roster is not None:
         raise OperatorError(
-            f"This site belongs to {config.consortium} already.",
+            f"This site belongs to {roster.consortium} already.",
             fix="`p2pfl consortium show` lists its members; `p2pfl node start` starts its node.",
             exit_code=EXIT_CANNOT_CREATE,
         )

@@ -250,7 +250,8 @@ def _required(roster: Roster | None) -> Roster:
     if roster is None:
         raise OperatorError(
             "This site belongs to no consortium yet: no roster is installed.",
-            fix="Collect every site's card, then `p2pfl roster create` and `roster sign`.",
+            fix="Invited: `p2pfl consortium join`. To found one: collect every site's card, then "
+            "`p2pfl roster create` and `roster sign`.",
             exit_code=EXIT_NO_INPUT,
         )
     return roster

@@ -104,7 +104,8 @@ def check_proposer(site: Site, study: StudyId, past: StudyHistory, does: str) ->
     proposer = names.get(past.proposer, past.proposer.hex()[:12])
     raise OperatorError(
         f"Only the site that proposed a study {does} it; {study.hex()[:12]} came from {proposer}.",
-        fix=f"Ask {proposer}, or take this site out with `p2pfl study revoke {study.hex()[:12]}`.",
+        fix=f"Ask {proposer}, or take this site out: `p2pfl study away {study.hex()[:12]}` for a "
+        f"while, `p2pfl study revoke {study.hex()[:12]}` for good.",
         exit_code=EXIT_REFUSED,
     )
 

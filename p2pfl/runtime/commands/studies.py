@@ -36,7 +36,8 @@ from p2pfl.runtime.home import Home, read_bounded, write_durably
 from p2pfl.runtime.policy import PLANS
 
 _NEXT = {
-    Standing.UNDECIDED: "There is no approval to take back: `p2pfl study refuse {study}` refuses.",
+    Standing.UNDECIDED: "There is no approval yet: `p2pfl study approve {study}` gives one, "
+    "`p2pfl study refuse {study}` says no.",
     Standing.APPROVED: "Nothing is to be done; `p2pfl study revoke {study}` takes it back.",
     Standing.AWAY: "`p2pfl study back {study}` takes part again; `p2pfl study revoke` ends it.",
     Standing.REFUSED: "Nothing is to be done; `p2pfl study approve {study}` changes your mind.",
