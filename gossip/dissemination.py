@@ -239,7 +239,7 @@ class Dissemination:
             self._counts.duplicates += 1
             return []
         try:
-            envelope = open_envelope(raw, self._roster)
+            envelope = open_envelope(raw, self._roster, source)
         except UnknownMessage as error:
             # A newer version's honest message: one notice is enough, it will be offered again.
             self._seen.add((source, _UNKNOWN_KIND), digest_of(raw), _UNKNOWN_SEEN_MAX)

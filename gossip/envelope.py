@@ -12,7 +12,14 @@ There is no time inside: who must know whether a message is stale judges by its 
 from dataclasses import dataclass, field
 
 from gossip import ed25519
-from gossip.errors import BadSignature, Garbled, PeerError, TooLarge, UnsendableMessage
+from gossip.errors import (
+    BadSignature,
+    Garbled,
+    PeerError,
+    TooLarge,
+    UnprovenAuthor,
+    UnsendableMessage,
+)
 from gossip.identifiers import ID_BYTES, Digest, SiteId, digest_of
 from gossip.limits import ENVELOPE_BYTES_MAX
 from gossip.messages import Message, decode_message, encode_message
@@ -47,10 +54,11 @@ def seal(transport_seed: bytes, sender: SiteId, consortium: str, message: Messag
     return ed25519.sign(transport_seed, _signed(consortium, body)) + body
 
 
-def open_envelope(raw: bytes, roster: Roster) -> Envelope:
-    """Check size, sender and signature, then decode: in this order.
+def open_envelope(raw: bytes, roster: Roster, source: SiteId | None = None) -> Envelope:
+    """Check size, sender and signature, then decode: in this order. source: who brought it.
 
-    Raises TooLarge, Garbled, NotOnRoster, BadSignature, then what `decode_message` raises.
+    Raises TooLarge, Garbled, NotOnRoster, BadSignature (UnprovenAuthor instead of these two if
+    another one than the sender brought it), then what `decode_message` raises.
     """
     if len(raw) > ENVELOPE_BYTES_MAX:
         raise TooLarge("envelope", expected=f"at most {ENVELOPE_BYTES_MAX} bytes", actual=len(raw))
@@ -58,10 +66,14 @@ def open_envelope(raw: bytes, roster: Roster) -> Envelope:
     if len(raw) <= _MESSAGE_AT or not body.startswith(_BODY_START):
         raise Garbled("not an envelope of version 1")
     sender = SiteId(raw[_SENDER_AT:_MESSAGE_AT])
+    is_relayed = source is not None and source != sender
+    if is_relayed and sender not in roster:
+        raise UnprovenAuthor("no member", actual=f"site {sender.hex()}")
     card = roster.member(sender)
     signature = raw[: ed25519.SIGNATURE_BYTES]
     if not ed25519.verify(card.transport_pk, _signed(roster.consortium, body), signature):
-        raise BadSignature("envelope is not signed by its sender", actual=f"site {sender.hex()}")
+        rule = UnprovenAuthor if is_relayed else BadSignature
+        raise rule("envelope is not signed by its sender", actual=f"site {sender.hex()}")
     return Envelope(sender, decode_message(raw[_MESSAGE_AT:]), raw, digest_of(raw))
 
 

@@ -47,6 +47,11 @@ class BadSignature(PeerError):
     """The signature does not verify under the key that the roster names."""
 
 
+class UnprovenAuthor(PeerError):
+    """Passed on for somebody who is no member here, or has another key: news may not be here yet,
+    or not there."""
+
+
 class UnknownMessage(PeerError):
     """A validly signed message of a kind that this version does not know."""
 

@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 
-from gossip.errors import PeerError
+from gossip.errors import PeerError, UnprovenAuthor
 from gossip.identifiers import SiteId
 from gossip.roster import Roster
 from ledger.provenance import kinds
@@ -11,9 +11,9 @@ from p2pfl.core import effects as fx
 from p2pfl.core.history import History
 from p2pfl.core.refusals import HeadKeyUnknown, NotTakingPart, Replayed
 
-EXCUSED = (HeadKeyUnknown, NotTakingPart, Replayed)
-"""What honest sites do, too: repairs repeat messages, and a revocation takes time to arrive, as
-does a new log key."""
+EXCUSED = (HeadKeyUnknown, NotTakingPart, Replayed, UnprovenAuthor)
+"""What honest sites do, too: repairs repeat messages, and a revocation takes time to arrive, as do
+a new key and a new roster."""
 
 DETAIL_SIGNS_MAX = 200
 FRESH_MAX = 64

@@ -41,6 +41,7 @@ from gossip.errors import (
     NotOnRoster,
     PeerError,
     TooFast,
+    UnprovenAuthor,
 )
 from gossip.identifiers import digest_of
 from gossip.items import Everyone, ItemStore
@@ -204,7 +205,7 @@ def test_a_site_that_left_is_forgotten_and_refused() -> None:
     assert site.stored_items == 1
     assert site.seen_digests == 1
     assert refusals(site.handle(NOW_S, Received(ALICE.site, raw))) == [NotOnRoster]
-    assert refusals(site.handle(NOW_S, Received(BOB.site, raw))) == [NotOnRoster]
+    assert refusals(site.handle(NOW_S, Received(BOB.site, raw))) == [UnprovenAuthor]
     # She may come back.
     site.handle(NOW_S, RosterChanged(ROSTER))
     assert len(site.handle(NOW_S, Received(ALICE.site, raw))) == 1

@@ -1,5 +1,7 @@
 """One machine against peers that repeat, relay and lie: the exact effects."""
 
+from dataclasses import replace
+
 import pytest
 from gossip_machine import (
     ALICE,
@@ -18,6 +20,7 @@ from gossip_machine import (
 )
 from gossip_people import (
     CONSORTIUM,
+    Person,
     decision,
     head,
     paused,
@@ -27,10 +30,12 @@ from gossip_people import (
 )
 
 from gossip import ed25519
+from gossip.card import sign_card
 from gossip.dissemination_events import (
     Connected,
     Deliver,
     Received,
+    RosterChanged,
     SendTo,
     Withdraw,
 )
@@ -43,6 +48,7 @@ from gossip.errors import (
     RelayedUpdate,
     TooLarge,
     UnknownMessage,
+    UnprovenAuthor,
 )
 from gossip.identifiers import Digest, digest_of
 from gossip.items import Everyone
@@ -50,6 +56,7 @@ from gossip.limits import (
     ENVELOPE_BYTES_MAX,
 )
 from gossip.messages import Inventory, Message, Wanted
+from gossip.roster import draft_roster
 
 # --- receiving
 
@@ -116,7 +123,6 @@ def sealed_anyway(encoded_message: bytes) -> bytes:
         (b"", Garbled),
         (b"garbage", Garbled),
         (bytes(ENVELOPE_BYTES_MAX + 1), TooLarge),
-        (STRANGER.seal(head()), NotOnRoster),
         (ALICE.seal(head(), "test-lungs"), BadSignature),
         (sealed_anyway(b"\x92\x04\xc4"), Garbled),
     ],
@@ -128,6 +134,29 @@ def test_what_breaks_a_rule_is_refused_by_name_each_time(
     for _ in range(2):
         assert refusals(site.handle(NOW_S, Received(ALICE.site, raw))) == [error]
     assert site.counts.refused == 2
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [STRANGER.seal(head()), ALICE.seal(head(), "test-lungs")],
+    ids=["of a member unknown here", "under a key unknown here"],
+)
+def test_a_relay_is_not_blamed_for_news_that_is_not_here_yet(raw: bytes) -> None:
+    site = machine()
+    for _ in range(2):
+        assert refusals(site.handle(NOW_S, Received(BOB.site, raw))) == [UnprovenAuthor]
+
+
+def test_what_a_new_key_signed_is_taken_as_soon_as_its_card_is_here() -> None:
+    site = machine()
+    keys = replace(ALICE.keys, transport=bytes(range(32)))
+    card = sign_card(keys, name="alice", log_id=ALICE.card.log_id, addresses=["10.9.9.9:4001"])
+    renewed = Person(keys, card)
+    raw = renewed.seal(head())
+    assert refusals(site.handle(NOW_S, Received(BOB.site, raw))) == [UnprovenAuthor]
+    site.handle(NOW_S, RosterChanged(draft_roster(CONSORTIUM, [ME.card, BOB.card, renewed.card])))
+    (delivered,) = site.handle(NOW_S, Received(BOB.site, raw))
+    assert isinstance(delivered, Deliver)
 
 
 def test_a_kind_of_a_newer_version_is_refused_once() -> None:
