@@ -219,6 +219,11 @@ def is_receipt(secret: bytes, asked: bytes, box: bytes) -> bool:
         return False
 
 
+def unwrapped(line: str) -> str:
+    """A line as it was, before a mail program wrapped or quoted it."""
+    return "".join(line.replace(">", " ").split())
+
+
 # -- inside --------------------------------------------------------------------------------------
 
 
@@ -229,7 +234,7 @@ def _line(prefix: str, body: bytes) -> str:
 def _unlined(prefix: str, line: str) -> bytes:
     if len(line) > LINE_CHARACTERS_MAX:
         raise TooLarge("line", expected=f"at most {LINE_CHARACTERS_MAX}", actual=len(line))
-    text = "".join(line.split())
+    text = unwrapped(line)
     if not text.startswith(prefix):
         raise InvitationInvalid("it does not begin as such a line does", expected=prefix)
     encoded = text.removeprefix(prefix)

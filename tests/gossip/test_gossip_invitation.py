@@ -81,6 +81,13 @@ def test_an_invitation_with_any_wrong_missing_or_further_character_is_refused() 
         read_invitation(line + " " * 10_000)
 
 
+@pytest.mark.parametrize("mark", ["", "> ", ">> ", ">"])
+def test_a_line_that_a_mail_program_wrapped_and_quoted_is_read(mark: str) -> None:
+    line = invitation_line(INVITATION)
+    rows = [line[at : at + 70] for at in range(0, len(line), 70)]
+    assert read_invitation("".join(f"{mark}{row}\r\n" for row in rows)) == INVITATION
+
+
 def test_a_checksum_does_not_make_nonsense_an_invitation() -> None:
     import hashlib
 

@@ -19,6 +19,7 @@ from gossip.invitation import (
     invitation_line,
     open_reply,
     read_reply_id,
+    unwrapped,
 )
 from gossip.roster import Roster
 from gossip.spoken import spoken
@@ -297,13 +298,14 @@ def _check(request: Invite) -> None:
 
 
 def _answered(home: Home, answer: str, now_s: float) -> tuple[Pending, Card]:
-    text = "".join(answer.split())
+    text = unwrapped(answer)
     if text.startswith(REPLY_PREFIX):
         return _replied(home, text, now_s)
+    name = answer.strip()
     found = [
         (each, each.applicant)
         for each in read_pending(home, now_s)
-        if each.applicant is not None and (not text or each.applicant.name == text)
+        if each.applicant is not None and (not name or each.applicant.name == name)
     ]
     if len(found) == 1:
         return found[0]
