@@ -49,7 +49,7 @@ from p2pfl.runtime.network_key import network_key_of
 from p2pfl.runtime.node_commands import NodeCommands
 from p2pfl.runtime.node_status import status
 from p2pfl.runtime.observer import NodeObserver, open_log
-from p2pfl.runtime.own_memory import close_own_memory
+from p2pfl.runtime.own_memory import close_own_memory, share_own_memory
 from p2pfl.runtime.policy import read_policy
 from p2pfl.runtime.study_jobs import DatasetFile
 from p2pfl.runtime.surroundings import Surroundings
@@ -79,6 +79,7 @@ async def run_node(home: Home, echo: Callable[[str], None], *, offline_ok: bool 
     Raises OperatorError, LedgerError or KeyFileError when the node cannot start or go on."""
     os.umask(PRIVATE_UMASK)
     close_own_memory()
+    share_own_memory()
     config = read_config(home.config)
     with hold_home(home, purpose="node start"):
         keys, log = opened_log(home)
