@@ -82,8 +82,12 @@ install_project() {
         export UV_FIND_LINKS=${UV_FIND_LINKS:-$PIP_FIND_LINKS}
     fi
     # uv is fast, but was once seen to crash after its work was done: a second run then finds little
-    # to do. pip, slower, has the last word.
-    with_uv || { say "uv failed; trying once more"; with_uv; } || {
+    # to do. And it trusts certificates of its own, which a network that opens TLS for inspection
+    # does not have: the second run trusts this machine's. pip, slower, has the last word.
+    with_uv || {
+        say "uv failed; trying once more, with this machine's certificates"
+        UV_SYSTEM_CERTS=1 with_uv
+    } || {
         say "uv failed again; installing with pip instead, which takes a few minutes"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
             --constraint constraints.txt --editable '.[dev]'
