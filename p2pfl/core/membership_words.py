@@ -35,16 +35,18 @@ def in_force(before: Roster, after: Roster, me: SiteId) -> Show:
 
 
 def differences(before: Roster, after: Roster) -> list[str]:
-    """Who joined, who left, whose card is new."""
+    """Who joined, who left, who lost its identity and has another, whose card is new."""
     new = [card.name for card in after.members if card.site not in before]
     gone = [card.name for card in before.members if card.site not in after]
     stayed = [card for card in after.members if card.site in before]
     renewed = [card.name for card in stayed if before.member(card.site) != card]
-    return [
-        f"{', '.join(names)} {verb}"
-        for names, verb in ((new, "joined"), (gone, "left"), (renewed, "has a new card"))
-        if names
-    ]
+    said = (
+        ([name for name in new if name not in gone], "joined"),
+        ([name for name in gone if name not in new], "left"),
+        ([name for name in new if name in gone], "came back with another identity"),
+        (renewed, "have new cards" if len(renewed) > 1 else "has a new card"),
+    )
+    return [f"{', '.join(names)} {verb}" for names, verb in said if names]
 
 
 def other_roster(roster: Roster, sender: SiteId, held: RosterHeld) -> Show:
