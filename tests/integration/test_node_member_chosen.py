@@ -86,9 +86,7 @@ async def test_words_on_studies_that_nobody_proposed_leave_nothing_behind(
                 await member.send(consortium.site(0), raw)
         for name in ("study_decision", "study_steering", "study_pausing"):
             await node.seen.until(lambda name=name: len(node.seen.happened(name)) == STUDIES)
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert len(asyncio.all_tasks()) <= tasks + 2  # a thread that writes may be under way
+        await until(lambda: len(asyncio.all_tasks()) <= tasks + 2)  # a thread may write just then
         assert not node.seen.bugs
 
 

@@ -109,6 +109,8 @@ def imported(text: str) -> tuple[str, ...]:
 
 def _warm_up() -> None:
     """Load what torch loads on first use: in a cell it could not be opened any more."""
+    # Builds of torch for CUDA ask a compiler where libraries are, which needs a folder to write in.
+    os.environ["PATH"] = ""
     import torch
     from torch.nn import functional
 
