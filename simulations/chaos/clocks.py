@@ -3,6 +3,7 @@
 A node is started with the library before all others and reads how wrong its clock is from a file,
 once a second. Nothing in the node knows of it."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Final
 
 PLACES: Final = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
 LIBRARY: Final = "libfaketimeMT.so.1"
+SLEEPING: Final = Path(__file__).resolve().with_name("sleeping")
+"""What a node loads first: the library breaks how Python sleeps."""
 PACKAGE: Final = Path(__file__).resolve().parent.parent.parent / "scripts" / "system_package.sh"
 
 
@@ -50,4 +53,5 @@ class Clock:
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_DONT_RESET": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(SLEEPING), os.getenv("PYTHONPATH")))),
         }
