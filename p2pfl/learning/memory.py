@@ -6,10 +6,10 @@ page by page in the next round. For a wide table model that is half of a round's
 
 from __future__ import annotations
 
-import ctypes
 from typing import Final
 
 from p2pfl.core.manifest_terms import Manifest
+from p2pfl.runtime.own_memory import set_malloc
 
 PARAMETERS_MAX: Final = 16_000_000
 """Larger models give everything back: blocks of another size would not fit into the gaps."""
@@ -28,7 +28,5 @@ def is_kept(manifest: Manifest) -> bool:
 
 def keep_memory() -> None:
     """Let this process keep freed memory for its next round; nothing where libc cannot (musl)."""
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        set_option(_MMAP_MAX, 0)
-        set_option(_TRIM_THRESHOLD, KEPT_BYTES_MAX)
+    set_malloc(_MMAP_MAX, 0)
+    set_malloc(_TRIM_THRESHOLD, KEPT_BYTES_MAX)

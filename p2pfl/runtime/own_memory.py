@@ -29,7 +29,14 @@ def share_own_memory() -> None:
     """Let threads that start from now on take memory from the same few places.
 
     In ten nodes' chaos each node's threads held 2 MB apart at first and 16 MB after a quarter of
-    an hour. Nothing is done where the C library cannot (musl)."""
+    an hour."""
+    set_malloc(_ARENA_MAX, ARENAS)
+
+
+def set_malloc(option: int, value: int) -> None:
+    """Set an option of the C library's memory, for good; nothing where it has none (musl).
+
+    option: its number in glibc's malloc.h."""
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
-        set_option(_ARENA_MAX, ARENAS)
+        set_option(option, value)
